@@ -1,0 +1,192 @@
+package eventhose
+
+import "time"
+
+// Outcome is how an attempt ended.
+type Outcome string
+
+const (
+	// OutcomeTaken: the receiver took it.
+	OutcomeTaken Outcome = "taken"
+	// OutcomeFailed: it did not; there may be another try.
+	OutcomeFailed Outcome = "failed"
+	// OutcomeGone: the receiver wants nothing more (HTTP 410).
+	OutcomeGone Outcome = "gone"
+)
+
+// Reason names why an attempt failed. The set is closed.
+type Reason string
+
+const (
+	ReasonNone     Reason = ""
+	ReasonStatus   Reason = "status"    // an answer, and not a 2xx
+	ReasonRedirect Reason = "redirect"  // a 3xx, which is never followed
+	ReasonTimeout  Reason = "timeout"   // no whole answer within the time-out
+	ReasonDNS      Reason = "dns"       // the name does not resolve
+	ReasonBlocked  Reason = "blocked"   // the address is not one that the operator allows
+	ReasonRefused  Reason = "refused"   // nobody listens there
+	ReasonReset    Reason = "reset"     // the connection broke
+	ReasonTLS      Reason = "tls"       // handshake or certificate
+	ReasonProtocol Reason = "protocol"  // what came back is not HTTP, or passes a limit
+	ReasonConfig   Reason = "config"    // the subscription itself cannot be used (a secret that does not parse)
+	ReasonPartly   Reason = "partly"    // the receiver took some of a batch
+	ReasonStopping Reason = "cancelled" // this node stopped first; not charged
+)
+
+// AttemptKind is why an attempt was made.
+type AttemptKind string
+
+const (
+	AttemptFirst   AttemptKind = "first"
+	AttemptRetry   AttemptKind = "retry"
+	AttemptProbe   AttemptKind = "probe"   // while the circuit is open; not charged to the event's schedule
+	AttemptReplay  AttemptKind = "replay"  // asked for by a replay
+	AttemptRedrive AttemptKind = "redrive" // asked for by a redrive of a dead event
+	AttemptTest    AttemptKind = "test"    // the test button; not in the log
+)
+
+// Phases are how long each part of an attempt took; zero where there was none (a reused connection has no DNS, Connect
+// and TLS).
+type Phases struct {
+	DNS     Duration `json:"dns,omitempty"`
+	Connect Duration `json:"connect,omitempty"`
+	TLS     Duration `json:"tls,omitempty"`
+	// Wait is from the request's last byte to the answer's first.
+	Wait Duration `json:"wait,omitempty"`
+}
+
+// Attempt is one try at one batch: what was sent where, what came back, how long each phase took.
+type Attempt struct {
+	// ID is "att_" and 26 characters; a later attempt of a subscription has a greater one.
+	ID           string         `json:"id"`
+	Tenant       TenantID       `json:"tenant"`
+	Subscription SubscriptionID `json:"subscription"`
+	// Events are the ids of what was sent, Sequences their places, in the same order. A test has an id and no sequence.
+	Events    []string    `json:"events"`
+	Sequences []Sequence  `json:"sequences,omitempty"`
+	Kind      AttemptKind `json:"kind"`
+	// Number counts the tries of this batch, from 1.
+	Number  int     `json:"number"`
+	Outcome Outcome `json:"outcome"`
+	Reason  Reason  `json:"reason,omitempty"`
+	// Message says in plain words what went wrong and what to do about it.
+	Message string `json:"message,omitempty"`
+	// Status is the HTTP status, 0 if there was no answer.
+	Status   int       `json:"status,omitempty"`
+	Started  time.Time `json:"started"`
+	Duration Duration  `json:"duration"`
+	Phases   Phases    `json:"phases,omitzero"`
+	URL      string    `json:"url,omitempty"`
+	// Address is the remote address that was connected to.
+	Address string `json:"address,omitempty"`
+	// ResponseHeaders are the answer's, bounded. ResponseBody is the beginning of the answer's body: at most
+	// MaxKeptBody bytes of a failure, MaxKeptTaken of a success.
+	ResponseHeaders map[string]string `json:"response_headers,omitempty"`
+	ResponseBody    string            `json:"response_body,omitempty"`
+	// Next is when the next try is due; zero if there is none.
+	Next time.Time `json:"next,omitzero"`
+	// Replay is the replay that asked for it.
+	Replay string `json:"replay,omitempty"`
+}
+
+// How much of an answer's body an attempt keeps, in bytes.
+const (
+	MaxKeptBody  = 16 << 10
+	MaxKeptTaken = 1 << 10
+)
+
+// ParkedState is why an event is set aside.
+type ParkedState string
+
+const (
+	// ParkedRetrying: it has a due time.
+	ParkedRetrying ParkedState = "retrying"
+	// ParkedWaiting: behind a parked event of its key.
+	ParkedWaiting ParkedState = "waiting"
+	// ParkedLeased: in a worker's hands.
+	ParkedLeased ParkedState = "leased"
+	// ParkedDead: needs a person.
+	ParkedDead ParkedState = "dead"
+)
+
+// Parked is an event set aside so that the cursor can move on.
+type Parked struct {
+	Event    string      `json:"event"`
+	Sequence Sequence    `json:"sequence"`
+	Type     string      `json:"type"`
+	Key      string      `json:"key,omitempty"`
+	State    ParkedState `json:"state"`
+	// Attempts that were charged so far.
+	Attempts int `json:"attempts"`
+	// Since is when it was parked, Due when it is tried next.
+	Since time.Time `json:"since"`
+	Due   time.Time `json:"due,omitzero"`
+	// Status, Reason and Message are the last attempt's.
+	Status  int    `json:"status,omitempty"`
+	Reason  Reason `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Blocks says that it holds its key, or with OrderingStrict its lane.
+	Blocks bool `json:"blocks,omitempty"`
+}
+
+// Delivery is what became of one event at one subscription.
+type Delivery struct {
+	Subscription SubscriptionID `json:"subscription"`
+	// State is "pending", "delivered", or a ParkedState.
+	State string `json:"state"`
+	// Attempts are those still on record, newest first, at most 100.
+	Attempts []Attempt `json:"attempts"`
+}
+
+const (
+	DeliveryPending   = "pending"
+	DeliveryDelivered = "delivered"
+)
+
+// LaneStatus is where one subscription's delivery stands.
+type LaneStatus struct {
+	// Cursor: every event up to it that concerns this subscription is delivered or parked.
+	Cursor Cursor `json:"cursor"`
+	// Lag is how many places of the log lie beyond Cursor.
+	Lag      uint64 `json:"lag"`
+	InFlight int    `json:"in_flight"`
+	Retrying int    `json:"retrying"`
+	// BlockedKeys is how many keys have events waiting, Waiting how many events those are.
+	BlockedKeys int `json:"blocked_keys"`
+	Waiting     int `json:"waiting"`
+	Dead        int `json:"dead"`
+	// Circuit is "closed" or "open".
+	Circuit string `json:"circuit"`
+	// FailingSince is when the present run of nothing but failures began.
+	FailingSince time.Time `json:"failing_since,omitzero"`
+	LastSuccess  time.Time `json:"last_success,omitzero"`
+	// Next is when the next try is due, if the lane waits.
+	Next    time.Time `json:"next,omitzero"`
+	Replays []Replay  `json:"replays,omitempty"`
+}
+
+// ReplaySpec asks for events of a subscription to be sent once more.
+type ReplaySpec struct {
+	// From is the first sequence and To the last, both included; 0 means the first left and the cursor.
+	From, To Sequence
+	// Types narrows to event types, as in Filter.Types. None means all.
+	Types []string
+	// Status is "" for all, "delivered", "failed" (the last attempt failed, or parked) or "dead".
+	Status string
+}
+
+// Replay is a second, bounded cursor beside live order.
+type Replay struct {
+	ID     string   `json:"id"`
+	From   Sequence `json:"from"`
+	To     Sequence `json:"to"`
+	Types  []string `json:"types,omitempty"`
+	Status string   `json:"status,omitempty"`
+	// At is how far it has come, Sent how many events it has sent.
+	At      Sequence  `json:"at"`
+	Sent    int       `json:"sent"`
+	Created time.Time `json:"created"`
+}
+
+// MaxReplays is how many replays one subscription runs at once.
+const MaxReplays = 8

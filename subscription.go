@@ -1,0 +1,302 @@
+package eventhose
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Filter says which events a reader wants. The zero Filter wants all but system events.
+type Filter struct {
+	// Types are patterns, any of which may match: an exact type, "prefix.*", or "*" for all. None means "*".
+	// System events are matched only by patterns that begin with "eventhose.".
+	Types []string `json:"types,omitempty"`
+	// Keys are ordering keys, any of which may match exactly. None means any.
+	Keys []string `json:"keys,omitempty"`
+	// Attributes must all be equal.
+	Attributes map[string]string `json:"attributes,omitempty"`
+	// Expression is CEL over type, key, attributes and data, and must yield a boolean.
+	Expression string `json:"expression,omitempty"`
+}
+
+// Limits of a filter.
+const (
+	MaxFilterTypes = 100
+	MaxFilterKeys  = 100
+	MaxExpression  = 4096 // bytes
+)
+
+// Validate checks all but whether Expression type-checks, which internal/filter does. Errors are CodeInvalid and name
+// the field below "filter".
+func (f Filter) Validate() error {
+	if len(f.Types) > MaxFilterTypes {
+		return Invalid("filter.types", "must be at most %d", MaxFilterTypes)
+	}
+	for i, t := range f.Types {
+		if !ValidTypePattern(t) {
+			return Invalid(fmt.Sprintf("filter.types[%d]", i), `must be an event type, a prefix such as "order.*", or "*"`)
+		}
+	}
+	if len(f.Keys) > MaxFilterKeys {
+		return Invalid("filter.keys", "must be at most %d", MaxFilterKeys)
+	}
+	for i, k := range f.Keys {
+		if k == "" || len(k) > MaxKey || !printable(k) {
+			return Invalid(fmt.Sprintf("filter.keys[%d]", i), "must be 1 to %d bytes of printable UTF-8", MaxKey)
+		}
+	}
+	if len(f.Attributes) > MaxAttributes {
+		return Invalid("filter.attributes", "must be at most %d", MaxAttributes)
+	}
+	for name, value := range f.Attributes {
+		if !attributeName.MatchString(name) {
+			return Invalid("filter.attributes", "names must be 1 to 64 letters, digits, _ . or -")
+		}
+		if len(value) > MaxAttribute || !printable(value) {
+			return Invalid("filter.attributes."+name, "must be at most %d bytes of printable UTF-8", MaxAttribute)
+		}
+	}
+	if len(f.Expression) > MaxExpression {
+		return Invalid("filter.expression", "must be at most %d bytes", MaxExpression)
+	}
+	return nil
+}
+
+// ValidTypePattern reports whether s is an event type, a type prefix followed by ".*", or "*".
+func ValidTypePattern(s string) bool {
+	if s == "*" {
+		return true
+	}
+	return ValidType(strings.TrimSuffix(s, ".*"))
+}
+
+// SubscriptionID is "sub_" and 26 characters.
+type SubscriptionID string
+
+// Ordering says what a subscription waits for before it hands over an event.
+type Ordering string
+
+const (
+	// OrderingNone: nothing; a failed event is tried again on its own.
+	OrderingNone Ordering = "none"
+	// OrderingKey: the earlier events of the same key. Events without a key wait for nothing.
+	OrderingKey Ordering = "key"
+	// OrderingStrict: every earlier event.
+	OrderingStrict Ordering = "strict"
+)
+
+// OnExhausted says what becomes of an event whose retry schedule ended.
+type OnExhausted string
+
+const (
+	// OnExhaustedPark sets it aside as dead and goes on.
+	OnExhaustedPark OnExhausted = "park"
+	// OnExhaustedBlock holds its key (OrderingKey) or the lane (OrderingStrict) until a person redrives or discards it.
+	OnExhaustedBlock OnExhausted = "block"
+)
+
+// SubscriptionState is whether a subscription delivers.
+type SubscriptionState string
+
+const (
+	StateActive SubscriptionState = "active"
+	// StatePaused: held by a person. The cursor stands.
+	StatePaused SubscriptionState = "paused"
+	// StateDisabled: held by Eventhose (410 from the receiver, or days of nothing but failure). The cursor stands.
+	StateDisabled SubscriptionState = "disabled"
+)
+
+// DefaultSchedule is the waits before each attempt: Standard Webhooks' example, 75 h 35 min 5 s in sum.
+func DefaultSchedule() []Duration {
+	const s, m, h = Duration(time.Second), Duration(time.Minute), Duration(time.Hour)
+	return []Duration{0, 5 * s, 5 * m, 30 * m, 2 * h, 5 * h, 10 * h, 14 * h, 20 * h, 24 * h}
+}
+
+// Defaults and limits of a subscription.
+const (
+	DefaultTimeout      = Duration(15 * time.Second)
+	DefaultDisableAfter = Duration(5 * 24 * time.Hour)
+	MaxTimeout          = Duration(30 * time.Second)
+	MaxSchedule         = 50                            // attempts
+	MaxScheduleSum      = Duration(30 * 24 * time.Hour) // in sum
+	MaxInFlight         = 64                            // attempts of one lane at once
+	MaxParked           = 10_000                        // parked events of one lane
+	MaxHeaders          = 32
+	MaxHeaderValue      = 4096
+	MaxName             = 256
+	MaxSubscriptions    = 20_000 // of one tenant
+	MaxLiveSecrets      = 3
+)
+
+// Retry says when a failed event is tried again.
+type Retry struct {
+	// Schedule is the wait before each attempt, the first one's included. Jitter of up to a tenth is added, never taken away.
+	Schedule []Duration `json:"schedule,omitempty"`
+	// Timeout is an attempt's deadline, from connect to the end of the answer.
+	Timeout Duration `json:"timeout,omitempty"`
+	// DisableAfter is how long nothing but failure disables the subscription. -1ns or less means never.
+	DisableAfter Duration `json:"disable_after,omitempty"`
+}
+
+// Destination is where a push subscription sends.
+type Destination struct {
+	// Type is "webhook".
+	Type string `json:"type"`
+	URL  string `json:"url"`
+	// Headers are sent with each request. Their values are secrets: encrypted at rest, and shown as "***".
+	Headers map[string]Secret `json:"headers,omitempty"`
+	// Signature is "v1" (HMAC-SHA256, the default) or "v1a" (Ed25519), as in Standard Webhooks.
+	Signature string `json:"signature,omitempty"`
+}
+
+// DestinationWebhook is the Type of signed HTTP requests.
+const DestinationWebhook = "webhook"
+
+// Subscription is a filter and a cursor over one log, and a rule for handing events over.
+type Subscription struct {
+	ID          SubscriptionID    `json:"id"`
+	Tenant      TenantID          `json:"tenant"`
+	Name        string            `json:"name,omitempty"`
+	Filter      Filter            `json:"filter"`
+	Ordering    Ordering          `json:"ordering"`
+	OnExhausted OnExhausted       `json:"on_exhausted"`
+	Retry       Retry             `json:"retry"`
+	MaxInFlight int               `json:"max_in_flight"`
+	Destination Destination       `json:"destination"`
+	State       SubscriptionState `json:"state"`
+	// Reason says why State is not active, in a sentence.
+	Reason  string    `json:"reason,omitempty"`
+	Created time.Time `json:"created"`
+	Updated time.Time `json:"updated"`
+	// PublicKey is the "whpk_" key that receivers verify v1a signatures with.
+	PublicKey string `json:"public_key,omitempty"`
+	// Secrets are the live signing secrets, newest first ("whsec_" or "whsk_"). Only those whose overlap has not ended
+	// are listed. JSON never shows them.
+	Secrets []LiveSecret `json:"-"`
+	// Version counts changes, for compare-and-set.
+	Version uint64 `json:"version"`
+}
+
+// LiveSecret is one signing secret.
+type LiveSecret struct {
+	Secret Secret
+	// Until is when it stops signing; zero means it is the current one.
+	Until time.Time
+}
+
+// WithDefaults answers s with every field that may be left out filled in.
+func (s Subscription) WithDefaults() Subscription {
+	if s.Ordering == "" {
+		s.Ordering = OrderingNone
+	}
+	if s.OnExhausted == "" {
+		s.OnExhausted = OnExhaustedPark
+	}
+	if len(s.Retry.Schedule) == 0 {
+		s.Retry.Schedule = DefaultSchedule()
+	}
+	if s.Retry.Timeout == 0 {
+		s.Retry.Timeout = DefaultTimeout
+	}
+	if s.Retry.DisableAfter == 0 {
+		s.Retry.DisableAfter = DefaultDisableAfter
+	}
+	if s.MaxInFlight == 0 {
+		s.MaxInFlight = MaxInFlight
+	}
+	if s.State == "" {
+		s.State = StateActive
+	}
+	if s.Destination.Signature == "" {
+		s.Destination.Signature = "v1"
+	}
+	return s
+}
+
+// Validate checks a subscription with its defaults filled in. Errors are CodeInvalid with the field named. Whether the
+// URL may be reached is the sink's to say, whether the expression type-checks internal/filter's.
+func (s Subscription) Validate() error {
+	if len(s.Name) > MaxName || !printable(s.Name) {
+		return Invalid("name", "must be at most %d bytes of printable UTF-8", MaxName)
+	}
+	if err := s.Filter.Validate(); err != nil {
+		return err
+	}
+	switch s.Ordering {
+	case OrderingNone, OrderingKey, OrderingStrict:
+	default:
+		return Invalid("ordering", "must be none, key or strict")
+	}
+	switch {
+	case s.OnExhausted != OnExhaustedPark && s.OnExhausted != OnExhaustedBlock:
+		return Invalid("on_exhausted", "must be park or block")
+	case s.OnExhausted == OnExhaustedBlock && s.Ordering == OrderingNone:
+		return Invalid("on_exhausted", "block needs ordering key or strict: without order there is nothing to hold")
+	case s.MaxInFlight < 1 || s.MaxInFlight > MaxInFlight:
+		return Invalid("max_in_flight", "must be between 1 and %d", MaxInFlight)
+	}
+	if err := s.Retry.validate(); err != nil {
+		return err
+	}
+	return s.Destination.validate()
+}
+
+func (r Retry) validate() error {
+	if len(r.Schedule) > MaxSchedule {
+		return Invalid("retry.schedule", "must be at most %d attempts", MaxSchedule)
+	}
+	var sum Duration
+	for i, d := range r.Schedule {
+		if d < 0 || d > MaxScheduleSum {
+			return Invalid(fmt.Sprintf("retry.schedule[%d]", i), "must be between 0s and 720h")
+		}
+		sum += d
+	}
+	switch {
+	case sum > MaxScheduleSum:
+		return Invalid("retry.schedule", "must be at most 720h in sum")
+	case r.Timeout < Duration(100*time.Millisecond) || r.Timeout > MaxTimeout:
+		return Invalid("retry.timeout", "must be between 100ms and 30s")
+	case r.DisableAfter > 0 && r.DisableAfter < Duration(time.Hour):
+		return Invalid("retry.disable_after", "must be at least 1h, or negative for never")
+	}
+	return nil
+}
+
+func (d Destination) validate() error {
+	switch {
+	case d.Type == "":
+		return Invalid("destination.type", "is required")
+	case d.Type != DestinationWebhook:
+		return Invalid("destination.type", "must be webhook")
+	case d.URL == "":
+		return Invalid("destination.url", "is required")
+	case len(d.URL) > 2048:
+		return Invalid("destination.url", "must be at most 2048 bytes")
+	case d.Signature != "v1" && d.Signature != "v1a":
+		return Invalid("destination.signature", "must be v1 or v1a")
+	case len(d.Headers) > MaxHeaders:
+		return Invalid("destination.headers", "must be at most %d", MaxHeaders)
+	}
+	u, err := url.Parse(d.URL)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return Invalid("destination.url", "must be an absolute https URL")
+	}
+	return nil
+}
+
+// Secret is text that must not be shown by accident: it prints, logs and marshals as "***".
+// Convert it to string where, and only where, its content is needed.
+type Secret string
+
+const redacted = "***"
+
+func (s Secret) String() string   { return redacted }
+func (s Secret) GoString() string { return redacted }
+
+// Format redacts for every verb.
+func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+
+func (s Secret) MarshalText() ([]byte, error)     { return []byte(redacted), nil }
+func (s *Secret) UnmarshalText(text []byte) error { *s = Secret(text); return nil }
