@@ -24,3 +24,12 @@ type Reader interface {
 	// Wait returns nil once the tenant's durable head is beyond after, at the latest when ctx ends, with its error.
 	Wait(ctx context.Context, tenant TenantID, after Sequence) error
 }
+
+// Page is a piece of a log as a reader sees it.
+type Page struct {
+	Events []Event
+	// Cursor stands after the last event that was examined, whether it matched or not.
+	Cursor Cursor
+	// HasMore says that the log goes on after Cursor.
+	HasMore bool
+}

@@ -300,3 +300,15 @@ func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
 
 func (s Secret) MarshalText() ([]byte, error)     { return []byte(redacted), nil }
 func (s *Secret) UnmarshalText(text []byte) error { *s = Secret(text); return nil }
+
+// SubscriptionPatch changes a subscription; nil fields stay as they are.
+type SubscriptionPatch struct {
+	Name        *string      `json:"name,omitempty"`
+	Filter      *Filter      `json:"filter,omitempty"`
+	Ordering    *Ordering    `json:"ordering,omitempty"`
+	OnExhausted *OnExhausted `json:"on_exhausted,omitempty"`
+	Retry       *Retry       `json:"retry,omitempty"`
+	MaxInFlight *int         `json:"max_in_flight,omitempty"`
+	// Destination is replaced as a whole, except that a header whose value is "***" keeps the one it had.
+	Destination *Destination `json:"destination,omitempty"`
+}

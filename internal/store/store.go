@@ -1,0 +1,308 @@
+// Package store is the seam between the engines and the drivers that keep data: our verbs, not SQL and not key-value.
+//
+// A driver implements Store and passes internal/storetest. All methods are safe for concurrent use, honour their
+// context before they start to write, and answer errors that wrap the sentinels below. What a method returned is
+// durable: a power cut directly afterwards takes nothing of it back, and nothing can be read that a power cut could
+// still take back. Drivers do not retry, do not log, and keep no reference to slices that callers pass in unless a
+// method says so. What they return is shared with their caches: callers do not change it.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+var (
+	// ErrNotFound: nothing is stored there.
+	ErrNotFound = errors.New("not found")
+	// ErrVersion: a compare-and-set met another version. Nothing was changed.
+	ErrVersion = errors.New("changed by somebody else")
+	// ErrDifferent: an id is remembered with another digest. Nothing of that append was stored.
+	ErrDifferent = errors.New("same id, different event")
+	// ErrTrimmed: the sequence asked for is before the first one left.
+	ErrTrimmed = errors.New("trimmed")
+	// ErrFull: there is no room for more. Reads and small progress commits still work; it heals when there is room.
+	ErrFull = errors.New("storage is full")
+	// ErrFenced: a lease that the commit relies on is no longer held. Nothing was changed.
+	ErrFenced = errors.New("lease lost")
+	// ErrCorrupt: stored data is damaged. The error names the file, and the offset where known. Nothing was deleted.
+	ErrCorrupt = errors.New("stored data is damaged")
+	// ErrFailed: the store met a failure after which its memory and its disk may differ (a failed fsync). It answers
+	// this to everything from then on; the process must restart.
+	ErrFailed = errors.New("the store has failed and must be opened again")
+	// ErrUnavailable: the store cannot be reached now (a database that is away). Try again.
+	ErrUnavailable = errors.New("the store is away")
+	// ErrNewer: the data was written by a newer version than this one reads.
+	ErrNewer = errors.New("written by a newer version of eventhose")
+	// ErrLocked: another process has the data directory open.
+	ErrLocked = errors.New("in use by another process")
+)
+
+// Store is everything a driver keeps.
+type Store interface {
+	Log
+	Lanes
+	Leases
+	Records
+	// Close waits for calls under way and makes everything clean. It may be called more than once.
+	Close() error
+}
+
+// Log keeps one log per tenant.
+type Log interface {
+	// Append commits a group in one atomic, durable write: for each entry, in order, all of its new events get the next
+	// sequences of its tenant (and, by reference, of its parent's log) or, if any id is remembered with another digest,
+	// none does and the entry's result is ErrDifferent. An id that is given twice in the group counts as remembered
+	// from its first on. The method's own error means that nothing of the group is stored, except ErrFailed, after which nobody knows.
+	Append(ctx context.Context, group []Append) ([]AppendResult, error)
+	// Read answers the events directly after a sequence, in order and without gap, up to the durable head: at most
+	// limit.Events and about limit.Bytes of data, at least one if there is one. ErrTrimmed if after+1 is no longer there.
+	Read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence, limit ReadLimit) ([]*eventhose.Event, error)
+	// Lookup finds one event by place or by id; kept events of parked sequences are found after they were trimmed, by
+	// place and by id. ErrNotFound otherwise.
+	Lookup(ctx context.Context, tenant eventhose.TenantID, ref Ref) (*eventhose.Event, error)
+	// Head answers how far the log reaches; an unknown tenant has an empty log.
+	Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error)
+	// Trim removes the oldest events by age and size, together with what hangs on them: remembered ids, attempts.
+	// It keeps the events of parked sequences aside, the newest Keep bytes of them. It never removes the newest event.
+	Trim(ctx context.Context, tenant eventhose.TenantID, t Trim) (Trimmed, error)
+	// Erase removes an event's data, also from the files as soon as the store can; place, id and everything else stay.
+	// Erasing again is no error. ErrNotFound if there is no such event.
+	Erase(ctx context.Context, tenant eventhose.TenantID, seq eventhose.Sequence) error
+}
+
+// Append is one request: events that are accepted together or not at all.
+type Append struct {
+	Tenant eventhose.TenantID
+	// Parent, if set, gets a place for each new event in its own log, under the id "tenant/id".
+	Parent eventhose.TenantID
+	// Events have Type, Appended and so on set; Sequence and Tenant are the driver's. An empty ID is made by the driver
+	// with eventhose.EventID and is not remembered in the index of ids.
+	Events []NewEvent
+}
+
+// NewEvent is an event with the digest of what the client sent.
+type NewEvent struct {
+	Event  eventhose.Event
+	Digest [16]byte
+}
+
+// AppendResult is the answer to one Append.
+type AppendResult struct {
+	// Placements has one for each event, in order, unless Err is set.
+	Placements []eventhose.Placement
+	// Err is ErrDifferent or nil; Index says which event.
+	Err   error
+	Index int
+}
+
+// ReadLimit bounds a page.
+type ReadLimit struct {
+	Events int
+	Bytes  int
+}
+
+// Ref names an event by its place, or if Sequence is 0 by scope and id.
+type Ref struct {
+	Sequence eventhose.Sequence
+	Scope    string
+	ID       string
+}
+
+// Trim says what may stay.
+type Trim struct {
+	// Before removes events appended before it; zero removes none by age.
+	Before time.Time
+	// Bytes is how much data may stay; 0 is no bound.
+	Bytes int64
+	// Keep is how many bytes of parked events are kept aside.
+	Keep int64
+}
+
+// Trimmed says what Trim did.
+type Trimmed struct {
+	// First is the first sequence left.
+	First eventhose.Sequence
+	// Removed events and their bytes of data.
+	Removed int
+	Bytes   int64
+	// Lost are parked events that the quota had no room for.
+	Lost []LostParked
+}
+
+// LostParked is a parked event whose data retention has taken. Its parked row is gone too.
+type LostParked struct {
+	Subscription eventhose.SubscriptionID
+	Sequence     eventhose.Sequence
+}
+
+// Lanes keeps what each subscription's delivery stores, all of it bounded by the engine.
+type Lanes interface {
+	// Lane answers the lane's row and its blocked keys. ErrNotFound if there is none.
+	Lane(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID) (Lane, []BlockedKey, error)
+	// Parked lists parked rows by sequence, those after a sequence, of one state or "" for all.
+	Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, q ParkedQuery) ([]Parked, error)
+	// Attempts lists attempts newest first.
+	Attempts(ctx context.Context, tenant eventhose.TenantID, q AttemptQuery) ([]eventhose.Attempt, error)
+	// Commit writes progress atomically and durably. ErrFenced if a lease of p.Fence is not held. A lane that was
+	// deleted is left alone.
+	Commit(ctx context.Context, p Progress) error
+	// Work lists the lanes that have something to do (Behind, or a Due time), those after a tenant and subscription,
+	// ordered by tenant and subscription.
+	Work(ctx context.Context, after LaneRef, limit int) ([]Lane, error)
+	// Tails lists the logs whose durable head is beyond what was matched, by tenant, those after one.
+	Tails(ctx context.Context, after eventhose.TenantID, limit int) ([]Tail, error)
+}
+
+// LaneRef names a lane.
+type LaneRef struct {
+	Tenant       eventhose.TenantID
+	Subscription eventhose.SubscriptionID
+}
+
+// Tail is a log's matching position. Matched 0 means that nothing was matched yet.
+type Tail struct {
+	Tenant  eventhose.TenantID
+	Matched eventhose.Sequence
+	Last    eventhose.Sequence
+}
+
+// Lane is one lane's row.
+type Lane struct {
+	LaneRef
+	// Cursor: all due events up to it are settled, that is delivered or parked. A lane that is not Behind has also
+	// settled everything up to its log's Matched.
+	Cursor eventhose.Sequence
+	// Previous is the last due sequence up to Cursor, 0 if there was none.
+	Previous eventhose.Sequence
+	// Settled are the settled due sequences above Cursor, ascending, at most 1,024.
+	Settled []eventhose.Sequence
+	// Behind: there may be due events after Cursor that are not settled.
+	Behind bool
+	// Due is when the earliest retry or probe is due; zero if there is none.
+	Due time.Time
+	// Retrying and Dead count the parked rows; Waiting the events behind blocked keys.
+	Retrying, Dead, Waiting int
+	// FailingSince began the present run of failures, Run counts them. Open is the circuit, Probes counts its probes.
+	FailingSince time.Time
+	Run          int
+	Open         bool
+	Probes       int
+	LastSuccess  time.Time
+	Replays      []eventhose.Replay
+}
+
+// Parked is one parked row.
+type Parked struct {
+	eventhose.Parked
+	// Previous is the due sequence before this one.
+	Previous eventhose.Sequence
+	// Tries counts every attempt, charged or not.
+	Tries int
+	// Replay is the replay that sent it, "" for live.
+	Replay string
+	// Redriven says that a person asked for the next try.
+	Redriven bool
+}
+
+// BlockedKey stands for all events of one key that wait behind a parked one.
+type BlockedKey struct {
+	Key string
+	// Head is the parked sequence that holds the key, 0 while what waited is being caught up.
+	Head eventhose.Sequence
+	// First is the first sequence that waits, Last the last, Count how many; First 0 if none does yet.
+	First, Last eventhose.Sequence
+	Count       int
+	// Previous is the last due sequence before First.
+	Previous eventhose.Sequence
+}
+
+// ParkedQuery pages through parked rows.
+type ParkedQuery struct {
+	State eventhose.ParkedState
+	After eventhose.Sequence
+	Limit int
+}
+
+// AttemptQuery pages through attempts: of one subscription, or of one event (Sequence), or of one event at one subscription.
+type AttemptQuery struct {
+	Subscription eventhose.SubscriptionID
+	Sequence     eventhose.Sequence
+	// Before is the id of the last one of the previous page.
+	Before string
+	Limit  int
+}
+
+// Progress is one atomic write of the delivery engine.
+type Progress struct {
+	// Fence are the leases it relies on; none in a store of one process.
+	Fence []Lease
+	// Matched moves logs' matching positions forward; a lower one is ignored.
+	Matched []Tail
+	Lanes   []LaneChange
+}
+
+// LaneChange replaces a lane's row and changes what hangs on it.
+type LaneChange struct {
+	Lane Lane
+	// Park adds or replaces parked rows by sequence, Unpark removes them (and the event kept aside for them).
+	Park   []Parked
+	Unpark []eventhose.Sequence
+	// Block adds or replaces blocked keys, Unblock removes them.
+	Block    []BlockedKey
+	Unblock  []string
+	Attempts []eventhose.Attempt
+	// Create makes a lane that does not exist yet; without it, a change to a lane that does not exist is left out.
+	Create bool
+	// Delete removes the lane and everything that hangs on it.
+	Delete bool
+}
+
+// Shards is how many parts the subscriptions are spread over.
+const Shards = 256
+
+// Lease is a node's hold on one shard. Epoch grows with each change of hands.
+type Lease struct {
+	Shard uint8
+	Epoch uint64
+	// Until is when it ends unless it is claimed again.
+	Until time.Time
+}
+
+// Leases spread the lanes over nodes.
+type Leases interface {
+	// Claim keeps the leases that node holds for ttl more, takes free ones up to want in all, gives back those above
+	// want, and answers what it then holds. want 0 gives all back. A store of one process always grants all.
+	Claim(ctx context.Context, node string, want int, ttl time.Duration) ([]Lease, error)
+}
+
+// Records keeps small versioned documents: tenants, keys, subscriptions, secrets, idempotency answers.
+type Records interface {
+	// Record answers one record. ErrNotFound.
+	Record(ctx context.Context, tenant eventhose.TenantID, kind, id string) (Record, error)
+	// List pages through the records of a kind by id, those after one. Expired records are left out.
+	List(ctx context.Context, tenant eventhose.TenantID, kind, after string, limit int) ([]Record, error)
+	// Save writes records and lanes in one atomic, durable commit. Each record's Version must be the stored one's (0:
+	// there is none, or it has expired), else ErrVersion; it is stored with the next. Lanes may be created and deleted along.
+	Save(ctx context.Context, records []RecordChange, lanes []LaneChange) error
+}
+
+// Record is a document of at most 256 KiB. Tenant is "" for what belongs to none.
+type Record struct {
+	Tenant  eventhose.TenantID
+	Kind    string // [a-z]+
+	ID      string
+	Version uint64
+	Value   []byte
+	// Expires, if set, is when the record may vanish by itself.
+	Expires time.Time
+}
+
+// RecordChange stores a record, or deletes it.
+type RecordChange struct {
+	Record
+	Delete bool
+}
