@@ -48,3 +48,10 @@ func (p Principal) May(tenant TenantID) bool { return p.Tenant == "" || p.Tenant
 func (p Principal) Has(s Scope) bool {
 	return slices.Contains(p.Scopes, ScopeAdmin) || slices.Contains(p.Scopes, s)
 }
+
+// StoredAnswer is what a request with an Idempotency-Key was answered, kept for 24 h.
+type StoredAnswer struct {
+	Status      int    `json:"status"`
+	ContentType string `json:"content_type"`
+	Body        []byte `json:"body"`
+}

@@ -1,0 +1,82 @@
+package httpapi
+
+import (
+	"context"
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+// Log is what the API needs of the event log.
+type Log interface {
+	eventhose.Appender
+	eventhose.Reader
+	// Page reads at most limit matching events after a cursor, examining at most 10,000.
+	// CodeCursorGone, CodeInvalid (field "filter.…").
+	Page(ctx context.Context, tenant eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter, limit int) (eventhose.Page, error)
+	// Event finds an event by its id within a scope. CodeNotFound. An erased one comes with Erased set.
+	Event(ctx context.Context, tenant eventhose.TenantID, scope, id string) (eventhose.Event, error)
+	// Erase removes an event's data. CodeNotFound.
+	Erase(ctx context.Context, tenant eventhose.TenantID, scope, id string) error
+	Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error)
+}
+
+// Control is what the API needs of tenants, keys and subscriptions. All answers are copies that the caller owns.
+type Control interface {
+	// Authenticate answers who holds a key. CodeUnauthenticated if it is unknown, expired or revoked.
+	Authenticate(ctx context.Context, key eventhose.Secret) (eventhose.Principal, error)
+
+	// PutTenant creates a tenant or updates its retention; created says which. CodeInvalid, CodeConflict (another
+	// parent than before), CodeNotFound (field "parent").
+	PutTenant(ctx context.Context, t eventhose.Tenant) (tenant eventhose.Tenant, created bool, err error)
+	// Tenant: CodeNotFound.
+	Tenant(ctx context.Context, id eventhose.TenantID) (eventhose.Tenant, error)
+	// Tenants lists by id those after one.
+	Tenants(ctx context.Context, after eventhose.TenantID, limit int) ([]eventhose.Tenant, error)
+
+	// CreateKey makes a key for k.Tenant ("" is all tenants), k.Scopes and k.Expires. The secret is shown this once.
+	CreateKey(ctx context.Context, k eventhose.APIKey) (eventhose.APIKey, eventhose.Secret, error)
+	// Keys lists those of one tenant, or with "" all, by id, those after one.
+	Keys(ctx context.Context, tenant eventhose.TenantID, after string, limit int) ([]eventhose.APIKey, error)
+	// RevokeKey ends a key of one tenant, or with "" of any. CodeNotFound.
+	RevokeKey(ctx context.Context, tenant eventhose.TenantID, id string) error
+
+	// CreateSubscription validates and saves; from is "now" (or ""), "start" or a cursor's text. The answer holds the new secret.
+	CreateSubscription(ctx context.Context, s eventhose.Subscription, from string) (eventhose.Subscription, error)
+	// Subscription: CodeNotFound.
+	Subscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID) (eventhose.Subscription, error)
+	// Subscriptions lists by id those after one.
+	Subscriptions(ctx context.Context, tenant eventhose.TenantID, after eventhose.SubscriptionID, limit int) ([]eventhose.Subscription, error)
+	UpdateSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, p eventhose.SubscriptionPatch) (eventhose.Subscription, error)
+	DeleteSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID) error
+	// SetState pauses (StatePaused) or resumes (StateActive) a subscription.
+	SetState(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, state eventhose.SubscriptionState) (eventhose.Subscription, error)
+	// RotateSecret makes a new signing secret; the old one goes on signing beside it for overlap (0: 24 h).
+	RotateSecret(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, overlap time.Duration) (eventhose.Subscription, error)
+
+	// ReserveAnswer claims an Idempotency-Key for a request. If the key was used before it answers the stored answer, or
+	// CodeConflict while the first request is under way, or CodeInvalid (field "Idempotency-Key") if the request's digest differs.
+	// A nil answer and a nil error mean: go on, then call SaveAnswer, or with nil to give the key back.
+	ReserveAnswer(ctx context.Context, tenant eventhose.TenantID, key string, digest [32]byte) (*eventhose.StoredAnswer, error)
+	SaveAnswer(ctx context.Context, tenant eventhose.TenantID, key string, digest [32]byte, a *eventhose.StoredAnswer) error
+}
+
+// Delivery is what the API needs of the delivery engine. The subscription is known to exist when these are called.
+type Delivery interface {
+	Status(ctx context.Context, s eventhose.Subscription) (eventhose.LaneStatus, error)
+	// Attempts lists newest first, those before an attempt id ("" is the newest).
+	Attempts(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, before string, limit int) ([]eventhose.Attempt, error)
+	// Parked lists by sequence those after one; state "" is all of retrying, waiting and dead.
+	Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, state eventhose.ParkedState, after eventhose.Sequence, limit int) ([]eventhose.Parked, error)
+	// Redrive tries dead events again at once: those with the given ids, or all with none given. It answers how many.
+	// CodeNotFound with the field ("events[2]") if one is not dead there.
+	Redrive(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error)
+	// Discard gives up dead events, in the same way.
+	Discard(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error)
+	// Replay sends a range once more; dry only counts. CodeLimit when MaxReplays are running, CodeCursorGone.
+	Replay(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, r eventhose.ReplaySpec, dry bool) (replay eventhose.Replay, count int, err error)
+	// Test sends a test event at once and answers what happened. It is not in the log.
+	Test(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID) (eventhose.Attempt, error)
+	// Deliveries tells what became of an event at each subscription that it concerns.
+	Deliveries(ctx context.Context, e eventhose.Event) ([]eventhose.Delivery, error)
+}
