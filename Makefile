@@ -1,0 +1,49 @@
+# Everything a developer does here is a target with a line of help; `make` alone lists them.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 10m
+N        ?= 5000
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+.PHONY: build
+build: ## Build bin/eventhose, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/eventhose ./cmd/eventhose
+
+.PHONY: test
+test: test-needs ## Vet, then every test with the race detector; what a change must pass
+	$(GO) vet ./...
+	$(GO) test -run '^TestFloors|^TestWaysOut' .
+	CGO_ENABLED=1 EVENTHOSE_TEST_NODE=required $(GO) test -race -timeout 9m ./...
+
+.PHONY: test-needs
+test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, Node for the interop oracle
+	@test/needs
+
+.PHONY: lint
+lint: bin/golangci-lint ## golangci-lint with .golangci.yml
+	$(GO) mod verify
+	bin/golangci-lint run ./...
+
+bin/golangci-lint: tools/go.mod
+	$(GO) build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser for FUZZTIME (10m) each
+	@test/fuzz $(FUZZTIME)
+
+.PHONY: crash
+crash: ## kill -9 the real binary N (5000) times under load and check every promise
+	CGO_ENABLED=1 EVENTHOSE_CRASHES=$(N) $(GO) test -race -count 1 -timeout 24h -v -run '^TestCrash$$' ./test/crash
+
+.PHONY: soak
+soak: ## The bounds with 10,000,000 events behind a destination that is down (hours)
+	EVENTHOSE_SOAK=1 $(GO) test -count 1 -timeout 24h -v -run '^TestSoak' ./...

@@ -1,0 +1,111 @@
+package eventhose_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// waysOut is what opens, or can be told to open, an outgoing connection, by import path and name.
+var waysOut = map[string][]string{
+	"net": {"Dial", "DialTimeout", "DialIP", "DialTCP", "DialUDP", "DialUnix", "Dialer", "Resolver", "DefaultResolver",
+		"LookupAddr", "LookupCNAME", "LookupHost", "LookupIP", "LookupMX", "LookupNS", "LookupSRV", "LookupTXT"},
+	"net/http":   {"Get", "Head", "Post", "PostForm", "Client", "DefaultClient", "Transport", "DefaultTransport"},
+	"net/rpc":    {"Dial", "DialHTTP", "DialHTTPPath"},
+	"net/smtp":   {"Dial", "SendMail"},
+	"crypto/tls": {"Dial", "DialWithDialer", "Dialer"},
+	"syscall":    {"Connect"},
+}
+
+// mayLeave are the packages that may: egress is the guarded way to addresses that tenants choose; client goes only to
+// the server that its user names.
+var mayLeave = []string{"internal/egress", "client"}
+
+func TestWaysOut(t *testing.T) {
+	err := fs.WalkDir(os.DirFS("."), ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "testdata" || name != "." && strings.HasPrefix(d.Name(), ".")):
+			return fs.SkipDir
+		case d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"),
+			slices.Contains(mayLeave, path.Dir(name)):
+			return nil
+		}
+		src, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		faults, err := findWaysOut(name, src)
+		for _, fault := range faults {
+			t.Error(fault)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The checker itself, on files with a planted fault.
+func TestWaysOutChecker(t *testing.T) {
+	for _, c := range []struct {
+		src  string
+		want int
+	}{
+		{`import "net"; var d net.Dialer`, 1},
+		{`import other "net/http"; var c = &other.Client{Transport: other.DefaultTransport}`, 2},
+		{`import "net/http"; func f() { http.Get("http://127.0.0.1") }`, 1},
+		{`import "net/http"; func f(w http.ResponseWriter) { http.Error(w, "", 500) }`, 0},
+		{`import "net"; func f() { net.Listen("tcp", "127.0.0.1:0") }`, 0},
+		{`import . "net"`, 1},
+	} {
+		faults, err := findWaysOut("x.go", []byte("package x; "+c.src))
+		if err != nil || len(faults) != c.want {
+			t.Errorf("%s: %v, %v; want %d", c.src, faults, err, c.want)
+		}
+	}
+}
+
+// findWaysOut answers each use of a way out in a file, a sentence each.
+func findWaysOut(name string, src []byte) (faults []string, err error) {
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, name, src, parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	imports := map[string]string{} // by the name it has in this file
+	for _, spec := range file.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return nil, err
+		}
+		local := path.Base(imported)
+		if spec.Name != nil {
+			local = spec.Name.Name
+		}
+		if local == "." && waysOut[imported] != nil {
+			faults = append(faults, fmt.Sprintf("%s imports %s without a name, which hides what it uses", name, imported))
+		}
+		imports[local] = imported
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if pkg, ok := sel.X.(*ast.Ident); ok && slices.Contains(waysOut[imports[pkg.Name]], sel.Sel.Name) {
+			faults = append(faults, fmt.Sprintf("%s: %s.%s passes by the guarded dialer of internal/egress", fset.Position(sel.Pos()), imports[pkg.Name], sel.Sel.Name))
+		}
+		return true
+	})
+	return faults, nil
+}
