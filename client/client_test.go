@@ -1,0 +1,215 @@
+package client_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/client"
+)
+
+// serve answers every request with h and keeps the last one.
+func serve(t *testing.T, h http.HandlerFunc, options ...client.Option) (*client.Client, *http.Request, *[]byte) {
+	t.Helper()
+	var last http.Request
+	var body []byte
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ = io.ReadAll(r.Body)
+		last = *r.Clone(t.Context())
+		h(w, r)
+	}))
+	t.Cleanup(s.Close)
+	c, err := client.New(s.URL, "ehk_test", options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c, &last, &body
+}
+
+func answer(status int, body string, headers ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		for i := 0; i < len(headers); i += 2 {
+			w.Header().Set(headers[i], headers[i+1])
+		}
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	}
+}
+
+// awkward is JSON that every decode-and-encode would change.
+const awkward = "{ \"amount\" : 1.10e+2,\n \"html\":\"<b>&</b>\", \"big\": 12345678901234567890.0,\"é\":\"\\u00e9\"}"
+
+func TestAppendSendsDataVerbatim(t *testing.T) {
+	c, req, body := serve(t, answer(202, `{"id":"evt_1","sequence":7,"duplicate":true}`))
+	got, err := c.Tenant("acme").Append(t.Context(), eventhose.Event{ID: "a b/c", Type: "order.paid", Key: "k", Data: []byte(awkward)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || got[0] != (eventhose.Placement{ID: "evt_1", Sequence: 7, Duplicate: true}) {
+		t.Errorf("placements %+v", got)
+	}
+	if !bytes.Contains(*body, []byte(awkward)) {
+		t.Errorf("the body %s does not hold the data as it was", *body)
+	}
+	var sent struct {
+		ID, Type, Key string
+		Data          json.RawMessage
+	}
+	if err := json.Unmarshal(*body, &sent); err != nil || sent.ID != "a b/c" || sent.Type != "order.paid" || sent.Key != "k" {
+		t.Errorf("sent %+v, %v", sent, err)
+	}
+	if req.Method != "POST" || req.URL.Path != "/v1/tenants/acme/events" || req.Header.Get("Authorization") != "Bearer ehk_test" {
+		t.Errorf("%s %s %v", req.Method, req.URL, req.Header)
+	}
+}
+
+func TestAppendMany(t *testing.T) {
+	c, _, body := serve(t, answer(202, `{"events":[{"id":"a","sequence":1},{"id":"b","sequence":2},{"id":"c","sequence":3}]}`))
+	got, err := c.Tenant("acme").Append(t.Context(),
+		eventhose.Event{Type: "a", Data: []byte("1")},
+		eventhose.Event{Type: "b", ContentType: "text/plain", Data: []byte("hé")},
+		eventhose.Event{Type: "c", ContentType: "text/plain"})
+	if err != nil || len(got) != 3 || got[2].Sequence != 3 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	want := `[{"type":"a","data":1},{"type":"b","content_type":"text/plain","data_base64":"aMOp"},{"type":"c","content_type":"text/plain","data_base64":""}]`
+	if string(*body) != want {
+		t.Errorf("sent %s, want %s", *body, want)
+	}
+	if _, err := c.Tenant("acme").Append(t.Context(), eventhose.Event{Type: "a", Data: []byte(`1,"type":"b"`)}); eventhose.CodeOf(err) != eventhose.CodeMalformed {
+		t.Errorf("data that breaks out of its event: %v", err)
+	}
+}
+
+func TestReadKeepsDataVerbatim(t *testing.T) {
+	c, req, _ := serve(t, answer(200, `{"data":[{"id":"e","type":"order.paid","sequence":3,"time":"2026-01-02T03:04:05Z","data": `+awkward+` },
+		{"id":"f","type":"x","sequence":4,"content_type":"text/plain","data_base64":"aMOp"}],"cursor":"a_4","has_more":true}`))
+	page, err := c.Tenant("acme").Read(t.Context(), client.ReadOptions{After: eventhose.Cursor{Incarnation: 10, Sequence: 2}, Limit: 2, Types: []string{"order.*", "x"}, Wait: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(page.Events[0].Data) != awkward || string(page.Events[1].Data) != "hé" {
+		t.Errorf("data %q, %q", page.Events[0].Data, page.Events[1].Data)
+	}
+	if page.Cursor != (eventhose.Cursor{Incarnation: 10, Sequence: 4}) || !page.HasMore || page.Events[0].Tenant != "acme" {
+		t.Errorf("%+v", page)
+	}
+	if q := req.URL.Query(); q.Get("after") != "a_2" || q.Get("limit") != "2" || q.Get("types") != "order.*,x" || q.Get("wait") != "1s" {
+		t.Errorf("query %v", q)
+	}
+}
+
+func TestIDsAreEscaped(t *testing.T) {
+	c, req, _ := serve(t, answer(204, ""))
+	if err := c.Tenant("acme").EraseData(t.Context(), "a/../b?c#d%2F e"); err != nil {
+		t.Fatal(err)
+	}
+	if got := req.URL.EscapedPath(); got != "/v1/tenants/acme/events/a%2F..%2Fb%3Fc%23d%252F%20e/data" {
+		t.Errorf("path %s", got)
+	}
+}
+
+func TestHeaderValuesReachTheServer(t *testing.T) {
+	c, _, body := serve(t, answer(201, `{"id":"sub_1","secret":"whsec_abc"}`))
+	d := eventhose.Destination{Type: "webhook", URL: "https://example.com", Headers: map[string]eventhose.Secret{"X-Token": "s3cret"}}
+	s, err := c.Tenant("acme").CreateSubscription(t.Context(), client.NewSubscription{Destination: d})
+	if err != nil || string(s.Secret) != "whsec_abc" || s.ID != "sub_1" {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if want := `{"destination":{"type":"webhook","url":"https://example.com","headers":{"X-Token":"s3cret"}}}` + "\n"; string(*body) != want {
+		t.Errorf("sent %s", *body)
+	}
+	name := "new"
+	if _, err := c.Tenant("acme").UpdateSubscription(t.Context(), "sub_1", eventhose.SubscriptionPatch{Name: &name, Destination: &d}); err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"name":"new","destination":{"type":"webhook","url":"https://example.com","headers":{"X-Token":"s3cret"}}}` + "\n"; string(*body) != want {
+		t.Errorf("sent %s", *body)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		serve http.HandlerFunc
+		want  eventhose.Error
+	}{
+		{"problem", answer(410, `{"type":"x","status":410,"code":"cursor_gone","detail":"too old","first":42,"fix":"start over","field":"after"}`, "Content-Type", "application/problem+json"),
+			eventhose.Error{Code: eventhose.CodeCursorGone, Message: "too old", Field: "after", Fix: "start over", First: 42}},
+		{"retry after", answer(503, `{"code":"unavailable","title":"stopping"}`, "Retry-After", "7"),
+			eventhose.Error{Code: eventhose.CodeUnavailable, Message: "stopping", RetryAfter: 7 * time.Second}},
+		{"a proxy's page", answer(502, `<html>`, "Content-Type", "text/html"),
+			eventhose.Error{Code: eventhose.CodeUnavailable, Message: "the server answered 502 Bad Gateway", Fix: "check that the URL is an Eventhose server's"}},
+		{"a redirect is not followed", answer(302, ``, "Location", "http://127.0.0.1:1/"),
+			eventhose.Error{Code: eventhose.CodeInternal, Message: "the server answered 302 Found", Fix: "check that the URL is an Eventhose server's"}},
+		{"an endless problem", answer(400, `{"code":"invalid","detail":"`+strings.Repeat("x", 1<<20)+`"}`),
+			eventhose.Error{Code: eventhose.CodeInvalid, Message: "the server answered 400 Bad Request", Fix: "check that the URL is an Eventhose server's"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cl, _, _ := serve(t, c.serve)
+			_, err := cl.Tenant("acme").Event(t.Context(), "e")
+			var refused *client.Error
+			var inner *eventhose.Error
+			if !errors.As(err, &refused) || !errors.As(err, &inner) {
+				t.Fatalf("%T %v", err, err)
+			}
+			if *inner != c.want {
+				t.Errorf("got %+v, want %+v", *inner, c.want)
+			}
+		})
+	}
+}
+
+func TestAnswersAreBounded(t *testing.T) {
+	c, _, _ := serve(t, answer(200, `{"data":[],"next":null}`+strings.Repeat(" ", 1000)), client.WithMaxResponse(100))
+	if _, err := c.Tenants(t.Context(), client.ListOptions{}); eventhose.CodeOf(err) != eventhose.CodeTooLarge {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNoServerAndBrokenAnswers(t *testing.T) {
+	broken, _, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, `{"data":`)
+	})
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	nobody, err := client.New(gone.URL, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]*client.Client{"broken": broken, "nobody": nobody} {
+		_, err := c.Tenants(t.Context(), client.ListOptions{})
+		var network *url.Error
+		if !errors.As(err, &network) {
+			t.Errorf("%s: %T %v", name, err, err)
+		}
+	}
+}
+
+func TestNewNamesTheField(t *testing.T) {
+	for _, c := range []struct{ server, key, field string }{
+		{"127.0.0.1:8080", "", "url"}, {"ftp://x", "", "url"}, {"", "", "url"}, {"http://u:p@x", "", "url"}, {"http://x?a=1", "", "url"},
+		{"http://x", "a b", "key"}, {"http://x", "a\r\nHost: y", "key"},
+	} {
+		_, err := client.New(c.server, eventhose.Secret(c.key))
+		var e *eventhose.Error
+		if !errors.As(err, &e) || e.Field != c.field {
+			t.Errorf("%q %q: %v", c.server, c.key, err)
+		}
+		if err != nil && strings.Contains(fmt.Sprintf("%+v", err), "u:p") {
+			t.Errorf("the error shows a password: %v", err)
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+// Tenant is a tenant's log, as one client reaches it. It is safe for concurrent use.
+type Tenant struct {
+	c  *Client
+	id eventhose.TenantID
+}
+
+// Tenant answers the calls that belong to one tenant. It asks nothing of the server.
+func (c *Client) Tenant(id eventhose.TenantID) *Tenant { return &Tenant{c, id} }
+
+func (t *Tenant) path(segments ...string) []string {
+	return append([]string{"v1", "tenants", string(t.id)}, segments...)
+}
+
+// wireEvent is an event as the API writes and reads it. Data is spliced in by hand on the way out, since
+// encoding/json would compact it, and signatures are over the bytes as they came.
+type wireEvent struct {
+	ID          string             `json:"id,omitempty"`
+	Type        string             `json:"type"`
+	Sequence    eventhose.Sequence `json:"sequence,omitempty"`
+	Source      string             `json:"source,omitempty"`
+	Key         string             `json:"key,omitempty"`
+	Time        time.Time          `json:"time,omitzero"`
+	Appended    time.Time          `json:"appended,omitzero"`
+	Version     string             `json:"version,omitempty"`
+	Attributes  map[string]string  `json:"attributes,omitempty"`
+	ContentType string             `json:"content_type,omitempty"`
+	Data        json.RawMessage    `json:"data,omitempty"`
+	DataBase64  []byte             `json:"data_base64,omitempty"`
+	Erased      bool               `json:"erased,omitempty"`
+}
+
+// encode writes one event for an append. JSON data goes in verbatim.
+func encode(b *bytes.Buffer, e eventhose.Event) error {
+	w := wireEvent{ID: e.ID, Type: e.Type, Key: e.Key, Time: e.Time, Version: e.Version, Attributes: e.Attributes, ContentType: e.ContentType}
+	if !e.JSON() {
+		w.DataBase64 = e.Data
+		if len(e.Data) == 0 {
+			w.Data = nil
+		}
+	}
+	head, err := json.Marshal(w)
+	if err != nil {
+		return fmt.Errorf("encoding an event: %w", err)
+	}
+	b.Write(head[:len(head)-1])
+	switch {
+	case e.JSON() && !json.Valid(e.Data):
+		return &eventhose.Error{Code: eventhose.CodeMalformed, Field: "data", Message: "is not JSON", Fix: "set the content type of what is not JSON"}
+	case e.JSON():
+		b.WriteString(`,"data":`)
+		b.Write(e.Data)
+	case len(e.Data) == 0:
+		b.WriteString(`,"data_base64":""`)
+	}
+	b.WriteByte('}')
+	return nil
+}
+
+func (w *wireEvent) event(tenant eventhose.TenantID) eventhose.Event {
+	e := eventhose.Event{ID: w.ID, Tenant: tenant, Sequence: w.Sequence, Scope: w.Source, Type: w.Type, Key: w.Key, Time: w.Time, Appended: w.Appended,
+		Version: w.Version, Attributes: w.Attributes, ContentType: w.ContentType, Data: w.Data, Erased: w.Erased}
+	if w.DataBase64 != nil {
+		e.Data = w.DataBase64
+	}
+	return e
+}
+
+// Append puts events at the end of the log, all of them or none, and answers a placement for each, in order, once they
+// are on disk. Of each event it sends ID, Type, Key, Time, Version, Attributes, ContentType and Data, which must be JSON
+// unless ContentType says otherwise, and arrives byte for byte. Refusals: CodeMalformed, CodeInvalid and CodeTooLarge
+// with the field ("events[3].type", or for one event "type"), CodeConflict for a known id with other content,
+// CodeNotFound for the tenant, CodeStorageFull, CodeLimit, CodeUnavailable.
+func (t *Tenant) Append(ctx context.Context, events ...eventhose.Event) ([]eventhose.Placement, error) {
+	if len(events) == 0 {
+		return nil, nil
+	}
+	var body bytes.Buffer
+	if len(events) > 1 {
+		body.WriteByte('[')
+	}
+	for i, e := range events {
+		if i > 0 {
+			body.WriteByte(',')
+		}
+		if err := encode(&body, e); err != nil {
+			return nil, err
+		}
+	}
+	var answer struct {
+		eventhose.Placement
+		Events []eventhose.Placement `json:"events"`
+	}
+	if len(events) > 1 {
+		body.WriteByte(']')
+	}
+	err := t.c.do(ctx, request{method: http.MethodPost, path: t.path("events"), body: body.Bytes(), contentType: "application/json", into: &answer})
+	if err != nil {
+		return nil, err
+	}
+	if len(events) == 1 {
+		return []eventhose.Placement{answer.Placement}, nil
+	}
+	if len(answer.Events) != len(events) {
+		return nil, fmt.Errorf("the server answered %d placements for %d events", len(answer.Events), len(events))
+	}
+	return answer.Events, nil
+}
+
+// ReadOptions say what to read. The zero value reads from the beginning.
+type ReadOptions struct {
+	After eventhose.Cursor
+	// Limit is how many events at most, 0 the server's default.
+	Limit int
+	// Types are patterns as in eventhose.Filter. None means all but system events.
+	Types []string
+	// Wait holds the answer until there is something, at most this long.
+	Wait time.Duration
+}
+
+// Read reads one page. Go on with its Cursor. CodeCursorGone tells with First that retention has overtaken After.
+func (t *Tenant) Read(ctx context.Context, o ReadOptions) (eventhose.Page, error) {
+	q := url.Values{"after": {o.After.String()}}
+	if o.Limit != 0 {
+		q.Set("limit", strconv.Itoa(o.Limit))
+	}
+	if len(o.Types) > 0 {
+		q.Set("types", strings.Join(o.Types, ","))
+	}
+	if o.Wait > 0 {
+		q.Set("wait", o.Wait.String())
+	}
+	var answer struct {
+		Data    []wireEvent      `json:"data"`
+		Cursor  eventhose.Cursor `json:"cursor"`
+		HasMore bool             `json:"has_more"`
+	}
+	err := t.c.do(ctx, request{method: http.MethodGet, path: t.path("events"), query: q, wait: o.Wait, into: &answer})
+	if err != nil {
+		return eventhose.Page{}, err
+	}
+	page := eventhose.Page{Events: make([]eventhose.Event, len(answer.Data)), Cursor: answer.Cursor, HasMore: answer.HasMore}
+	for i := range answer.Data {
+		page.Events[i] = answer.Data[i].event(t.id)
+	}
+	return page, nil
+}
+
+// EventStatus is an event and what became of it at each subscription that it concerns.
+type EventStatus struct {
+	eventhose.Event
+	Deliveries []eventhose.Delivery
+}
+
+// Event answers one event by its id. CodeNotFound. An erased one comes with Erased set and no data.
+func (t *Tenant) Event(ctx context.Context, id string) (EventStatus, error) {
+	var answer struct {
+		wireEvent
+		Deliveries []eventhose.Delivery `json:"deliveries"`
+	}
+	err := t.c.do(ctx, request{method: http.MethodGet, path: t.path("events", id), into: &answer})
+	return EventStatus{answer.event(t.id), answer.Deliveries}, err
+}
+
+// EraseData removes an event's data for good; its place in the log stays. CodeNotFound.
+func (t *Tenant) EraseData(ctx context.Context, id string) error {
+	return t.c.send(ctx, http.MethodDelete, t.path("events", id, "data"), nil, nil)
+}

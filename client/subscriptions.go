@@ -1,0 +1,201 @@
+package client
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/eventhose/eventhose"
+)
+
+// NewSubscription is what a subscription is made of. What is left out gets the server's default.
+type NewSubscription struct {
+	Name        string
+	Filter      eventhose.Filter
+	Ordering    eventhose.Ordering
+	OnExhausted eventhose.OnExhausted
+	Retry       eventhose.Retry
+	MaxInFlight int
+	Destination eventhose.Destination
+	// From is "now" (or ""), "start", or a cursor's text.
+	From string
+}
+
+// wireDestination is an eventhose.Destination whose headers are written in clear: this is the one place where they
+// travel to the server.
+type wireDestination struct {
+	Type      string            `json:"type"`
+	URL       string            `json:"url"`
+	Headers   map[string]string `json:"headers,omitempty"`
+	Signature string            `json:"signature,omitempty"`
+}
+
+func wireOf(d eventhose.Destination) wireDestination {
+	w := wireDestination{Type: d.Type, URL: d.URL, Signature: d.Signature}
+	if d.Headers != nil {
+		w.Headers = make(map[string]string, len(d.Headers))
+	}
+	for name, value := range d.Headers {
+		w.Headers[name] = string(value)
+	}
+	return w
+}
+
+// Subscription is a subscription as the server tells it.
+type Subscription struct {
+	eventhose.Subscription
+	// Secret is the signing secret in clear ("whsec_…"). Only the answers to CreateSubscription and RotateSecret have it.
+	Secret eventhose.Secret `json:"secret,omitempty"`
+	// Status is where its delivery stands. Only the answer to Subscription has it.
+	Status *eventhose.LaneStatus `json:"status,omitempty"`
+}
+
+func (t *Tenant) subscription(id eventhose.SubscriptionID, segments ...string) []string {
+	return t.path(append([]string{"subscriptions", string(id)}, segments...)...)
+}
+
+// CreateSubscription makes a subscription. Its signing secret is in the answer, and nowhere else later. CodeInvalid with
+// the field, CodeLimit.
+func (t *Tenant) CreateSubscription(ctx context.Context, s NewSubscription) (Subscription, error) {
+	body := struct {
+		Name        string                `json:"name,omitempty"`
+		Filter      eventhose.Filter      `json:"filter,omitzero"`
+		Ordering    eventhose.Ordering    `json:"ordering,omitempty"`
+		OnExhausted eventhose.OnExhausted `json:"on_exhausted,omitempty"`
+		Retry       eventhose.Retry       `json:"retry,omitzero"`
+		MaxInFlight int                   `json:"max_in_flight,omitempty"`
+		Destination wireDestination       `json:"destination"`
+		From        string                `json:"from,omitempty"`
+	}{s.Name, s.Filter, s.Ordering, s.OnExhausted, s.Retry, s.MaxInFlight, wireOf(s.Destination), s.From}
+	var answer Subscription
+	err := t.c.send(ctx, http.MethodPost, t.path("subscriptions"), body, &answer)
+	return answer, err
+}
+
+// Subscription answers one subscription and where its delivery stands. CodeNotFound.
+func (t *Tenant) Subscription(ctx context.Context, id eventhose.SubscriptionID) (Subscription, error) {
+	var answer Subscription
+	err := t.c.send(ctx, http.MethodGet, t.subscription(id), nil, &answer)
+	return answer, err
+}
+
+// Subscriptions lists by id.
+func (t *Tenant) Subscriptions(ctx context.Context, o ListOptions) (List[Subscription], error) {
+	return list[Subscription](ctx, t.c, t.path("subscriptions"), o.query())
+}
+
+// UpdateSubscription changes what p names. CodeNotFound, CodeInvalid, CodeVersion.
+func (t *Tenant) UpdateSubscription(ctx context.Context, id eventhose.SubscriptionID, p eventhose.SubscriptionPatch) (Subscription, error) {
+	body := struct {
+		eventhose.SubscriptionPatch
+		Destination *wireDestination `json:"destination,omitempty"` // shadows the redacted one
+	}{SubscriptionPatch: p}
+	if p.Destination != nil {
+		d := wireOf(*p.Destination)
+		body.Destination = &d
+	}
+	var answer Subscription
+	err := t.c.send(ctx, http.MethodPatch, t.subscription(id), body, &answer)
+	return answer, err
+}
+
+// DeleteSubscription removes a subscription with its state and its attempts. CodeNotFound.
+func (t *Tenant) DeleteSubscription(ctx context.Context, id eventhose.SubscriptionID) error {
+	return t.c.send(ctx, http.MethodDelete, t.subscription(id), nil, nil)
+}
+
+// Pause holds delivery; the cursor stands, so that nothing is lost.
+func (t *Tenant) Pause(ctx context.Context, id eventhose.SubscriptionID) (Subscription, error) {
+	var answer Subscription
+	err := t.c.send(ctx, http.MethodPost, t.subscription(id, "pause"), nil, &answer)
+	return answer, err
+}
+
+// Resume goes on from the cursor, after a pause as after being disabled.
+func (t *Tenant) Resume(ctx context.Context, id eventhose.SubscriptionID) (Subscription, error) {
+	var answer Subscription
+	err := t.c.send(ctx, http.MethodPost, t.subscription(id, "resume"), nil, &answer)
+	return answer, err
+}
+
+// Test sends a test event at once and answers what happened. It is not in the log.
+func (t *Tenant) Test(ctx context.Context, id eventhose.SubscriptionID) (eventhose.Attempt, error) {
+	var answer eventhose.Attempt
+	err := t.c.send(ctx, http.MethodPost, t.subscription(id, "test"), nil, &answer)
+	return answer, err
+}
+
+// RotateSecret makes a new signing secret, which is in the answer. The old one goes on signing beside it for overlap, 0
+// being the server's default.
+func (t *Tenant) RotateSecret(ctx context.Context, id eventhose.SubscriptionID, overlap eventhose.Duration) (Subscription, error) {
+	var body any
+	if overlap != 0 {
+		body = struct {
+			Overlap eventhose.Duration `json:"overlap"`
+		}{overlap}
+	}
+	var answer Subscription
+	err := t.c.send(ctx, http.MethodPost, t.subscription(id, "secret", "rotate"), body, &answer)
+	return answer, err
+}
+
+// Attempts lists what was tried, newest first.
+func (t *Tenant) Attempts(ctx context.Context, id eventhose.SubscriptionID, o ListOptions) (List[eventhose.Attempt], error) {
+	return list[eventhose.Attempt](ctx, t.c, t.subscription(id, "attempts"), o.query())
+}
+
+// Parked lists by sequence what is set aside in one state, or with "" in any.
+func (t *Tenant) Parked(ctx context.Context, id eventhose.SubscriptionID, state eventhose.ParkedState, o ListOptions) (List[eventhose.Parked], error) {
+	q := o.query()
+	if state != "" {
+		q.Set("state", string(state))
+	}
+	return list[eventhose.Parked](ctx, t.c, t.subscription(id, "parked"), q)
+}
+
+// Redrive tries dead events again at once: those with the given ids, or with none given all. It answers how many.
+// CodeNotFound with the field if one is not dead there.
+func (t *Tenant) Redrive(ctx context.Context, id eventhose.SubscriptionID, events ...string) (int, error) {
+	return t.settle(ctx, id, "redrive", events)
+}
+
+// Discard gives up dead events, in the same way.
+func (t *Tenant) Discard(ctx context.Context, id eventhose.SubscriptionID, events ...string) (int, error) {
+	return t.settle(ctx, id, "discard", events)
+}
+
+func (t *Tenant) settle(ctx context.Context, id eventhose.SubscriptionID, verb string, events []string) (int, error) {
+	var body any
+	if len(events) > 0 {
+		body = struct {
+			Events []string `json:"events"`
+		}{events}
+	}
+	var answer struct {
+		Count int `json:"count"`
+	}
+	err := t.c.send(ctx, http.MethodPost, t.subscription(id, "parked", verb), body, &answer)
+	return answer.Count, err
+}
+
+// ReplayResult is what a replay was, or would be.
+type ReplayResult struct {
+	// Replay is zero after a dry run.
+	Replay eventhose.Replay `json:"replay"`
+	// Count is how many events it concerns.
+	Count int `json:"count"`
+}
+
+// Replay sends a range of a subscription's events once more, beside live order and marked by a header; dry only
+// counts. CodeLimit when eventhose.MaxReplays are running, CodeCursorGone.
+func (t *Tenant) Replay(ctx context.Context, id eventhose.SubscriptionID, r eventhose.ReplaySpec, dry bool) (ReplayResult, error) {
+	body := struct {
+		From   eventhose.Sequence `json:"from,omitempty"`
+		To     eventhose.Sequence `json:"to,omitempty"`
+		Types  []string           `json:"types,omitempty"`
+		Status string             `json:"status,omitempty"`
+		DryRun bool               `json:"dry_run,omitempty"`
+	}{r.From, r.To, r.Types, r.Status, dry}
+	var answer ReplayResult
+	err := t.c.send(ctx, http.MethodPost, t.subscription(id, "replay"), body, &answer)
+	return answer, err
+}
