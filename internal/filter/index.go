@@ -14,8 +14,8 @@ type Index struct {
 	filters map[eventhose.SubscriptionID]entry
 	// types leads from a type term to the filters with it.
 	types map[string]*keyed
-	// chosen counts the filters that are known by an attribute, so that the rarest is chosen.
-	chosen    map[attribute]int
+	// holders counts the filters that ask for an attribute, so that each is known by its rarest.
+	holders   map[attribute]int
 	evaluated atomic.Uint64
 }
 
@@ -53,7 +53,7 @@ func NewIndex() *Index {
 	return &Index{
 		filters: map[eventhose.SubscriptionID]entry{},
 		types:   map[string]*keyed{},
-		chosen:  map[attribute]int{},
+		holders: map[attribute]int{},
 	}
 }
 
@@ -68,8 +68,8 @@ func (x *Index) Add(id eventhose.SubscriptionID, f *Filter) {
 	x.Remove(id)
 	by := x.path(f)
 	x.filters[id] = entry{f, by}
-	if by.attribute != (attribute{}) {
-		x.chosen[by.attribute]++
+	for _, a := range f.attributes {
+		x.holders[a]++
 	}
 	for _, term := range by.terms {
 		node := x.types[term]
@@ -99,9 +99,9 @@ func (x *Index) Remove(id eventhose.SubscriptionID) {
 		return
 	}
 	delete(x.filters, id)
-	if e.by.attribute != (attribute{}) {
-		if x.chosen[e.by.attribute]--; x.chosen[e.by.attribute] == 0 {
-			delete(x.chosen, e.by.attribute)
+	for _, a := range e.filter.attributes {
+		if x.holders[a]--; x.holders[a] == 0 {
+			delete(x.holders, a)
 		}
 	}
 	for _, term := range e.by.terms {
@@ -129,7 +129,7 @@ func (x *Index) path(f *Filter) path {
 		by.keys = []string{""}
 	}
 	for i, a := range f.attributes {
-		if i == 0 || x.chosen[a] < x.chosen[by.attribute] {
+		if i == 0 || x.holders[a] < x.holders[by.attribute] {
 			by.attribute = a
 		}
 	}
