@@ -1,0 +1,273 @@
+package storetest
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// fullLane is a change that sets every field of a lane's row.
+func fullLane(sub eventhose.SubscriptionID) store.LaneChange {
+	c := newLane(acme, sub)
+	c.Lane = store.Lane{LaneRef: c.Lane.LaneRef, Cursor: 7, Previous: 6, Settled: []eventhose.Sequence{9, 11, 1 << 40}, Behind: true, Due: epoch,
+		Retrying: 1, Dead: 2, Waiting: 3, FailingSince: epoch.Add(time.Second), Run: 4, Open: true, Probes: 5, LastSuccess: epoch.Add(-time.Second),
+		Replays: []eventhose.Replay{{ID: "r", From: 1, To: math.MaxUint64, Types: []string{"a", "b.*"}, Status: "dead", At: 3, Sent: 4, Created: epoch}}}
+	return c
+}
+
+func laneCases() []Case {
+	return []Case{
+		{"lanes/row", "a lane's row comes back whole, and each change replaces it", func(t *trial) {
+			c := fullLane(subA)
+			t.change(c)
+			for range 2 {
+				got, _ := t.lane(acme, subA)
+				t.same("row", got, c.Lane)
+				t.reopen()
+			}
+			bare := newLane(acme, subA)
+			bare.Create = false
+			t.change(bare)
+			for range 2 {
+				got, _ := t.lane(acme, subA)
+				t.same("row", got, bare.Lane)
+				t.reopen()
+			}
+		}},
+		{"lanes/absent", "a change to a lane that does not exist is left out, what came with it too, and others stand", func(t *trial) {
+			t.fill(acme, 2, 1)
+			c := fullLane(subA)
+			c.Create, c.Park, c.Block = false, []store.Parked{parkedRow(1, eventhose.ParkedDead)}, []store.BlockedKey{{Key: "k"}}
+			c.Attempts = []eventhose.Attempt{attempt(acme, subA, 1, 1)}
+			t.commit(store.Progress{Lanes: []store.LaneChange{c, newLane(acme, subB)}, Matched: []store.Tail{{Tenant: acme, Matched: 1}}})
+			t.noLane(acme, subA)
+			t.lane(acme, subB)
+			t.same("parked", len(t.parked(acme, subA, store.ParkedQuery{Limit: 10})), 0)
+			t.same("attempts", t.attempts(acme, store.AttemptQuery{Sequence: 1, Limit: 10}), []string{})
+			t.same("tails", t.tails(), []store.Tail{{Tenant: acme, Matched: 1, Last: 2}})
+		}},
+		{"lanes/delete", "a deleted lane takes everything with it, and one made anew begins empty", func(t *trial) {
+			t.fill(acme, 2, 1)
+			c := fullLane(subA)
+			c.Park, c.Block = []store.Parked{parkedRow(1, eventhose.ParkedDead)}, []store.BlockedKey{{Key: "k"}}
+			c.Attempts = []eventhose.Attempt{attempt(acme, subA, 1, 1)}
+			keep := newLane(acme, subB)
+			keep.Attempts = []eventhose.Attempt{attempt(acme, subB, 2, 1)}
+			t.commit(store.Progress{Lanes: []store.LaneChange{c, keep}})
+			t.change(store.LaneChange{Lane: c.Lane, Delete: true})
+			for range 2 {
+				t.noLane(acme, subA)
+				t.same("work", len(t.work()), 0)
+				t.same("attempts", t.attempts(acme, store.AttemptQuery{Sequence: 1, Limit: 10}), []string{keep.Attempts[0].ID})
+				t.reopen()
+			}
+			again := newLane(acme, subA)
+			t.change(again)
+			row, keys := t.lane(acme, subA)
+			t.same("row", row, again.Lane)
+			t.same("blocked keys", keys, []store.BlockedKey{})
+			t.same("parked", len(t.parked(acme, subA, store.ParkedQuery{Limit: 10})), 0)
+			t.same("attempts", t.attempts(acme, store.AttemptQuery{Subscription: subA, Limit: 10}), []string{})
+		}},
+		{"lanes/tenants", "the same subscription id in two tenants is two lanes", func(t *trial) {
+			a, b := newLane(acme, subA), newLane(other, subA)
+			a.Lane.Cursor, b.Lane.Cursor = 1, 2
+			t.commit(store.Progress{Lanes: []store.LaneChange{a, b}})
+			t.change(store.LaneChange{Lane: a.Lane, Delete: true})
+			t.noLane(acme, subA)
+			row, _ := t.lane(other, subA)
+			t.same("row", row, b.Lane)
+		}},
+		{"lanes/blocked", "blocked keys are added, replaced and removed one by one", func(t *trial) {
+			c := newLane(acme, subA)
+			c.Block = []store.BlockedKey{{Key: "a", Head: 1, First: 2, Last: 1 << 40, Count: 100_000, Previous: 1}, {Key: "b", Head: 5}, {Key: "a/ü", Head: 7}}
+			t.change(c)
+			t.change(store.LaneChange{Lane: c.Lane, Block: []store.BlockedKey{{Key: "b", First: 6, Last: 9, Count: 3, Previous: 5}}, Unblock: []string{"a/ü", "absent"}})
+			for range 2 {
+				_, keys := t.lane(acme, subA)
+				got := map[string]store.BlockedKey{}
+				for _, k := range keys {
+					got[k.Key] = k
+				}
+				t.same("blocked keys", sortedValues(got), []store.BlockedKey{c.Block[0], {Key: "b", First: 6, Last: 9, Count: 3, Previous: 5}})
+				t.same("how many", len(keys), 2)
+				t.reopen()
+			}
+		}},
+	}
+}
+
+func parkedCases() []Case {
+	return []Case{
+		{"parked/rows", "parked rows come back whole, by sequence, and are replaced and removed by sequence", func(t *trial) {
+			t.fill(acme, 20, 1)
+			c := newLane(acme, subA)
+			full := store.Parked{Previous: 1, Tries: 4, Replay: "r1", Redriven: true, Parked: eventhose.Parked{Event: "e2", Sequence: 2, Type: "a.b", Key: "k",
+				State: eventhose.ParkedRetrying, Attempts: 3, Since: epoch, Due: epoch.Add(time.Hour), Status: 503, Reason: eventhose.ReasonStatus, Message: "no", Blocks: true}}
+			c.Park = []store.Parked{parkedRow(9, eventhose.ParkedDead), full, parkedRow(5, eventhose.ParkedDead)}
+			t.change(c)
+			t.change(store.LaneChange{Lane: c.Lane, Park: []store.Parked{parkedRow(9, eventhose.ParkedRetrying), parkedRow(11, eventhose.ParkedDead)}, Unpark: []eventhose.Sequence{5, 6}})
+			for range 2 {
+				t.same("rows", t.parked(acme, subA, store.ParkedQuery{Limit: 10}),
+					[]store.Parked{full, parkedRow(9, eventhose.ParkedRetrying), parkedRow(11, eventhose.ParkedDead)})
+				t.same("another lane's", len(t.parked(acme, subB, store.ParkedQuery{Limit: 10})), 0)
+				t.reopen()
+			}
+		}},
+		{"parked/pages", "pages go by sequence and state and miss nothing", func(t *trial) {
+			t.fill(acme, 30, 1)
+			c := newLane(acme, subA)
+			for seq := eventhose.Sequence(1); seq <= 30; seq++ {
+				c.Park = append(c.Park, parkedRow(seq, []eventhose.ParkedState{eventhose.ParkedDead, eventhose.ParkedRetrying, eventhose.ParkedWaiting}[seq%3]))
+			}
+			t.change(c)
+			for state, want := range map[eventhose.ParkedState]int{"": 30, eventhose.ParkedDead: 10, eventhose.ParkedRetrying: 10, eventhose.ParkedWaiting: 10, eventhose.ParkedLeased: 0} {
+				n := 0
+				for after := eventhose.Sequence(0); ; {
+					page := t.parked(acme, subA, store.ParkedQuery{State: state, After: after, Limit: 4})
+					if len(page) == 0 {
+						break
+					}
+					for _, p := range page {
+						if p.Sequence <= after || state != "" && p.State != state {
+							t.fatalf("%s after %d answered %+v", state, after, p)
+						}
+						after = p.Sequence
+						n++
+					}
+				}
+				t.same(fmt.Sprintf("rows of state %q", state), n, want)
+			}
+		}},
+	}
+}
+
+func attemptCases() []Case {
+	return []Case{
+		{"attempts/whole", "an attempt comes back whole, also one of a test, which has no place in the log", func(t *trial) {
+			t.fill(acme, 2, 1)
+			full := attempt(acme, subA, 7, 1, 2)
+			full.Kind, full.Number, full.Outcome, full.Reason, full.Message, full.Status = eventhose.AttemptRetry, 3, eventhose.OutcomeFailed, eventhose.ReasonTLS, "why", 0
+			full.Duration, full.Phases = 5, eventhose.Phases{DNS: 1, Connect: 2, TLS: 3, Wait: 4}
+			full.URL, full.Address, full.ResponseHeaders = "https://example.com", "192.0.2.1:443", map[string]string{"A": "b"}
+			full.ResponseBody, full.Next, full.Replay = "body\x00\xff"[:5], epoch.Add(time.Hour), "r"
+			test := attempt(acme, subA, 8)
+			test.Kind, test.Events = eventhose.AttemptTest, []string{"test"}
+			c := newLane(acme, subA)
+			c.Attempts = []eventhose.Attempt{full, test}
+			t.change(c)
+			for range 2 {
+				got, err := t.s.Attempts(t.ctx, acme, store.AttemptQuery{Subscription: subA, Limit: 10})
+				t.ok("attempts", err)
+				t.same("attempts", got, []eventhose.Attempt{test, full})
+				t.reopen()
+			}
+		}},
+		{"attempts/pages", "attempts are listed newest first, by subscription, by event, and by both", func(t *trial) {
+			t.fill(acme, 3, 1)
+			a, b := newLane(acme, subA), newLane(acme, subB)
+			for n := 1; n <= 12; n++ {
+				a.Attempts = append(a.Attempts, attempt(acme, subA, 2*n, eventhose.Sequence(1+n%3)))
+				b.Attempts = append(b.Attempts, attempt(acme, subB, 2*n+1, eventhose.Sequence(1+n%3), eventhose.Sequence(1+(n+1)%3)))
+			}
+			for i := range 12 { // one by one, so that they do not only lie in order because they came in one write
+				t.commit(store.Progress{Lanes: []store.LaneChange{
+					{Lane: a.Lane, Create: true, Attempts: a.Attempts[i : i+1]}, {Lane: b.Lane, Create: true, Attempts: b.Attempts[i : i+1]}}})
+			}
+			for range 2 {
+				for _, q := range []store.AttemptQuery{{Subscription: subA}, {Subscription: subB}, {Sequence: 1}, {Sequence: 2}, {Subscription: subA, Sequence: 3}, {Subscription: subB, Sequence: 3}} {
+					var want []string
+					for n := 12; n >= 1; n-- {
+						for _, x := range []eventhose.Attempt{b.Attempts[n-1], a.Attempts[n-1]} {
+							about := q.Sequence == 0 || x.Sequences[0] == q.Sequence || len(x.Sequences) > 1 && x.Sequences[1] == q.Sequence
+							if about && (q.Subscription == "" || x.Subscription == q.Subscription) {
+								want = append(want, x.ID)
+							}
+						}
+					}
+					var got []string
+					for q.Limit = 5; ; {
+						page := t.attempts(acme, q)
+						if len(page) == 0 || len(got) > 50 {
+							break
+						}
+						got = append(got, page...)
+						q.Before = page[len(page)-1]
+					}
+					t.same(fmt.Sprintf("attempts of %+v", q), got, want)
+				}
+				t.reopen()
+			}
+		}},
+	}
+}
+
+func (t *trial) work() []store.Lane {
+	lanes, err := t.s.Work(t.ctx, store.LaneRef{}, 1000)
+	t.ok("work", err)
+	return lanes
+}
+
+func (t *trial) tails() []store.Tail {
+	tails, err := t.s.Tails(t.ctx, "", 1000)
+	t.ok("tails", err)
+	return tails
+}
+
+func workCases() []Case {
+	return []Case{
+		{"work/lanes", "the lanes with something to do are listed in order, page by page, and no others", func(t *trial) {
+			var want []store.Lane
+			for _, tenant := range []eventhose.TenantID{"a", "a-b", "aa", "b"} {
+				for i := range 4 {
+					c := newLane(tenant, eventhose.SubscriptionID(fmt.Sprintf("sub_%026d", i)))
+					c.Lane.Behind, c.Lane.Cursor = i == 1, 5
+					if i == 2 {
+						c.Lane.Due = epoch
+					}
+					t.change(c)
+					if i == 1 || i == 2 {
+						want = append(want, c.Lane)
+					}
+				}
+			}
+			for range 2 {
+				var got []store.Lane
+				for after := (store.LaneRef{}); ; {
+					page, err := t.s.Work(t.ctx, after, 3)
+					t.ok("work", err)
+					if len(page) == 0 || len(got) > 50 {
+						break
+					}
+					got = append(got, page...)
+					after = page[len(page)-1].LaneRef
+				}
+				t.same("work", got, want)
+				t.reopen()
+			}
+			idle := want[0]
+			idle.Behind = false
+			t.change(store.LaneChange{Lane: idle})
+			t.same("work", t.work(), want[1:])
+		}},
+		{"work/tails", "the logs that were not matched to their heads are listed, and matching only moves forward", func(t *trial) {
+			t.fill("a", 3, 1)
+			t.fill("b", 2, 1)
+			t.fill("c", 1, 1)
+			t.commit(store.Progress{Matched: []store.Tail{{Tenant: "a", Matched: 2}, {Tenant: "b", Matched: 2}}})
+			t.commit(store.Progress{Matched: []store.Tail{{Tenant: "a", Matched: 1}}})
+			for range 2 {
+				t.same("tails", t.tails(), []store.Tail{{Tenant: "a", Matched: 2, Last: 3}, {Tenant: "c", Matched: 0, Last: 1}})
+				page, err := t.s.Tails(t.ctx, "a", 1)
+				t.ok("tails", err)
+				t.same("page", page, []store.Tail{{Tenant: "c", Last: 1}})
+				t.reopen()
+			}
+			t.append("b", event("", "x", 1))
+			t.same("tails", len(t.tails()), 3)
+		}},
+	}
+}

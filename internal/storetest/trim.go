@@ -1,0 +1,257 @@
+package storetest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// keepAll is a quota that no case fills.
+const keepAll = 1 << 30
+
+// trimTo trims by age what fill appended before a sequence, and expects to come as far.
+func (t *trial) trimTo(tenant eventhose.TenantID, first eventhose.Sequence) store.Trimmed {
+	return t.trim(tenant, first, store.Trim{Before: epoch.Add(time.Duration(first) * time.Second), Keep: keepAll})
+}
+
+func (t *trial) trim(tenant eventhose.TenantID, first eventhose.Sequence, trim store.Trim) store.Trimmed {
+	got, err := t.s.Trim(t.ctx, tenant, trim)
+	t.ok("trim", err)
+	if h := t.head(tenant); got.First != first || h.First != first {
+		t.fatalf("first left is %d, and by the head %d, want %d", got.First, h.First, first)
+	}
+	return got
+}
+
+func trimCases() []Case {
+	return []Case{
+		{"trim/age", "retention by age removes what was appended before a time, and never the newest event", func(t *trial) {
+			t.fill(acme, 6, 10)
+			t.fill(other, 6, 10)
+			got := t.trimTo(acme, 4)
+			t.same("removed", []int64{int64(got.Removed), got.Bytes}, []int64{3, 30})
+			for range 2 {
+				t.same("events left", len(t.read(acme, 3)), 3)
+				for _, after := range []eventhose.Sequence{0, 1, 2} {
+					_, err := t.s.Read(t.ctx, acme, after, store.ReadLimit{Events: 10, Bytes: 1 << 20})
+					t.is("read of what was trimmed", err, store.ErrTrimmed)
+				}
+				for i := range 3 {
+					t.noLookup(acme, store.Ref{Sequence: eventhose.Sequence(i + 1)})
+					t.noLookup(acme, store.Ref{ID: fmt.Sprintf("e%d", i+1)})
+				}
+				t.same("another tenant's", len(t.read(other, 0)), 6)
+				t.reopen()
+			}
+			got = t.trim(acme, 6, store.Trim{Before: farAway})
+			t.same("removed", got.Removed, 2)
+			got = t.trim(acme, 6, store.Trim{Before: farAway})
+			t.same("removed again", got, store.Trimmed{First: 6})
+		}},
+		{"trim/bytes", "retention by size keeps the newest events that fit", func(t *trial) {
+			t.fill(acme, 10, 1000)
+			t.trim(acme, 1, store.Trim{Bytes: 10_000, Keep: keepAll})
+			t.trim(acme, 6, store.Trim{Bytes: 5_500, Keep: keepAll})
+			t.reopen()
+			t.trim(acme, 10, store.Trim{Bytes: 1, Keep: keepAll})
+			t.same("events left", len(t.read(acme, 9)), 1)
+		}},
+		{"trim/none", "no bound removes nothing, and an empty log has nothing to remove", func(t *trial) {
+			t.fill(acme, 3, 10)
+			t.same("trimmed", t.trim(acme, 1, store.Trim{Keep: keepAll}), store.Trimmed{First: 1})
+			t.same("trimmed", t.trim(other, 1, store.Trim{Before: farAway, Bytes: 1}), store.Trimmed{First: 1})
+		}},
+		{"trim/mixed", "one batch of events is trimmed as far as its events say", func(t *trial) {
+			var events []store.NewEvent
+			for i := range 10 {
+				events = append(events, event(fmt.Sprintf("e%d", i+1), "0123456789", i+1))
+			}
+			t.append(acme, events...)
+			t.trimTo(acme, 4)
+			t.same("first read", string(t.read(acme, 3)[0].ID), "e4")
+			t.noLookup(acme, store.Ref{Sequence: 3})
+		}},
+		{"trim/parked", "events of parked sequences outlive retention until they are unparked or their lane is deleted", func(t *trial) {
+			t.fill(acme, 6, 10)
+			a, b := newLane(acme, subA), newLane(acme, subB)
+			a.Park = []store.Parked{parkedRow(1, eventhose.ParkedDead), parkedRow(2, eventhose.ParkedRetrying), parkedRow(6, eventhose.ParkedDead)}
+			b.Park = []store.Parked{parkedRow(2, eventhose.ParkedDead), parkedRow(3, eventhose.ParkedDead)}
+			t.commit(store.Progress{Lanes: []store.LaneChange{a, b}})
+			if got := t.trimTo(acme, 5); len(got.Lost) > 0 || got.Removed != 4 {
+				t.fatalf("trimmed %+v", got)
+			}
+			kept := func(seqs ...eventhose.Sequence) {
+				want := map[eventhose.Sequence]bool{}
+				for _, seq := range seqs {
+					want[seq] = true
+				}
+				for seq := eventhose.Sequence(1); seq <= 4; seq++ {
+					id := fmt.Sprintf("e%d", seq)
+					if !want[seq] {
+						t.noLookup(acme, store.Ref{Sequence: seq})
+						t.noLookup(acme, store.Ref{ID: id})
+						continue
+					}
+					data := event(id, fmt.Sprintf("%010d", seq), int(seq)).Event
+					data.Tenant, data.Sequence = acme, seq
+					t.ok("kept, by place", sameEvent(t.lookup(acme, store.Ref{Sequence: seq}), &data))
+					t.ok("kept, by id", sameEvent(t.lookup(acme, store.Ref{ID: id}), &data))
+				}
+			}
+			for range 2 {
+				kept(1, 2, 3)
+				t.same("read goes on", len(t.read(acme, 4)), 2)
+				t.reopen()
+			}
+			// Parking it again is not unparking it.
+			again := parkedRow(1, eventhose.ParkedRetrying)
+			t.change(store.LaneChange{Lane: a.Lane, Park: []store.Parked{again}, Unpark: []eventhose.Sequence{2}})
+			kept(1, 2, 3)
+			t.change(store.LaneChange{Lane: a.Lane, Unpark: []eventhose.Sequence{1}})
+			kept(2, 3)
+			t.change(store.LaneChange{Lane: b.Lane, Delete: true})
+			for range 2 {
+				kept()
+				t.reopen()
+			}
+		}},
+		{"trim/quota", "of parked events the newest are kept, within the quota; which were lost is said once, and their rows are gone", func(t *trial) {
+			t.fill(acme, 8, 100)
+			a, b := newLane(acme, subA), newLane(acme, subB)
+			a.Park = []store.Parked{parkedRow(1, eventhose.ParkedDead), parkedRow(2, eventhose.ParkedDead), parkedRow(3, eventhose.ParkedDead), parkedRow(7, eventhose.ParkedDead)}
+			b.Park = []store.Parked{parkedRow(2, eventhose.ParkedDead)}
+			t.commit(store.Progress{Lanes: []store.LaneChange{a, b}})
+			before := epoch.Add(4 * time.Second)
+			got := t.trim(acme, 4, store.Trim{Before: before, Keep: 250})
+			t.same("lost", got.Lost, []store.LostParked{{Subscription: subA, Sequence: 1}})
+			t.lookup(acme, store.Ref{Sequence: 2})
+			t.lookup(acme, store.Ref{Sequence: 3})
+			t.same("rows", len(t.parked(acme, subA, store.ParkedQuery{Limit: 10})), 3)
+			// The quota counts what was kept before, too, and a smaller one takes effect.
+			got = t.trim(acme, 4, store.Trim{Before: before, Keep: 150})
+			if len(got.Lost) != 2 || got.Lost[0].Sequence != 2 || got.Lost[1].Sequence != 2 {
+				t.fatalf("lost %+v, want sequence 2 of both", got.Lost)
+			}
+			got = t.trim(acme, 8, store.Trim{Before: farAway, Keep: 150})
+			t.same("lost", got.Lost, []store.LostParked{{Subscription: subA, Sequence: 3}})
+			for range 2 {
+				t.lookup(acme, store.Ref{Sequence: 7})
+				t.noLookup(acme, store.Ref{Sequence: 3})
+				t.noLookup(acme, store.Ref{ID: "e1"})
+				t.same("rows", len(t.parked(acme, subA, store.ParkedQuery{Limit: 10})), 1)
+				t.same("rows", len(t.parked(acme, subB, store.ParkedQuery{Limit: 10})), 0)
+				t.reopen()
+			}
+			got = t.trim(acme, 8, store.Trim{Before: farAway})
+			t.same("lost", got.Lost, []store.LostParked{{Subscription: subA, Sequence: 7}})
+		}},
+		{"trim/attempts", "attempts go with the events that they are about", func(t *trial) {
+			t.fill(acme, 6, 10)
+			c := newLane(acme, subA)
+			c.Attempts = []eventhose.Attempt{attempt(acme, subA, 1, 1), attempt(acme, subA, 2, 2), attempt(acme, subA, 3, 5), attempt(acme, subA, 4, 6)}
+			t.change(c)
+			t.trimTo(acme, 4)
+			for range 2 {
+				t.same("attempts", t.attempts(acme, store.AttemptQuery{Subscription: subA, Limit: 10}), []string{c.Attempts[3].ID, c.Attempts[2].ID})
+				t.same("of a trimmed event", t.attempts(acme, store.AttemptQuery{Sequence: 1, Limit: 10}), []string{})
+				t.reopen()
+			}
+		}},
+	}
+}
+
+func eraseCases() []Case {
+	return []Case{
+		{"erase/data", "erasing removes an event's data and nothing else, and doing it again is no error", func(t *trial) {
+			t.fill(acme, 3, 100)
+			want := event("e2", "", 2).Event
+			want.Tenant, want.Sequence, want.Erased = acme, 2, true
+			for range 2 {
+				t.ok("erase", t.s.Erase(t.ctx, acme, 2))
+				t.ok("read", sameEvent(t.read(acme, 0)[1], &want))
+				t.ok("by place", sameEvent(t.lookup(acme, store.Ref{Sequence: 2}), &want))
+				t.ok("by id", sameEvent(t.lookup(acme, store.Ref{ID: "e2"}), &want))
+				for _, i := range []int{0, 2} {
+					t.same("its neighbour", len(t.read(acme, 0)[i].Data), 100)
+				}
+				t.reopen()
+			}
+		}},
+		{"erase/absent", "what is not there cannot be erased", func(t *trial) {
+			t.fill(acme, 3, 10)
+			t.trimTo(acme, 2)
+			t.is("erase of a trimmed event", t.s.Erase(t.ctx, acme, 1), store.ErrNotFound)
+			t.is("erase beyond the head", t.s.Erase(t.ctx, acme, 4), store.ErrNotFound)
+			t.is("erase in no log", t.s.Erase(t.ctx, other, 1), store.ErrNotFound)
+		}},
+		{"erase/kept", "the data of a kept parked event can be erased, too", func(t *trial) {
+			t.fill(acme, 3, 10)
+			c := newLane(acme, subA)
+			c.Park = []store.Parked{parkedRow(1, eventhose.ParkedDead)}
+			t.change(c)
+			t.trimTo(acme, 3)
+			t.ok("erase", t.s.Erase(t.ctx, acme, 1))
+			for range 2 {
+				if e := t.lookup(acme, store.Ref{Sequence: 1}); !e.Erased || len(e.Data) > 0 {
+					t.fatalf("it still has its data: %+v", e)
+				}
+				t.reopen()
+			}
+		}},
+	}
+}
+
+func parentCases() []Case {
+	connected := func(t *trial) {
+		t.group(store.Append{Tenant: acme, Parent: platform, Events: []store.NewEvent{event("a", "1", 1), event("", "2", 1)}},
+			store.Append{Tenant: platform, Events: []store.NewEvent{event("own", "3", 1)}},
+			store.Append{Tenant: other, Parent: platform, Events: []store.NewEvent{event("a", "4", 2)}},
+			store.Append{Tenant: acme, Parent: platform, Events: []store.NewEvent{event("a", "1", 2), event("c", "5", 2)}})
+	}
+	return []Case{
+		{"parent/places", "a connected tenant's events have a place in its parent's log, once, under tenant/id", func(t *trial) {
+			connected(t)
+			for range 2 {
+				events := t.read(platform, 0)
+				if len(events) != 5 {
+					t.fatalf("the parent's log has %d events, want 5", len(events))
+				}
+				for i, want := range []struct {
+					id     string
+					origin eventhose.Origin
+				}{{"acme/a", eventhose.Origin{Tenant: acme, Sequence: 1}}, {"acme/" + t.read(acme, 0)[1].ID, eventhose.Origin{Tenant: acme, Sequence: 2}},
+					{"own", eventhose.Origin{}}, {"other/a", eventhose.Origin{Tenant: other, Sequence: 1}}, {"acme/c", eventhose.Origin{Tenant: acme, Sequence: 3}}} {
+					e := events[i]
+					if e.ID != want.id || e.Origin != want.origin || string(e.Data) != fmt.Sprint(i+1) || e.Type != "order.paid" || e.Key != "k" || e.Attributes["region"] != "eu" {
+						t.fatalf("place %d of the parent's log is %+v, want %+v", i+1, e, want)
+					}
+					t.ok("lookup by place", sameEvent(t.lookup(platform, store.Ref{Sequence: e.Sequence}), e))
+					t.ok("lookup by id", sameEvent(t.lookup(platform, store.Ref{ID: e.ID}), e))
+				}
+				t.reopen()
+			}
+		}},
+		{"parent/refused", "an entry that is refused has no place in the parent's log either", func(t *trial) {
+			connected(t)
+			r := t.results(store.Append{Tenant: acme, Parent: platform, Events: []store.NewEvent{event("d", "6", 3), event("a", "different", 3)}})
+			t.is("append", r[0].Err, store.ErrDifferent)
+			t.same("last of the parent", t.head(platform).Last, eventhose.Sequence(5))
+		}},
+		{"parent/erase", "data that is erased where it comes from is erased in the parent's log", func(t *trial) {
+			connected(t)
+			t.read(platform, 0)
+			t.ok("erase", t.s.Erase(t.ctx, acme, 1))
+			for range 2 {
+				for _, e := range []*eventhose.Event{t.read(platform, 0)[0], t.lookup(platform, store.Ref{ID: "acme/a"}), t.lookup(platform, store.Ref{Sequence: 1})} {
+					if !e.Erased || len(e.Data) > 0 {
+						t.fatalf("the parent still has the data: %+v", e)
+					}
+				}
+				t.same("its neighbour", string(t.read(platform, 0)[1].Data), "2")
+				t.reopen()
+			}
+		}},
+	}
+}
