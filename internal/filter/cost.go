@@ -170,7 +170,9 @@ func chargeArguments(call interpreter.InterpretableCall) {
 	case overloads.Matches:
 		factor := uint64(1)
 		if c, ok := args[1].(interpreter.InterpretableConst); ok {
-			factor += uint64(len(text(c.Value())) / 4)
+			if pattern, ok := c.Value().(types.String); ok {
+				factor += uint64(instructions(string(pattern)) / 2)
+			}
 		}
 		walk(0, func(v ref.Val) uint64 { return factor * textWeight(v) })
 	default:
@@ -185,16 +187,6 @@ var readsClock = map[string]bool{
 	overloads.TimeGetDate: true, overloads.TimeGetDayOfMonth: true, overloads.TimeGetDayOfWeek: true,
 	overloads.TimeGetHours: true, overloads.TimeGetMinutes: true, overloads.TimeGetSeconds: true,
 	overloads.TimeGetMilliseconds: true,
-}
-
-func text(v ref.Val) string {
-	switch v := v.(type) {
-	case types.String:
-		return string(v)
-	case types.Bytes:
-		return string(v)
-	}
-	return ""
 }
 
 // textWeight is a unit for ten bytes.

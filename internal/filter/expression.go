@@ -3,6 +3,7 @@ package filter
 import (
 	"errors"
 	"fmt"
+	"regexp/syntax"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -26,10 +27,11 @@ const (
 	MaxPattern = 512
 	// MaxPatterns is how many regular expressions one expression holds.
 	MaxPatterns = 32
+	// maxInstructions bounds what one regular expression compiles to.
+	maxInstructions = 2_000
 
-	maxNodes       = 5_000
-	maxDepth       = 100
-	maxProgramSize = 2_000 // of one regular expression, in instructions
+	maxNodes = 5_000
+	maxDepth = 100
 )
 
 var environment = sync.OnceValues(func() (*cel.Env, error) {
@@ -46,7 +48,6 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.ParserRecursionLimit(maxDepth),
 		cel.ParserErrorRecoveryLimit(4),
 		cel.ExpressionNodeLimit(maxNodes),
-		cel.RegexProgramSizeLimit(maxProgramSize),
 		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals()),
 	)
 })
@@ -120,9 +121,25 @@ func checkPatterns(e ast.Expr) (err error) {
 			err = eventhose.Invalid("filter.expression", "a regular expression must be at most %d bytes", MaxPattern)
 		} else if patterns > MaxPatterns {
 			err = eventhose.Invalid("filter.expression", "must hold at most %d regular expressions", MaxPatterns)
+		} else if instructions(string(text)) > maxInstructions {
+			err = eventhose.Invalid("filter.expression", "a regular expression is too large: its repetitions multiply")
 		}
 	}))
 	return err
+}
+
+// instructions answers how large a regular expression is once compiled, 0 if it is not one. CEL's own limit on that
+// (cel.RegexProgramSizeLimit in 0.32.0) panics on repetitions such as a{2}.
+func instructions(pattern string) int {
+	parsed, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return 0
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return 0
+	}
+	return len(program.Inst)
 }
 
 // holds evaluates. What the expression cannot be applied to (a field that is missing, a text where a number should

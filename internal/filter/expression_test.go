@@ -48,6 +48,7 @@ func TestExpressions(t *testing.T) {
 		"data.big > 18446744073709551614u":                                       true,
 		"data.huge > 1e308":                                                      true,
 		"data['null'] == null":                                                   true,
+		"type.matches('^o.{3}r[.]pa{1,3}id$')":                                   true,
 		"data.flag == true":                                                      true,
 		"has(data.name) && !has(data.other)":                                     true,
 		"data.name.startsWith('A') && data.name.matches('^A.a$')":                true,
@@ -99,7 +100,7 @@ func TestRefusedExpressions(t *testing.T) {
 		"type.matches(key)":        "a regular expression must be a literal",
 		"matches(type, key)":       "a regular expression must be a literal",
 		"type.matches('" + strings.Repeat("a", MaxPattern+1) + "')":                                      "at most 512 bytes",
-		"type.matches('(a{900}){2}')":                                                                    "regex program",
+		"type.matches('a{900}b{900}c{900}')":                                                             "its repetitions multiply",
 		strings.Repeat("type.matches('a') || ", MaxPatterns) + "type.matches('a')":                       "at most 32 regular expressions",
 		strings.Repeat(" ", eventhose.MaxExpression) + "true":                                            "at most 4096 bytes",
 		strings.Repeat("(", 300) + "true" + strings.Repeat(")", 300):                                     "recursion limit",
@@ -135,6 +136,7 @@ func TestCostIsBounded(t *testing.T) {
 		{strings.Repeat("data == data && ", 200) + "true", numbers},
 		{strings.Repeat("data.s + ", 80) + "'a' != 'a'", `{"s":` + string(text) + `}`},
 		{"data.l.map(x, data.l.map(y, y)) == []", `{"l":` + numbers + `}`},
+		{"data.s.matches('(a?){600}b')", `{"s":` + string(text) + `}`},
 		{"data.s.matches('(a|b|aa)*c(a|b|aa)*c(a|b|aa)*c') || true", `{"s":` + string(text) + `}`},
 		{"data.l.all(x, !data.s.contains('b'))", `{"l":` + numbers + `,"s":` + string(text) + `}`},
 	} {
@@ -191,7 +193,7 @@ func TestViewIsSharedByGoroutines(t *testing.T) {
 
 func FuzzCompile(f *testing.F) {
 	for _, s := range []string{"", "true", "data.a > 1", "data.l.all(x, x in data.l)", "type.matches('^a+$')", "((((", "'\\u0000'",
-		"{'a': [1, 2.0, 3u]}.a[0] == data", "timestamp(data.t) < time", "duration('1h') > time - time", "a.b.c.d(e)[f]",
+		"{'a': [1, 2.0, 3u]}.a[0] == data", "timestamp(data.t) < time", "duration('1h') > time - time", "a.b.c.d(e)[f]", "type.matches('a{2}{3}')", "type.matches('(?i)x{0,1000}')",
 		"data.?a.orValue(1) == 1", "cel.bind(x, 1, x == 1)", "has(data.a)", "!!!!!!true", "1 == 1 ? true : false", "dyn(1) == data"} {
 		f.Add(s)
 	}
