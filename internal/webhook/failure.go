@@ -1,0 +1,104 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/egress"
+	"github.com/eventhose/eventhose/internal/sink"
+)
+
+// failure says what a failed exchange means. ctx is the try's own, parent the engine's.
+func (t *target) failure(err error, parent, ctx context.Context, trace *trace) sink.Result {
+	reason, detail := t.diagnose(err, parent, ctx, trace)
+	result := failed(reason, detail)
+	result.Message = t.redactor.Redact(result.Message)
+	result.Slow = reason == eventhose.ReasonTimeout
+	return result
+}
+
+func (t *target) diagnose(err error, parent, ctx context.Context, trace *trace) (eventhose.Reason, string) {
+	var (
+		dns     *net.DNSError
+		timeout net.Error
+		where   = trace.stage()
+	)
+	switch {
+	case errors.Is(err, egress.ErrBlocked):
+		return eventhose.ReasonBlocked, ""
+	case parent.Err() != nil:
+		return eventhose.ReasonStopping, ""
+	case ctx.Err() != nil:
+		return eventhose.ReasonTimeout, fmt.Sprintf("time-out after %s while %s", t.timeout, where)
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return eventhose.ReasonDNS, fmt.Sprintf("the name %s does not resolve to an address", t.host)
+	case errors.As(err, &dns):
+		return eventhose.ReasonDNS, fmt.Sprintf("the name servers did not answer for %s", t.host)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return eventhose.ReasonTimeout, fmt.Sprintf("time-out after %s while %s", trace.elapsed().Round(100*time.Millisecond), where)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return eventhose.ReasonRefused, "the connection was refused: nobody listens there"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
+		return eventhose.ReasonRefused, "there is no way to the address"
+	}
+	if detail := t.tlsFault(err); detail != "" {
+		return eventhose.ReasonTLS, detail
+	}
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET),
+		errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+		return eventhose.ReasonReset, "the receiver broke the connection while " + where
+	case where == stageTLS:
+		return eventhose.ReasonTLS, "the TLS handshake failed: " + plain(err)
+	}
+	return eventhose.ReasonProtocol, "what came back cannot be read as HTTP: " + plain(err)
+}
+
+// tlsFault says what is wrong with a certificate or a handshake, "" if the error is of another kind.
+func (t *target) tlsFault(err error) string {
+	var (
+		invalid   x509.CertificateInvalidError
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		verify    *tls.CertificateVerificationError
+		record    tls.RecordHeaderError
+		alert     tls.AlertError
+	)
+	const day = time.DateOnly
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
+		return fmt.Sprintf("the certificate of %s is not valid before %s", t.host, invalid.Cert.NotBefore.UTC().Format(day))
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return fmt.Sprintf("the certificate of %s expired on %s", t.host, invalid.Cert.NotAfter.UTC().Format(day))
+	case errors.As(err, &authority):
+		return fmt.Sprintf("the certificate of %s is signed by an authority that is not trusted here, or an intermediate certificate is missing", t.host)
+	case errors.As(err, &host):
+		return fmt.Sprintf("the certificate is not for %s", t.host)
+	case errors.As(err, &verify):
+		return fmt.Sprintf("the certificate of %s cannot be verified: %s", t.host, plain(verify.Err))
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
+		return "the receiver does not speak TLS on this port"
+	case errors.As(err, &alert):
+		return "the receiver ended the TLS handshake: " + plain(alert)
+	}
+	return ""
+}
+
+// plain answers an error's text without the names of Go packages that it begins with, bounded.
+func plain(err error) string {
+	text := err.Error()
+	for _, prefix := range []string{"net/http: ", "HTTP/1.x transport connection broken: ", "net/http: ", "http: ", "remote error: ", "tls: ", "x509: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	return sink.Printable(text, 200)
+}

@@ -1,0 +1,102 @@
+package webhook
+
+import (
+	"crypto/tls"
+	"net/http/httptrace"
+	"sync"
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+// trace notes when each part of an exchange began and ended. The transport calls its hooks from goroutines of its own,
+// also after the exchange has ended.
+type trace struct {
+	mu      sync.Mutex
+	started time.Time
+	now     string // the stage under way
+	address string
+
+	dns, connect, tls, wait span
+}
+
+type span struct{ start, end time.Time }
+
+func (s span) duration() eventhose.Duration {
+	if s.start.IsZero() || s.end.IsZero() {
+		return 0
+	}
+	return eventhose.Duration(s.end.Sub(s.start))
+}
+
+// The stages, as they stand in "time-out after 15s while …".
+const (
+	stageStart   = "waiting for a connection"
+	stageDNS     = "resolving the name"
+	stageConnect = "connecting"
+	stageTLS     = "shaking hands over TLS"
+	stageSend    = "sending the request"
+	stageWait    = "waiting for the answer"
+	stageRead    = "reading the answer"
+)
+
+func (t *trace) hooks() *httptrace.ClientTrace {
+	t.started = time.Now()
+	t.now = stageStart
+	begin := func(s *span, stage string) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if s.start.IsZero() {
+			s.start = time.Now()
+		}
+		t.now = stage
+	}
+	end := func(s *span) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		s.end = time.Now()
+	}
+	return &httptrace.ClientTrace{
+		DNSStart:          func(httptrace.DNSStartInfo) { begin(&t.dns, stageDNS) },
+		DNSDone:           func(httptrace.DNSDoneInfo) { end(&t.dns) },
+		ConnectStart:      func(_, address string) { begin(&t.connect, stageConnect); t.at(address) },
+		ConnectDone:       func(_, _ string, _ error) { end(&t.connect) },
+		TLSHandshakeStart: func() { begin(&t.tls, stageTLS) },
+		TLSHandshakeDone:  func(tls.ConnectionState, error) { end(&t.tls) },
+		GotConn: func(info httptrace.GotConnInfo) {
+			t.at(info.Conn.RemoteAddr().String())
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.now = stageSend
+		},
+		WroteRequest:         func(httptrace.WroteRequestInfo) { begin(&t.wait, stageWait) },
+		GotFirstResponseByte: func() { end(&t.wait) },
+	}
+}
+
+func (t *trace) at(address string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.address = address
+}
+
+// reading says that the head of the answer is there.
+func (t *trace) reading() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.now = stageRead
+}
+
+func (t *trace) stage() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.now
+}
+
+func (t *trace) elapsed() time.Duration { return time.Since(t.started) }
+
+func (t *trace) outcome() (eventhose.Phases, string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return eventhose.Phases{DNS: t.dns.duration(), Connect: t.connect.duration(), TLS: t.tls.duration(), Wait: t.wait.duration()}, t.address
+}
