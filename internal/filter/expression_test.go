@@ -136,7 +136,7 @@ func TestCostIsBounded(t *testing.T) {
 		{strings.Repeat("data == data && ", 200) + "true", numbers},
 		{strings.Repeat("data.s + ", 80) + "'a' != 'a'", `{"s":` + string(text) + `}`},
 		{"data.l.map(x, data.l.map(y, y)) == []", `{"l":` + numbers + `}`},
-		{"data.s.matches('(a?){600}b')", `{"s":` + string(text) + `}`},
+		{"data.s.matches('(a?){400}b')", `{"s":` + string(text) + `}`},
 		{"data.s.matches('(a|b|aa)*c(a|b|aa)*c(a|b|aa)*c') || true", `{"s":` + string(text) + `}`},
 		{"data.l.all(x, !data.s.contains('b'))", `{"l":` + numbers + `,"s":` + string(text) + `}`},
 	} {
