@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/client"
+)
+
+// connection says which server a command talks to, and as whom.
+type connection struct {
+	url, key, tenant string
+	timeout          time.Duration
+}
+
+// connected gives a command the flags of the connection, and runs it with a client whose calls end with --timeout.
+func (p *program) connected(c *cobra.Command, run func(ctx context.Context, c *client.Client, args []string) error) *cobra.Command {
+	f := c.Flags()
+	f.StringVar(&p.conn.url, "url", "http://127.0.0.1:8080", "the server")
+	f.StringVar(&p.conn.key, "key", "", "the API key")
+	f.StringVar(&p.conn.tenant, "tenant", "default", "whose log")
+	f.DurationVar(&p.conn.timeout, "timeout", time.Minute, "how long to wait for the whole command")
+	variable(f, "url", "EVENTHOSE_URL")
+	variable(f, "key", "EVENTHOSE_API_KEY")
+	variable(f, "tenant", "EVENTHOSE_TENANT")
+	variable(f, "timeout", "EVENTHOSE_TIMEOUT")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := eventhose.TenantID(p.conn.tenant).Validate(); err != nil {
+			return err
+		}
+		if p.conn.timeout <= 0 {
+			return &usageError{what: "--timeout must be more than 0"}
+		}
+		ctx, cancel := context.WithTimeout(c.Context(), p.conn.timeout)
+		defer cancel()
+		cl, err := client.New(p.conn.url, eventhose.Secret(p.conn.key), client.WithUserAgent("eventhose/"+p.version))
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		return run(ctx, cl, args)
+	}
+	return c
+}
+
+// inTenant is connected for a command that works on one tenant's log.
+func (p *program) inTenant(c *cobra.Command, run func(ctx context.Context, t *client.Tenant, args []string) error) *cobra.Command {
+	return p.connected(c, func(ctx context.Context, cl *client.Client, args []string) error {
+		return run(ctx, cl.Tenant(eventhose.TenantID(p.conn.tenant)), args)
+	})
+}
+
+// listFlags gives a command the flags of a list.
+func listFlags(c *cobra.Command, o *client.ListOptions) {
+	c.Flags().StringVar(&o.After, "after", "", "go on after this place, as the list before told it")
+	c.Flags().IntVar(&o.Limit, "limit", 0, "how many at most")
+}

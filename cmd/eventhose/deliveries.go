@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/client"
+)
+
+func (p *program) attemptsCommand() *cobra.Command {
+	var o client.ListOptions
+	list := &cobra.Command{Use: "list SUBSCRIPTION", Short: "List attempts, newest first",
+		Example: "  eventhose attempts list sub_01h455vb4pex5vsknk084sn02q --limit 20", Args: args(1, 1)}
+	listFlags(list, &o)
+	p.inTenant(list, func(ctx context.Context, t *client.Tenant, args []string) error {
+		l, err := t.Attempts(ctx, eventhose.SubscriptionID(args[0]), o)
+		if err != nil {
+			return err
+		}
+		return printList(p, l, "TIME EVENT KIND TRY RESULT", func(a eventhose.Attempt) []string {
+			return []string{stamp(a.Started), oneLine(strings.Join(a.Events, ",")), string(a.Kind), strconv.Itoa(a.Number), attemptText(a)}
+		})
+	})
+	return group("attempts", "What was tried, and what came back", "  eventhose attempts list sub_01h455vb4pex5vsknk084sn02q", list)
+}
+
+// attemptBlock shows one attempt whole.
+func attemptBlock(w io.Writer, a eventhose.Attempt) {
+	block(w, "attempt", a.ID, "events", strings.Join(a.Events, ","), "kind", a.Kind, "result", attemptText(a), "url", a.URL, "address", a.Address,
+		"started", stamp(a.Started), "dns", phase(a.Phases.DNS), "connect", phase(a.Phases.Connect), "tls", phase(a.Phases.TLS), "wait", phase(a.Phases.Wait),
+		"next try", stamp(a.Next))
+	for _, name := range slices.Sorted(maps.Keys(a.ResponseHeaders)) {
+		block(w, "answer "+oneLine(name), a.ResponseHeaders[name])
+	}
+	block(w, "answer body", a.ResponseBody)
+}
+
+func phase(d eventhose.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return took(time.Duration(d))
+}
+
+func (p *program) subscriptionsParked() *cobra.Command {
+	var o client.ListOptions
+	var state string
+	c := &cobra.Command{Use: "parked SUBSCRIPTION", Short: "List what is set aside: retrying, waiting or dead",
+		Example: "  eventhose subscriptions parked sub_01h455vb4pex5vsknk084sn02q --state dead", Args: args(1, 1)}
+	listFlags(c, &o)
+	c.Flags().StringVar(&state, "state", "", "retrying, waiting or dead; none is all")
+	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
+		l, err := t.Parked(ctx, eventhose.SubscriptionID(args[0]), eventhose.ParkedState(state), o)
+		if err != nil {
+			return err
+		}
+		return printList(p, l, "SEQUENCE EVENT TYPE KEY STATE TRIES DUE LAST", func(e eventhose.Parked) []string {
+			last := string(e.Reason)
+			if e.Status != 0 {
+				last = strconv.Itoa(e.Status)
+			}
+			return []string{strconv.FormatUint(uint64(e.Sequence), 10), oneLine(e.Event), e.Type, oneLine(e.Key), string(e.State), strconv.Itoa(e.Attempts), stamp(e.Due), last}
+		})
+	})
+}
+
+func (p *program) subscriptionsSettle(verb, short string, settle func(*client.Tenant, context.Context, eventhose.SubscriptionID, ...string) (int, error)) *cobra.Command {
+	var all bool
+	c := &cobra.Command{Use: verb + " SUBSCRIPTION [EVENT...]", Short: short, Args: args(1, -1),
+		Example: "  eventhose subscriptions " + verb + " sub_01h455vb4pex5vsknk084sn02q order-4711\n  eventhose subscriptions " + verb + " sub_01h455vb4pex5vsknk084sn02q --all"}
+	c.Flags().BoolVar(&all, "all", false, "all dead events of the subscription")
+	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
+		if all == (len(args) > 1) {
+			return &usageError{what: "name the events, or give --all", fix: c.CommandPath() + " " + args[0] + " --all"}
+		}
+		n, err := settle(t, ctx, eventhose.SubscriptionID(args[0]), args[1:]...)
+		if err != nil {
+			return err
+		}
+		return p.print(struct {
+			Count int `json:"count"`
+		}{n}, func(w io.Writer) { fmt.Fprintf(w, "%d\n", n) })
+	})
+}
+
+func (p *program) replayCommand() *cobra.Command {
+	var r eventhose.ReplaySpec
+	var from, to uint64
+	var dry bool
+	c := &cobra.Command{
+		Use:   "replay SUBSCRIPTION",
+		Short: "Send a range of events once more, beside live order",
+		Example: `  eventhose replay sub_01h455vb4pex5vsknk084sn02q --from 100 --to 200 --dry-run
+  eventhose replay sub_01h455vb4pex5vsknk084sn02q --status failed --types 'order.*'`,
+		Args: args(1, 1),
+	}
+	f := c.Flags()
+	f.Uint64Var(&from, "from", 0, "the first sequence; 0 is the first that is left")
+	f.Uint64Var(&to, "to", 0, "the last sequence; 0 is where delivery stands")
+	f.StringSliceVar(&r.Types, "types", nil, "types or patterns such as order.*; none is all")
+	f.StringVar(&r.Status, "status", "", "delivered, failed or dead; none is all")
+	f.BoolVar(&dry, "dry-run", false, "only count")
+	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
+		r.From, r.To = eventhose.Sequence(from), eventhose.Sequence(to)
+		done, err := t.Replay(ctx, eventhose.SubscriptionID(args[0]), r, dry)
+		if err != nil {
+			return err
+		}
+		return p.print(done, func(w io.Writer) {
+			if dry {
+				fmt.Fprintf(w, "would replay %d events\n", done.Count)
+				return
+			}
+			fmt.Fprintf(w, "%s  %d events from %d to %d\n", done.Replay.ID, done.Count, done.Replay.From, done.Replay.To)
+		})
+	})
+}

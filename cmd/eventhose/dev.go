@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/client"
+	"github.com/eventhose/eventhose/internal/app"
+	"github.com/eventhose/eventhose/sign"
+)
+
+func (p *program) devCommand() *cobra.Command {
+	var s serverFlags
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "A server to try things with: one command, no configuration",
+		Long: `A server to try things with. It keeps its log in a temporary directory unless --data names one, allows destinations on this
+machine, and brings a receiver that verifies what it gets. A first event is delivered to it; then each event and each attempt
+is a line. If nobody named an address and the usual one is taken, it takes a free one.`,
+		Example: "  eventhose dev\n  eventhose dev --data ./eventhose-data --listen 127.0.0.1:9000",
+		Args:    args(0, 0),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return p.dev(c.Context(), &s, c.Flags().Changed("listen"))
+		},
+	}
+	s.add(c.Flags(), "", "warn")
+	return c
+}
+
+// devReceiverName marks the subscription that dev makes, so that it finds it again in a kept data directory.
+const devReceiverName = "eventhose dev: built-in receiver"
+
+// firstDelivery bounds the wait for the first event to come round.
+const firstDelivery = 30 * time.Second
+
+func (p *program) dev(ctx context.Context, s *serverFlags, addressNamed bool) (err error) {
+	kept := s.data != ""
+	if !kept {
+		if s.data, err = os.MkdirTemp("", "eventhose-dev-"); err != nil {
+			return fmt.Errorf("make a temporary directory: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(s.data)) }()
+		if s.backupDir == "" {
+			s.backupDir = s.data + "/backups"
+		}
+	}
+	if s.adminKey == "" {
+		s.adminKey = "ehk_dev_" + strings.ToLower(rand.Text())
+	}
+	if !addressNamed && taken(s.listen) {
+		fmt.Fprintf(p.err, "%s is taken; using a free port (--listen names one)\n", s.listen)
+		s.listen = "127.0.0.1:0"
+	}
+	o, err := s.options(p)
+	if err != nil {
+		return err
+	}
+	o.AllowNetworks = append(o.AllowNetworks, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
+
+	w := newWatch(p)
+	o.Observe = w.observe
+	a, err := app.New(o)
+	if err != nil {
+		return err
+	}
+	if err := a.Start(ctx); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	defer func() { err = errors.Join(err, a.Err(), p.stop(a, s.drain)) }()
+	r, err := startReceiver()
+	if err != nil {
+		return fmt.Errorf("start the receiver: %w", err)
+	}
+	defer func() {
+		// The server is stopped after this: what it still sends here fails, and is tried again at the next start.
+		stopping, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		r.stop(stopping)
+	}()
+
+	cl, err := client.New("http://"+a.Addr(), o.AdminKey, client.WithUserAgent("eventhose-dev/"+p.version))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	log := cl.Tenant("default")
+	secret, err := subscribe(ctx, log, r.url)
+	if err != nil {
+		return fmt.Errorf("subscribe the receiver: %w", err)
+	}
+	key, err := sign.ParseVerifier(string(secret))
+	if err != nil {
+		return fmt.Errorf("read the signing secret: %w", err)
+	}
+	r.expect(key)
+
+	p.devBanner(devInfo{URL: "http://" + a.Addr(), Docs: "http://" + a.Addr() + "/docs", Key: s.adminKey, Receiver: r.url, Secret: string(secret), Data: s.data}, kept)
+	from, err := head(ctx, log)
+	if err != nil {
+		return err
+	}
+	placed, err := log.Append(ctx, eventhose.Event{Type: "order.paid", Key: "order-1", Data: []byte(`{"order": "order-1", "amount": 4200, "currency": "EUR"}`)})
+	if err != nil {
+		return fmt.Errorf("append the first event: %w", err)
+	}
+	return w.run(ctx, log, from, r, placed[0].ID, a.Done())
+}
+
+// taken reports whether something listens on an address already.
+func taken(address string) bool {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return true
+	}
+	l.Close()
+	return false
+}
+
+// subscribe makes the receiver's subscription, or in a kept data directory points the one that is there to it and
+// rotates its secret, since a secret is shown only once. It answers the secret.
+func subscribe(ctx context.Context, log *client.Tenant, url string) (eventhose.Secret, error) {
+	d := eventhose.Destination{Type: eventhose.DestinationWebhook, URL: url}
+	for o := (client.ListOptions{}); ; {
+		page, err := log.Subscriptions(ctx, o)
+		if err != nil {
+			return "", err
+		}
+		for _, s := range page.Data {
+			if s.Name != devReceiverName {
+				continue
+			}
+			if _, err := log.UpdateSubscription(ctx, s.ID, eventhose.SubscriptionPatch{Destination: &d}); err != nil {
+				return "", err
+			}
+			s, err = log.RotateSecret(ctx, s.ID, 0)
+			return s.Secret, err
+		}
+		if o.After = page.Next; o.After == "" {
+			break
+		}
+	}
+	s, err := log.CreateSubscription(ctx, client.NewSubscription{Name: devReceiverName, Destination: d})
+	return s.Secret, err
+}
+
+// head answers the cursor at the end of the log. Asking for a type that nobody appends, it carries no event on the way.
+func head(ctx context.Context, log *client.Tenant) (eventhose.Cursor, error) {
+	o := client.ReadOptions{Types: []string{"eventhose.none"}}
+	for {
+		page, err := log.Read(ctx, o)
+		if err != nil || !page.HasMore {
+			return page.Cursor, err
+		}
+		o.After = page.Cursor
+	}
+}
+
+type devInfo struct {
+	URL      string `json:"url"`
+	Docs     string `json:"docs"`
+	Key      string `json:"key"`
+	Receiver string `json:"receiver"`
+	Secret   string `json:"secret"`
+	Data     string `json:"data"`
+}
+
+func (p *program) devBanner(d devInfo, kept bool) {
+	if p.output != "text" {
+		_ = writeJSON(p.out, map[string]devInfo{"dev": d}, "") // as with every line of dev, the next write tells
+		return
+	}
+	note := " (removed at the end; --data keeps one)"
+	if kept {
+		note = ""
+	}
+	fmt.Fprintf(p.out, `Eventhose %s
+
+  API        %s
+  API key    %s
+  Docs       %s
+  Receiver   %s  secret %s
+  Data       %s%s
+
+Append an event:
+
+  curl %s/v1/tenants/default/events -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"type": "order.paid", "data": {"amount": 4200}}'
+
+`, p.version, d.URL, d.Key, d.Docs, d.Receiver, d.Secret, d.Data, note, d.URL, d.Key)
+}

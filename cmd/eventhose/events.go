@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/client"
+)
+
+func (p *program) eventsCommand() *cobra.Command {
+	return group("events", "What is in the log", "  eventhose events list --types 'order.*'", p.eventsList(), p.eventsGet(), p.eventsErase())
+}
+
+func (p *program) eventsList() *cobra.Command {
+	var after string
+	var o client.ReadOptions
+	var all bool
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "Read the log",
+		Long:  `Read the log from the beginning, or after a cursor. The cursor to go on from is in the JSON, and on stderr with -o text and jsonl.`,
+		Example: `  eventhose events list --types 'order.*' --limit 10
+  eventhose events list --all -o jsonl
+  eventhose events list --after 1x2y3z_41 --wait 30s`,
+		Args: args(0, 0),
+	}
+	f := c.Flags()
+	f.StringVar(&after, "after", "0", "go on after this cursor; 0 is the beginning")
+	f.IntVar(&o.Limit, "limit", 0, "how many at most (a page, with --all)")
+	f.StringSliceVar(&o.Types, "types", nil, "types or patterns such as order.*")
+	f.DurationVar(&o.Wait, "wait", 0, "wait this long for something to come")
+	f.BoolVar(&all, "all", false, "read on to the end of the log")
+	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, _ []string) error {
+		cursor, err := eventhose.ParseCursor(after)
+		if err != nil {
+			return err
+		}
+		if all && p.output == "json" {
+			return &usageError{what: "--all needs -o text or -o jsonl", fix: c.CommandPath() + " --all -o jsonl"}
+		}
+		for o.After = cursor; ; {
+			page, err := t.Read(ctx, o)
+			if err != nil {
+				return err
+			}
+			if err := p.printPage(page, o.After == cursor); err != nil {
+				return err
+			}
+			o.After, o.Wait = page.Cursor, 0
+			if !all || !page.HasMore {
+				break
+			}
+		}
+		if p.output != "json" {
+			fmt.Fprintln(p.err, "cursor", o.After)
+		}
+		return nil
+	})
+}
+
+func (p *program) printPage(page eventhose.Page, first bool) error {
+	if p.output == "text" {
+		rows := make([][]string, len(page.Events))
+		for i, e := range page.Events {
+			rows[i] = []string{strconv.FormatUint(uint64(e.Sequence), 10), e.Type, oneLine(e.ID), oneLine(e.Key), stamp(e.Time)}
+		}
+		header := ""
+		if first {
+			header = "SEQUENCE TYPE ID KEY TIME"
+		}
+		return p.printTable(header, rows)
+	}
+	list := make([]json.RawMessage, len(page.Events))
+	for i, e := range page.Events {
+		b, err := client.MarshalEvent(e)
+		if err != nil {
+			return err
+		}
+		list[i] = b
+	}
+	if p.output == "json" {
+		return p.printJSON(struct {
+			Data    []json.RawMessage `json:"data"`
+			Cursor  eventhose.Cursor  `json:"cursor"`
+			HasMore bool              `json:"has_more"`
+		}{list, page.Cursor, page.HasMore})
+	}
+	for _, e := range list {
+		if err := p.printJSON(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *program) eventsGet() *cobra.Command {
+	var raw bool
+	c := &cobra.Command{
+		Use:   "get EVENT",
+		Short: "Show an event, and what became of it at each subscription",
+		Example: `  eventhose events get evt_000000000000a3s8ykq1v9xg2m
+  eventhose events get order-4711 --raw > data.json`,
+		Args: args(1, 1),
+	}
+	c.Flags().BoolVar(&raw, "raw", false, "print the data alone, byte for byte")
+	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
+		e, err := t.Event(ctx, args[0])
+		switch {
+		case err != nil:
+			return err
+		case raw && e.Erased:
+			return &eventhose.Error{Code: eventhose.CodeErased, Message: "the data of this event was erased"}
+		case raw:
+			_, err := p.out.Write(e.Data)
+			return err
+		case p.output != "text":
+			b, err := client.MarshalEvent(e.Event)
+			if err != nil {
+				return err
+			}
+			d, err := json.Marshal(e.Deliveries)
+			if err != nil {
+				return fmt.Errorf("encoding the deliveries: %w", err)
+			}
+			b = append(append(append(b[:len(b)-1], `,"deliveries":`...), d...), '}')
+			return p.printJSON(json.RawMessage(b))
+		}
+		return p.print(nil, func(w io.Writer) { eventText(w, e) })
+	})
+}
+
+func eventText(w io.Writer, e client.EventStatus) {
+	block(w, "id", e.ID, "type", e.Type, "sequence", e.Sequence, "source", e.Scope, "key", e.Key, "time", stamp(e.Time), "appended", stamp(e.Appended),
+		"version", e.Version, "content type", e.ContentType)
+	for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {
+		block(w, "attribute "+name, e.Attributes[name])
+	}
+	for _, d := range e.Deliveries {
+		block(w, "at "+string(d.Subscription), d.State)
+		for _, a := range d.Attempts {
+			block(w, "", stamp(a.Started)+" "+attemptText(a))
+		}
+	}
+	switch {
+	case e.Erased:
+		fmt.Fprint(w, "\n(erased)\n")
+	case e.JSON():
+		var pretty bytes.Buffer
+		if json.Indent(&pretty, e.Data, "", "  ") != nil {
+			pretty.Reset()
+			pretty.Write(e.Data)
+		}
+		fmt.Fprintf(w, "\n%s\n", pretty.Bytes())
+	default:
+		fmt.Fprintf(w, "\n(%s; --raw prints it)\n", size(int64(len(e.Data))))
+	}
+}
+
+// attemptText is how an attempt ended, in a line: "ok 200 41ms" or "failed 503 1.2s: …".
+func attemptText(a eventhose.Attempt) string {
+	s := "failed"
+	if a.Outcome == eventhose.OutcomeTaken {
+		s = "ok"
+	}
+	switch {
+	case a.Status != 0:
+		s += " " + strconv.Itoa(a.Status)
+	case a.Reason != "":
+		s += " " + string(a.Reason)
+	}
+	s += " " + took(time.Duration(a.Duration))
+	if a.Message != "" {
+		s += ": " + oneLine(a.Message)
+	}
+	return s
+}
+
+func (p *program) eventsErase() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "erase EVENT",
+		Short:   "Erase an event's data for good; its place in the log stays",
+		Example: "  eventhose events erase order-4711",
+		Args:    args(1, 1),
+	}
+	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
+		if err := t.EraseData(ctx, args[0]); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.err, "erased the data of", oneLine(args[0]))
+		return nil
+	})
+}
+
+// size writes a number of bytes as people read it.
+func size(n int64) string {
+	const units = "KMGTP"
+	if n < 1024 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	f, i := float64(n)/1024, 0
+	for ; f >= 1024 && i < len(units)-1; i++ {
+		f /= 1024
+	}
+	return fmt.Sprintf("%.4g %ciB", f, units[i])
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/app"
+)
+
+// serverFlags are the options of a server, as flags and as EVENTHOSE_ variables.
+type serverFlags struct {
+	listen, data, backupDir, adminKey, secretKey, logLevel string
+	allow                                                  []string
+	maxInFlight                                            int
+	drain                                                  time.Duration
+}
+
+const defaultListen = "127.0.0.1:8080"
+
+func (s *serverFlags) add(f *pflag.FlagSet, data, logLevel string) {
+	f.StringVar(&s.listen, "listen", defaultListen, "the address to serve on; port 0 takes a free one")
+	f.StringVar(&s.data, "data", data, "the data directory, which is made if it does not exist")
+	f.StringVar(&s.backupDir, "backup-dir", "", "where backups that are asked for over HTTP are made (default \"backups\" beside the data directory)")
+	f.StringVar(&s.adminKey, "admin-key", "", "an API key for everything, beside the stored ones; without any, the first start makes one and prints it")
+	f.StringVar(&s.secretKey, "secret-key", "", "base64 of 32 bytes that encrypt stored secrets (default a file in the data directory, made on the first start)")
+	f.StringSliceVar(&s.allow, "allow-networks", nil, "CIDRs that destinations may reach beside the public internet, over http as well")
+	f.StringVar(&s.logLevel, "log-level", logLevel, "debug, info, warn or error")
+	f.IntVar(&s.maxInFlight, "max-in-flight", 0, "how many deliveries at once, over all subscriptions; 0 is the default")
+	f.DurationVar(&s.drain, "drain", 30*time.Second, "how long a stop waits for what is under way")
+	f.VisitAll(func(f2 *pflag.Flag) {
+		variable(f, f2.Name, "EVENTHOSE_"+strings.ToUpper(strings.ReplaceAll(f2.Name, "-", "_")))
+	})
+}
+
+// options checks the flags; each error names its flag and shows no key.
+func (s *serverFlags) options(p *program) (app.Options, error) {
+	o := app.Options{Listen: s.listen, Data: s.data, BackupDir: s.backupDir, AdminKey: eventhose.Secret(s.adminKey), MaxInFlight: s.maxInFlight, Version: p.version}
+	var err error
+	if o.AllowNetworks, err = networks(s.allow); err != nil {
+		return o, err
+	}
+	if s.secretKey != "" {
+		if o.SecretKey, err = base64.StdEncoding.DecodeString(s.secretKey); err != nil || len(o.SecretKey) != 32 {
+			return o, &usageError{what: "--secret-key is not base64 of 32 bytes", fix: "openssl rand -base64 32"}
+		}
+	}
+	if strings.ContainsFunc(s.adminKey, func(r rune) bool { return r <= ' ' || r > '~' }) || s.adminKey != "" && len(s.adminKey) < 16 {
+		return o, &usageError{what: "--admin-key must be at least 16 printable characters without spaces", fix: "openssl rand -hex 24"}
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return o, &usageError{what: "--log-level must be debug, info, warn or error"}
+	}
+	if s.drain < 0 || s.maxInFlight < 0 {
+		return o, &usageError{what: "--drain and --max-in-flight must not be negative"}
+	}
+	var handler slog.Handler = slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: level})
+	if p.output != "text" {
+		handler = slog.NewJSONHandler(p.err, &slog.HandlerOptions{Level: level})
+	}
+	o.Logger = slog.New(handler)
+	return o, nil
+}
+
+func networks(allow []string) ([]netip.Prefix, error) {
+	prefixes := make([]netip.Prefix, 0, len(allow))
+	for _, s := range allow {
+		s = strings.TrimSpace(s)
+		prefix, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, &usageError{what: fmt.Sprintf("--allow-networks: %q is not a CIDR", s), fix: "--allow-networks 10.0.0.0/8,fd00::/8"}
+		}
+		if prefix != prefix.Masked() {
+			return nil, &usageError{what: fmt.Sprintf("--allow-networks: %s has bits beyond its length", s), fix: "--allow-networks " + prefix.Masked().String()}
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes, nil
+}
+
+func (p *program) serveCommand() *cobra.Command {
+	var s serverFlags
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long: `Run the server. The first start makes the data directory, the tenant "default", and unless --admin-key is given an admin key,
+which is printed on stderr this once. A line that begins with "ready" says that it takes requests.
+
+The first SIGINT or SIGTERM takes no more requests and finishes what is under way; the second does not wait for that. What was
+accepted is on disk either way.`,
+		Example: `  eventhose serve --data /var/lib/eventhose
+  EVENTHOSE_ADMIN_KEY_FILE=/run/secrets/admin eventhose serve --listen 0.0.0.0:8080 --data /var/lib/eventhose`,
+		Args: args(0, 0),
+		RunE: func(c *cobra.Command, _ []string) error {
+			o, err := s.options(p)
+			if err != nil {
+				return err
+			}
+			a, err := app.New(o)
+			if err != nil {
+				return err
+			}
+			if err := a.Start(c.Context()); err != nil {
+				return fmt.Errorf("start: %w", err)
+			}
+			if key, made := a.FirstKey(); made {
+				p.tell("admin key: "+string(key)+"  (shown this once)", map[string]string{"admin_key": string(key)})
+			}
+			p.tell("ready http://"+a.Addr(), map[string]any{"ready": map[string]string{"url": "http://" + a.Addr()}})
+			select {
+			case <-c.Context().Done():
+			case <-a.Done():
+			}
+			return errors.Join(a.Err(), p.stop(a, s.drain))
+		},
+	}
+	s.add(c.Flags(), "eventhose-data", "info")
+	return c
+}
+
+// tell prints a line for people on stderr, or with -o json a line for programs.
+func (p *program) tell(text string, v any) {
+	if p.output == "text" {
+		fmt.Fprintln(p.err, text)
+		return
+	}
+	_ = writeJSON(p.err, v, "") // fails only if stderr is gone, and then nobody is left to tell
+}
+
+// stop ends a server: at once when the user asks a second time.
+func (p *program) stop(a *app.App, drain time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- a.Stop(ctx) }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-p.cut:
+		cancel()
+		return errors.Join(<-stopped, errInterrupted)
+	}
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/client"
+)
+
+func (p *program) triggerCommand() *cobra.Command {
+	var data, contentType string
+	var set []string
+	var e eventhose.Event
+	var count int
+	var wait bool
+	c := &cobra.Command{
+		Use:   "trigger TYPE",
+		Short: "Append an event",
+		Long: `Append an event, and with --wait tell what becomes of it: a line for each subscription that it concerns, once each has
+delivered it or set it aside. Exits with 1 if any has not delivered it.`,
+		Example: `  eventhose trigger order.paid --data @order.json
+  eventhose trigger order.paid --data '{"amount": 4200}' --set customer.id=c_1 --wait
+  jq -n '{a: 1}' | eventhose trigger order.paid --data - --event-key order-1`,
+		Args: args(1, 1),
+	}
+	f := c.Flags()
+	f.StringVar(&data, "data", "{}", "the payload: JSON, @file, or - for stdin")
+	f.StringVar(&contentType, "content-type", "", "of a payload that is not JSON")
+	f.StringArrayVar(&set, "set", nil, "set a member of the payload (a.b=1); the value is JSON, or else text")
+	f.StringVar(&e.ID, "id", "", "the event's id; the same event twice is one event")
+	f.StringVar(&e.Key, "event-key", "", "the ordering key")
+	f.StringVar(&e.Version, "event-version", "", "the version of the payload's form")
+	f.StringToStringVar(&e.Attributes, "attributes", nil, "attributes (a=1,b=2)")
+	f.IntVar(&count, "count", 1, "append this many")
+	f.BoolVar(&wait, "wait", false, "wait for the deliveries")
+	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
+		switch {
+		case count < 1 || count > eventhose.MaxAppend:
+			return &usageError{what: fmt.Sprintf("--count must be between 1 and %d", eventhose.MaxAppend)}
+		case count > 1 && e.ID != "":
+			return &usageError{what: "--id and --count exclude each other: an id is one event's"}
+		case len(set) > 0 && contentType != "":
+			return &usageError{what: "--set and --content-type exclude each other: it sets members of JSON"}
+		}
+		payload, err := p.input("data", data, eventhose.MaxData)
+		if err != nil {
+			return err
+		}
+		if contentType == "" {
+			payload = bytes.TrimSpace(payload)
+		}
+		if payload, err = setMembers(payload, set); err != nil {
+			return err
+		}
+		e.Type, e.ContentType, e.Data = args[0], contentType, payload
+		events := make([]eventhose.Event, count)
+		for i := range events {
+			events[i] = e
+		}
+		placed, err := t.Append(ctx, events...)
+		if err != nil {
+			return err
+		}
+		if !wait {
+			return p.printPlacements(placed)
+		}
+		return p.waitFor(ctx, t, placed)
+	})
+}
+
+func (p *program) printPlacements(placed []eventhose.Placement) error {
+	for _, at := range placed {
+		err := p.print(at, func(w io.Writer) {
+			note := ""
+			if at.Duplicate {
+				note = "\tduplicate"
+			}
+			fmt.Fprintf(w, "%s\t%d%s\n", oneLine(at.ID), at.Sequence, note)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// delivered is what --wait tells of one event.
+type delivered struct {
+	eventhose.Placement
+	Deliveries []eventhose.Delivery `json:"deliveries"`
+}
+
+// waitFor prints each event once no delivery of it is pending.
+func (p *program) waitFor(ctx context.Context, t *client.Tenant, placed []eventhose.Placement) error {
+	failed := 0
+	for _, at := range placed {
+		deliveries, err := settled(ctx, t, at.ID)
+		if err != nil {
+			return err
+		}
+		err = p.print(delivered{at, deliveries}, func(w io.Writer) {
+			if len(deliveries) == 0 {
+				fmt.Fprintf(w, "%s\t%d\tconcerns no subscription\n", oneLine(at.ID), at.Sequence)
+			}
+			for _, d := range deliveries {
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", oneLine(at.ID), at.Sequence, d.Subscription, deliveryText(d))
+			}
+		})
+		if err != nil {
+			return err
+		}
+		for _, d := range deliveries {
+			if d.State != eventhose.DeliveryDelivered {
+				failed++
+			}
+		}
+	}
+	if failed > 0 {
+		return &failure{exit: exitFailure, code: "not_delivered", what: fmt.Sprintf("%d deliveries were set aside", failed), fix: "eventhose subscriptions parked SUBSCRIPTION"}
+	}
+	return nil
+}
+
+// settled asks until every delivery of an event is delivered or set aside, at growing intervals up to half a second.
+func settled(ctx context.Context, t *client.Tenant, id string) ([]eventhose.Delivery, error) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-timer.C:
+		}
+		e, err := t.Event(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		pending := false
+		for _, d := range e.Deliveries {
+			pending = pending || d.State == eventhose.DeliveryPending
+		}
+		if !pending {
+			return e.Deliveries, nil
+		}
+		timer.Reset(pause)
+	}
+}
+
+// deliveryText is "ok 200 41ms", or the state and how the last attempt ended.
+func deliveryText(d eventhose.Delivery) string {
+	if len(d.Attempts) == 0 {
+		return d.State
+	}
+	s := attemptText(d.Attempts[0])
+	if d.State != eventhose.DeliveryDelivered {
+		s = d.State + ": " + s
+	}
+	if next := d.Attempts[0].Next; !next.IsZero() {
+		s += ", next try " + stamp(next)
+	}
+	return s
+}
+
+// setMembers sets members of a JSON object by their path. Without any the payload stays as it is, byte for byte.
+func setMembers(payload []byte, set []string) ([]byte, error) {
+	if len(set) == 0 {
+		return payload, nil
+	}
+	var root any
+	d := json.NewDecoder(bytes.NewReader(payload))
+	d.UseNumber()
+	if err := d.Decode(&root); err != nil {
+		return nil, &usageError{what: "--data is not JSON, so that --set cannot change it"}
+	}
+	for _, s := range set {
+		path, text, ok := strings.Cut(s, "=")
+		if !ok || path == "" {
+			return nil, &usageError{what: "--set must be path=value", fix: "--set amount=5"}
+		}
+		var value any = text
+		if json.Valid([]byte(text)) {
+			value = json.RawMessage(text)
+		}
+		at := root
+		names := strings.Split(path, ".")
+		for i, name := range names {
+			object, ok := at.(map[string]any)
+			if !ok {
+				where := strings.Join(names[:i], ".")
+				if where == "" {
+					where = "the payload"
+				}
+				return nil, &usageError{what: fmt.Sprintf("--set %s: %s is not an object", path, where)}
+			}
+			if i == len(names)-1 {
+				object[name] = value
+			} else if object[name] == nil {
+				object[name] = map[string]any{}
+			}
+			at = object[name]
+		}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(root); err != nil {
+		return nil, fmt.Errorf("encoding the payload: %w", err)
+	}
+	return bytes.TrimSpace(b.Bytes()), nil
+}
