@@ -141,7 +141,8 @@ type LostParked struct {
 
 // Lanes keeps what each subscription's delivery stores, all of it bounded by the engine.
 type Lanes interface {
-	// Lane answers the lane's row and its blocked keys. ErrNotFound if there is none.
+	// Lane answers the lane's row and its blocked keys. ErrNotFound if there is none. The matcher is one more reader of a
+	// log: the empty subscription answers a row whose Cursor is how far the log is matched (0 if not at all, never an error).
 	Lane(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID) (Lane, []BlockedKey, error)
 	// Parked lists parked rows by sequence, those after a sequence, of one state or "" for all.
 	Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, q ParkedQuery) ([]Parked, error)

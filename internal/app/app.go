@@ -1,0 +1,288 @@
+// Package app puts the server together: the readable lists of stores, sinks and doors. Everything that starts is
+// started here, and stopped here in the opposite order.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/control"
+	"github.com/eventhose/eventhose/internal/deliver"
+	"github.com/eventhose/eventhose/internal/egress"
+	"github.com/eventhose/eventhose/internal/embedded"
+	"github.com/eventhose/eventhose/internal/eventlog"
+	"github.com/eventhose/eventhose/internal/httpapi"
+	"github.com/eventhose/eventhose/internal/sink"
+	"github.com/eventhose/eventhose/internal/webhook"
+)
+
+// Options of a server. Zero fields take the defaults.
+type Options struct {
+	// Listen is the TCP address to serve on; port 0 takes a free one.
+	Listen string
+	// Data is the data directory; it is made if it does not exist.
+	Data string
+	// AdminKey is accepted beside the stored API keys, if set.
+	AdminKey eventhose.Secret
+	// AllowNetworks are the addresses that destinations may reach beside the public internet, over http as well.
+	AllowNetworks []netip.Prefix
+	// SecretKey, 32 bytes, encrypts stored secrets; if nil, it is read from or made in the data directory.
+	SecretKey []byte
+	// BackupDir is where backups that are asked for over HTTP are made; "" is "backups" in the data directory's parent.
+	BackupDir string
+	// MaxInFlight bounds the attempts under way over all subscriptions.
+	MaxInFlight int
+	// MinFree is how many bytes on the disk stay free of new events; 0 is the store's default.
+	MinFree int64
+	Logger  *slog.Logger
+	Version string
+	// Observe is called with each attempt; it must not block.
+	Observe func(eventhose.Attempt)
+}
+
+// defaultTenant is there from the first start on.
+const defaultTenant = eventhose.TenantID("default")
+
+// retentionInterval is how often logs are trimmed.
+const retentionInterval = time.Minute
+
+// App is one server. Start and Stop are called once each.
+type App struct {
+	opts     Options
+	logger   *slog.Logger
+	listener net.Listener
+	firstKey eventhose.Secret
+
+	draining chan struct{}
+	failed   chan struct{}
+	failOnce sync.Once
+	failure  error
+
+	// cleanups are run last in, first out.
+	cleanups []cleanup
+}
+
+type cleanup struct {
+	name string
+	run  func(context.Context) error
+}
+
+// New makes a server that Start starts.
+func New(o Options) (*App, error) {
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:8080"
+	}
+	if o.Data == "" {
+		return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--data", Message: "is required", Fix: "name a directory for the data, such as --data ./eventhose-data"}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.BackupDir == "" {
+		o.BackupDir = filepath.Join(filepath.Dir(filepath.Clean(o.Data)), "backups")
+	}
+	return &App{opts: o, logger: o.Logger, draining: make(chan struct{}), failed: make(chan struct{})}, nil
+}
+
+// Addr is the address that is served on, once Start has returned.
+func (a *App) Addr() string { return a.listener.Addr().String() }
+
+// Done is closed when the server cannot go on by itself; Err then says why.
+func (a *App) Done() <-chan struct{} { return a.failed }
+
+// Err answers why Done is closed.
+func (a *App) Err() error {
+	select {
+	case <-a.failed:
+		return a.failure
+	default:
+		return nil
+	}
+}
+
+// FirstKey answers the admin key that Start made because there was none, once in the life of a data directory.
+func (a *App) FirstKey() (eventhose.Secret, bool) { return a.firstKey, a.firstKey != "" }
+
+func (a *App) fail(err error) {
+	a.failOnce.Do(func() {
+		a.failure = err
+		close(a.failed)
+	})
+}
+
+func (a *App) onStop(name string, run func(context.Context) error) {
+	a.cleanups = append(a.cleanups, cleanup{name, run})
+}
+
+// Start opens the store, goes on with what was left, and serves. If it fails nothing is left running.
+func (a *App) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Stop(ctx))
+		}
+	}()
+	a.listener, err = net.Listen("tcp", a.opts.Listen)
+	if err != nil {
+		return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "cannot listen on " + a.opts.Listen, Fix: "stop what listens there, or choose another address with --listen", Err: err}
+	}
+	a.onStop("listener", func(context.Context) error { a.listener.Close(); return nil })
+
+	registry, metrics := newMetrics(a.opts.Version)
+	st, err := embedded.Open(a.opts.Data, embedded.Options{Logger: a.logger, MinFree: a.opts.MinFree, OnFatal: a.fail})
+	if err != nil {
+		return fmt.Errorf("open the data directory: %w", err)
+	}
+	a.onStop("store", func(context.Context) error { return st.Close() })
+
+	secretKey := a.opts.SecretKey
+	if secretKey == nil {
+		if secretKey, err = control.LoadOrCreateSecretKey(a.opts.Data); err != nil {
+			return fmt.Errorf("read the secret key: %w", err)
+		}
+	}
+
+	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks})
+	if listening, err := netip.ParseAddrPort(a.Addr()); err == nil {
+		policy.RefuseListener(listening)
+	}
+	client := egress.NewClient(policy, egress.ClientOptions{})
+	a.onStop("connections", func(context.Context) error { client.Close(); return nil })
+	sinks := map[string]sink.Sink{
+		eventhose.DestinationWebhook: webhook.New(policy, client),
+	}
+	metrics.watchEgress(policy)
+
+	ctl, err := control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: secretKey, Sinks: sinks})
+	if err != nil {
+		return err
+	}
+	if err := a.firstStart(ctx, ctl); err != nil {
+		return err
+	}
+
+	var engine *deliver.Engine
+	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) }})
+	a.onStop("log", func(context.Context) error { return log.Close() })
+	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail,
+		Observe: func(at eventhose.Attempt, appended time.Time) {
+			metrics.attempt(at, appended)
+			if a.opts.Observe != nil {
+				a.opts.Observe(at)
+			}
+		}})
+	ctl.Announce(engine.Changed)
+	if err := engine.Start(ctx); err != nil {
+		return fmt.Errorf("go on with deliveries: %w", err)
+	}
+	a.onStop("deliveries", engine.Stop)
+
+	retaining, stopRetaining := context.WithCancel(context.Background())
+	var retention sync.WaitGroup
+	retention.Go(func() { log.RunRetention(retaining, retentionInterval) })
+	a.onStop("retention", func(context.Context) error { stopRetaining(); retention.Wait(); return nil })
+
+	api, err := httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
+		Version: a.opts.Version, Ready: a.ready(st.Failed), Backup: backups{st, a.opts.BackupDir}})
+	if err != nil {
+		return err
+	}
+	a.serve(api)
+	return nil
+}
+
+// serve starts the HTTP server on the listener.
+func (a *App) serve(api *httpapi.API) {
+	server := httpapi.Server(api)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			a.fail(fmt.Errorf("serve HTTP: %w", err))
+		}
+	})
+	a.onStop("http", func(ctx context.Context) error {
+		close(a.draining)
+		api.Drain()
+		err := server.Shutdown(ctx)
+		if err != nil {
+			server.Close()
+		}
+		serving.Wait()
+		return err
+	})
+}
+
+// firstStart makes the default tenant, and an admin key if nobody could get in otherwise.
+func (a *App) firstStart(ctx context.Context, ctl *control.Control) error {
+	if err := ctl.EnsureTenant(ctx, defaultTenant); err != nil {
+		return fmt.Errorf("make the default tenant: %w", err)
+	}
+	if a.opts.AdminKey != "" {
+		return nil
+	}
+	keys, err := ctl.Keys(ctx, "", "", 1)
+	if err != nil || len(keys) > 0 {
+		return err
+	}
+	_, a.firstKey, err = ctl.CreateKey(ctx, eventhose.APIKey{Scopes: []eventhose.Scope{eventhose.ScopeAdmin}})
+	return err
+}
+
+// ready names what has to be well for this node to take requests.
+func (a *App) ready(storeFailed func() error) func(context.Context) map[string]error {
+	return func(context.Context) map[string]error {
+		checks := map[string]error{"store": storeFailed(), "draining": nil}
+		select {
+		case <-a.draining:
+			checks["draining"] = errors.New("this node is stopping")
+		default:
+		}
+		return checks
+	}
+}
+
+// Stop takes no more requests, finishes what is under way until ctx ends, records it, and closes the store. It joins
+// the errors of all parts.
+func (a *App) Stop(ctx context.Context) error {
+	var errs []error
+	for i := len(a.cleanups) - 1; i >= 0; i-- {
+		if err := a.cleanups[i].run(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", a.cleanups[i].name, err))
+		}
+	}
+	a.cleanups = nil
+	return errors.Join(errs...)
+}
+
+// Restore makes a data directory of a backup. The logs in it begin a new incarnation.
+func Restore(backup, dir string) error { return embedded.Restore(backup, dir) }
+
+// backups makes online backups below one directory.
+type backups struct {
+	store *embedded.Store
+	dir   string
+}
+
+// Backup makes a backup under a name that is not taken and answers where it is.
+func (b backups) Backup(_ context.Context, name string) (string, error) {
+	if name == "" || name != filepath.Base(name) || name == "." || name == ".." {
+		return "", eventhose.Invalid("name", "must be a plain directory name")
+	}
+	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the backup directory: %w", err)
+	}
+	dir := filepath.Join(b.dir, name)
+	if _, err := os.Stat(dir); err == nil {
+		return "", &eventhose.Error{Code: eventhose.CodeConflict, Field: "name", Message: "a backup of this name exists", Fix: "choose another name"}
+	}
+	return dir, b.store.Backup(dir)
+}

@@ -1,0 +1,336 @@
+// Package crashtest kills the real server again and again under load and checks what it promised: nothing that was
+// acknowledged is lost, everything is delivered, in order within a key, with valid signatures and the same bytes, and
+// no more is repeated than was in flight.
+package crashtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/client"
+)
+
+const (
+	adminKey = "crashtest-admin-key-0123456789"
+	inFlight = 64
+	writers  = 8
+	keys     = 40
+	tenant   = eventhose.TenantID("default")
+)
+
+func number(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// server is the built binary on one data directory and one address.
+type server struct {
+	t            *testing.T
+	binary, data string
+	addr         string
+	cmd          *exec.Cmd
+	exited       chan struct{}
+	out          *bytes.Buffer
+}
+
+func build(t *testing.T) string {
+	binary := filepath.Join(t.TempDir(), "eventhose")
+	cmd := exec.Command("go", "build", "-race", "-o", binary, "../../cmd/eventhose")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return binary
+}
+
+func freeAddr(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	s.out = &bytes.Buffer{}
+	s.cmd = exec.Command(s.binary, "serve", "--listen", s.addr, "--data", s.data, "--allow-networks", "127.0.0.0/8",
+		"--max-in-flight", strconv.Itoa(inFlight), "--log-level", "warn")
+	s.cmd.Env = append(os.Environ(), "EVENTHOSE_ADMIN_KEY="+adminKey)
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) { cmd.Wait(); close(exited) }(s.cmd, s.exited)
+}
+
+// kill ends the process as a power switch would, and waits for it.
+func (s *server) kill() {
+	s.t.Helper()
+	select {
+	case <-s.exited:
+		s.t.Fatalf("the server ended by itself:\n%s", s.out)
+	default:
+	}
+	s.cmd.Process.Kill()
+	<-s.exited
+	if bytes.Contains(s.out.Bytes(), []byte("DATA RACE")) {
+		s.t.Fatalf("data race in the server:\n%s", s.out)
+	}
+}
+
+// up waits until the server answers.
+func (s *server) up(ctx context.Context, c *client.Client) {
+	s.t.Helper()
+	for {
+		if err := c.Ready(ctx); err == nil {
+			return
+		}
+		select {
+		case <-s.exited:
+			s.t.Fatalf("the server does not start:\n%s", s.out)
+		case <-ctx.Done():
+			s.t.Fatalf("the server does not answer:\n%s", s.out)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// journal is what one writer knows of its events.
+type journal struct {
+	mu    sync.Mutex
+	sent  map[string][32]byte // id to data
+	acked map[string]uint64   // id to sequence
+}
+
+// write appends events with ids of their own, one after another, until ctx ends. What is not acknowledged is tried again
+// under the same id half of the time, and left half of the time.
+func (j *journal) write(ctx context.Context, t *testing.T, c *client.Client, writer int) {
+	r := rand.New(rand.NewPCG(uint64(writer), rand.Uint64()))
+	for n := 0; ctx.Err() == nil; n++ {
+		id := fmt.Sprintf("w%d-%d", writer, n)
+		data := fmt.Appendf(nil, `{"writer":%d, "n":%d,"pad":"%0*d"}`, writer, n, 1+r.IntN(600), n)
+		e := eventhose.Event{ID: id, Type: "order.paid", Key: fmt.Sprintf("k%d", r.IntN(keys)), Data: data}
+		j.mu.Lock()
+		j.sent[id] = sha256.Sum256(data)
+		j.mu.Unlock()
+		for tries := 0; ctx.Err() == nil; tries++ {
+			placed, err := c.Tenant(tenant).Append(ctx, e)
+			if err == nil {
+				j.mu.Lock()
+				j.acked[id] = uint64(placed[0].Sequence)
+				j.mu.Unlock()
+				break
+			}
+			if code := eventhose.CodeOf(err); code == eventhose.CodeConflict || code == eventhose.CodeInvalid {
+				t.Errorf("append %s: %v", id, err)
+			}
+			if tries%2 == 1 {
+				break
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+}
+
+func TestKill(t *testing.T) {
+	kills := int(number(t, "EVENTHOSE_KILLS", 200))
+	seed := number(t, "EVENTHOSE_SEED", rand.Uint64())
+	t.Logf("EVENTHOSE_SEED=%d EVENTHOSE_KILLS=%d", seed, kills)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(kills)*3*time.Second)
+	defer cancel()
+
+	s := &server{t: t, binary: build(t), data: filepath.Join(t.TempDir(), "data"), addr: freeAddr(t)}
+	c, err := client.New("http://"+s.addr, adminKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s.start()
+	defer func() { s.cmd.Process.Kill(); <-s.exited }()
+	s.up(ctx, c)
+
+	var killed atomic.Int64
+	receivers := map[string]*receiver{}
+	subs := map[string]eventhose.SubscriptionID{}
+	schedule := []eventhose.Duration{0}
+	for range eventhose.MaxSchedule - 1 {
+		schedule = append(schedule, eventhose.Duration(50*time.Millisecond))
+	}
+	for name, act := range behaviours() {
+		r := newReceiver(t, &killed, act)
+		sub, err := c.Tenant(tenant).CreateSubscription(ctx, client.NewSubscription{Name: name, Ordering: eventhose.OrderingKey,
+			Retry:       eventhose.Retry{Schedule: schedule, Timeout: eventhose.Duration(5 * time.Second)},
+			Destination: eventhose.Destination{Type: eventhose.DestinationWebhook, URL: r.url}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.verify, err = standardwebhooks.NewWebhook(string(sub.Secret)); err != nil {
+			t.Fatal(err)
+		}
+		receivers[name], subs[name] = r, sub.ID
+	}
+
+	j := &journal{sent: map[string][32]byte{}, acked: map[string]uint64{}}
+	writing, stopWriting := context.WithCancel(ctx)
+	defer stopWriting()
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() { j.write(writing, t, c, w) })
+	}
+	for killed.Load() < int64(kills) {
+		// One in four is killed while it recovers.
+		if rng.IntN(4) > 0 {
+			s.up(ctx, c)
+		}
+		<-time.After(time.Duration(5+rng.IntN(250)) * time.Millisecond)
+		s.kill()
+		killed.Add(1)
+		s.start()
+	}
+	stopWriting()
+	wg.Wait()
+	for _, r := range receivers {
+		r.well.Store(true)
+	}
+	s.up(ctx, c)
+	for name, id := range subs {
+		drain(ctx, t, c, name, id)
+	}
+
+	log := readLog(ctx, t, c, j)
+	for name, r := range receivers {
+		r.mu.Lock()
+		for _, wrong := range audit(r.arrivals, r.forged, log, true, inFlight) {
+			t.Errorf("%s: %s", name, wrong)
+		}
+		t.Logf("%s: %d arrivals of %d events", name, len(r.arrivals), len(log))
+		r.mu.Unlock()
+	}
+	t.Logf("%d kills, %d events sent, %d acknowledged, %d in the log", killed.Load(), len(j.sent), len(j.acked), len(log))
+	if len(j.acked) < kills {
+		t.Errorf("only %d appends were acknowledged: the load is too light to prove anything", len(j.acked))
+	}
+}
+
+// drain waits until a subscription has nothing left to do.
+func drain(ctx context.Context, t *testing.T, c *client.Client, name string, id eventhose.SubscriptionID) {
+	t.Helper()
+	for {
+		s, err := c.Tenant(tenant).Subscription(ctx, id)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		st := s.Status
+		if st.Dead > 0 {
+			t.Fatalf("%s: %d dead", name, st.Dead)
+		}
+		if st.Lag == 0 && st.InFlight == 0 && st.Retrying == 0 && st.Waiting == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: never drained: %+v", name, st)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// readLog reads the whole log and checks it against the writers' journal.
+func readLog(ctx context.Context, t *testing.T, c *client.Client, j *journal) map[uint64][32]byte {
+	t.Helper()
+	log, byID := map[uint64][32]byte{}, map[string]uint64{}
+	next := uint64(1)
+	for after := (eventhose.Cursor{}); ; {
+		page, err := c.Tenant(tenant).Read(ctx, client.ReadOptions{After: after, Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.Events {
+			if uint64(e.Sequence) != next {
+				t.Fatalf("sequence %d comes after %d", e.Sequence, next-1)
+			}
+			next++
+			sum := sha256.Sum256(e.Data)
+			log[uint64(e.Sequence)] = sum
+			if j.sent[e.ID] != sum {
+				t.Errorf("event %s has other data than was sent", e.ID)
+			}
+			if twice := byID[e.ID]; twice != 0 {
+				t.Errorf("event %s stands at %d and at %d", e.ID, twice, e.Sequence)
+			}
+			byID[e.ID] = uint64(e.Sequence)
+		}
+		if after = page.Cursor; !page.HasMore {
+			break
+		}
+	}
+	for id, seq := range j.acked {
+		if byID[id] != seq {
+			t.Errorf("event %s was acknowledged at %d and stands at %d", id, seq, byID[id])
+		}
+	}
+	return log
+}
+
+// The checker is seen red on each fault that it is there for.
+func TestAuditSeesFaults(t *testing.T) {
+	sum := sha256.Sum256([]byte("x"))
+	log := map[uint64][32]byte{1: sum, 2: sum, 3: sum}
+	at := func(seq uint64, kill int64, taken bool) arrival {
+		return arrival{id: fmt.Sprint("e", seq), sequence: seq, key: "k", sum: sum, kill: kill, taken: taken}
+	}
+	good := []arrival{at(1, 0, false), at(1, 0, true), at(2, 1, true), at(2, 2, true), at(3, 2, true)}
+	if wrong := audit(good, nil, log, true, 1); len(wrong) > 0 {
+		t.Fatalf("good deliveries are found wrong: %q", wrong)
+	}
+	other := at(2, 1, true)
+	other.sum = sha256.Sum256([]byte("y"))
+	renamed := at(2, 2, true)
+	renamed.id = "e9"
+	for name, arrivals := range map[string][]arrival{
+		"never delivered":      good[:4],
+		"never taken":          {at(1, 0, false), at(2, 0, true), at(3, 0, true)},
+		"out of order":         {at(2, 0, true), at(1, 0, true), at(3, 0, true)},
+		"other data":           {at(1, 0, true), other, at(3, 1, true)},
+		"other id":             {at(1, 0, true), at(2, 1, true), renamed, at(3, 2, true)},
+		"not in the log":       append([]arrival{at(4, 0, true)}, good...),
+		"repeat without kill":  {at(1, 0, true), at(1, 0, true), at(2, 0, true), at(3, 0, true)},
+		"repeats beyond bound": {at(1, 0, true), at(2, 0, true), at(1, 1, true), at(2, 1, true), at(3, 1, true)},
+	} {
+		if wrong := audit(arrivals, nil, log, true, 1); len(wrong) == 0 {
+			t.Errorf("%s is not seen", name)
+		}
+	}
+	if len(audit(good, []string{"no signature"}, log, true, 1)) == 0 {
+		t.Error("a forged request is not seen")
+	}
+}

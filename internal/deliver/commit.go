@@ -1,0 +1,255 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+const (
+	// maxCommit is how many lanes one commit holds.
+	maxCommit = 2000
+	// lazyCommit is how long a matching position that concerns no lane may stay uncommitted: a crash matches so much again.
+	lazyCommit = time.Second
+)
+
+// queueCommit wakes the committer for a tenant with changed lanes. The tenant's mutex may be held.
+func (e *Engine) queueCommit(t *tenant) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !t.isChanged {
+		t.isChanged = true
+		e.changed = append(e.changed, t)
+		e.wakeCommit()
+	}
+}
+
+// changedLazily has the tenant's matching position committed before long.
+func (e *Engine) changedLazily(t *tenant) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t.isLazy || t.isChanged || e.stopping {
+		return
+	}
+	t.isLazy = true
+	if e.lazy = append(e.lazy, t); len(e.lazy) == 1 {
+		e.lazyTimer = time.AfterFunc(lazyCommit, e.commitLazy)
+	}
+}
+
+func (e *Engine) commitLazy() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, t := range e.lazy {
+		t.isLazy = false
+		if !t.isChanged {
+			t.isChanged = true
+			e.changed = append(e.changed, t)
+		}
+	}
+	e.lazy = nil
+	e.wakeCommit()
+}
+
+func (e *Engine) wakeCommit() {
+	select {
+	case e.commitC <- struct{}{}:
+	default:
+	}
+}
+
+// commitLoop writes what has changed, one commit after another, until commitEnd is closed and nothing is left.
+func (e *Engine) commitLoop() {
+	for {
+		for e.commit() {
+		}
+		select {
+		case <-e.commitC:
+		case <-e.commitEnd:
+			e.commitLazy()
+			for e.commit() {
+			}
+			return
+		}
+	}
+}
+
+// committed is what one lane has in a commit.
+type committed struct {
+	lane   *lane
+	behind bool
+	taken  changes
+}
+
+// commit writes one group and reports whether there was one that could be written.
+func (e *Engine) commit() bool {
+	e.mu.Lock()
+	tenants := e.changed
+	e.changed = nil
+	for _, t := range tenants {
+		t.isChanged = false
+	}
+	e.mu.Unlock()
+	if len(tenants) == 0 {
+		return false
+	}
+	var p store.Progress
+	var lanes []committed
+	for i, t := range tenants {
+		lanes = t.collect(&p, lanes)
+		if len(lanes) >= maxCommit {
+			for _, t := range tenants[i+1:] {
+				e.queueCommit(t)
+			}
+			break
+		}
+	}
+	err := e.write(p)
+	e.giveBack(lanes)
+	for _, c := range lanes {
+		c.lane.committed(c, err)
+	}
+	return err == nil
+}
+
+// write commits, and tries again while the store has no room or is away. It gives up when the engine ends, or when the
+// store has failed.
+func (e *Engine) write(p store.Progress) error {
+	if len(p.Lanes) == 0 && len(p.Matched) == 0 {
+		return nil
+	}
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := e.store.Commit(context.Background(), p)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, store.ErrFailed) || !errors.Is(err, store.ErrFull) && !errors.Is(err, store.ErrUnavailable) {
+			e.opts.Fatal(err)
+			return err
+		}
+		e.logger.Error("cannot record deliveries, trying again", "error", err)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-e.commitEnd:
+			timer.Stop()
+			return err
+		}
+	}
+}
+
+// collect adds the tenant's changed lanes and its matching position to a commit.
+func (t *tenant) collect(p *store.Progress, lanes []committed) []committed {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range t.changed {
+		l.isChanged = false
+		c := committed{lane: l, taken: l.changes}
+		l.changes = changes{}
+		if !l.gone && l.loaded {
+			row := l.row()
+			c.behind = row.Behind
+			p.Lanes = append(p.Lanes, c.taken.laneChange(row))
+		}
+		lanes = append(lanes, c)
+	}
+	t.changed = nil
+	// Not beyond what a lane was given whose row is still to be read, and so cannot say yet that it is behind.
+	matched := t.matched
+	for l := range t.unloaded {
+		if len(l.window) > 0 {
+			matched = min(matched, l.window[0].seq-1)
+		}
+	}
+	if matched > t.committed {
+		t.committed = matched
+		p.Matched = append(p.Matched, store.Tail{Tenant: t.id, Matched: matched})
+	}
+	return lanes
+}
+
+func (c *changes) laneChange(row store.Lane) store.LaneChange {
+	change := store.LaneChange{Lane: row, Attempts: c.attempts}
+	for _, p := range c.park {
+		change.Park = append(change.Park, p)
+	}
+	slices.SortFunc(change.Park, func(a, b store.Parked) int { return int(a.Sequence) - int(b.Sequence) })
+	for s := range c.unpark {
+		change.Unpark = append(change.Unpark, s)
+	}
+	for _, k := range c.block {
+		change.Block = append(change.Block, k.BlockedKey)
+	}
+	for k := range c.unblock {
+		change.Unblock = append(change.Unblock, k)
+	}
+	return change
+}
+
+// giveBack frees the slots of attempts whose outcome is recorded.
+func (e *Engine) giveBack(lanes []committed) {
+	e.mu.Lock()
+	for _, c := range lanes {
+		e.inFlight -= c.taken.slots
+		e.suspect -= c.taken.suspects
+	}
+	var woken []*lane
+	if free := max(1, e.opts.MaxInFlight/2) - e.suspect; free > 0 && len(e.waiting) > 0 {
+		n := min(free, len(e.waiting))
+		woken = slices.Clone(e.waiting[:n])
+		e.waiting = e.waiting[n:]
+	}
+	e.canSend.Broadcast()
+	e.mu.Unlock()
+	for _, l := range woken {
+		l.tenant.mu.Lock()
+		l.isWaiting = false
+		l.update()
+		l.tenant.mu.Unlock()
+	}
+}
+
+// committed goes on with a lane whose changes are durable, or with err were not written.
+func (l *lane) committed(c committed, err error) {
+	t := l.tenant
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l.unsettled -= c.taken.slots
+	if err == nil {
+		l.persistedBehind = c.behind
+	}
+	for _, w := range c.taken.waiters {
+		w <- err
+	}
+	if l.gone {
+		return
+	}
+	if l.idle() {
+		delete(t.lanes, l.id)
+		t.engine.timer.set(l, time.Time{})
+		return
+	}
+	l.update()
+}
+
+// commitAnd waits until the lane's present changes are durable. The tenant's mutex is held on entry and not on return.
+func (l *lane) commitAnd(ctx context.Context) error {
+	done := make(chan error, 1)
+	l.changes.waiters = append(l.changes.waiters, done)
+	l.change()
+	l.update()
+	l.tenant.mu.Unlock()
+	select {
+	case err := <-done:
+		if err != nil {
+			return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "the change could not be recorded", RetryAfter: time.Second, Err: err}
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

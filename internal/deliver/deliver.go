@@ -1,0 +1,282 @@
+// Package deliver hands events over: it matches each log once, keeps one lane per subscription, sends, and advances
+// the cursor or parks what failed.
+//
+// # How it works
+//
+// All reading of one tenant's log is done by one goroutine at a time (tenant.go): it matches new events against the
+// index of subscriptions and puts what is due into the windows of lanes that are at the tail; lanes that are behind
+// are scanned on their own, a page at a time, until they reach the tail. Sending is done by one goroutine per attempt
+// (send.go), picked from the ready lanes by turns over tenants and then over lanes (dispatch.go), within budgets. What came of an
+// attempt changes the lane in memory (settle.go); one goroutine writes all changed lanes in one atomic commit after
+// another (commit.go), together with how far their logs are matched. An attempt's slot is free again only when its
+// outcome is durable, so a crash repeats at most what was in flight.
+//
+// A tenant's mutex guards all of its lanes; it is never held across I/O. The engine's mutex guards the queues of
+// tenants; it may be taken while a tenant's is held, never the other way round.
+package deliver
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/sink"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// Store is what the engine reads and writes.
+type Store interface {
+	store.Lanes
+	Read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence, limit store.ReadLimit) ([]*eventhose.Event, error)
+	Lookup(ctx context.Context, tenant eventhose.TenantID, ref store.Ref) (*eventhose.Event, error)
+	Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error)
+}
+
+// Lanes tells which subscriptions there are. Whoever changes one calls Engine.Changed after the change is durable.
+type Lanes interface {
+	// All answers every subscription of a tenant, with its secrets.
+	All(ctx context.Context, tenant eventhose.TenantID) ([]eventhose.Subscription, error)
+	// Subscription answers one, with its secrets. CodeNotFound.
+	Subscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID) (eventhose.Subscription, error)
+	// Disable holds a subscription because of what its destination answered.
+	Disable(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, reason string) error
+}
+
+// SystemLog takes the engine's own events. data is JSON.
+type SystemLog interface {
+	AppendSystem(ctx context.Context, tenant eventhose.TenantID, typ string, data []byte) error
+}
+
+// Types of the system events that the engine appends.
+const (
+	// Disabled: a subscription was disabled, and why.
+	Disabled = "eventhose.subscription.disabled"
+	// Overtaken: retention removed events that a subscription had not been handed; first is the first sequence left.
+	Overtaken = "eventhose.subscription.overtaken"
+)
+
+// Options of an Engine. Zero fields take the defaults.
+type Options struct {
+	Logger *slog.Logger
+	// MaxInFlight bounds the attempts under way or not yet recorded, over all lanes: 512.
+	MaxInFlight int
+	// Observe is called with each attempt after it ended, with the first event's time of append; it must not block.
+	Observe func(a eventhose.Attempt, appended time.Time)
+	// Fatal is called once if the store has failed and the engine cannot go on.
+	Fatal func(error)
+}
+
+// Engine delivers for all tenants of one process. Its exported methods are safe for concurrent use.
+type Engine struct {
+	store  Store
+	lanes  Lanes
+	system SystemLog
+	sinks  map[string]sink.Sink
+	opts   Options
+	logger *slog.Logger
+
+	// sending is cancelled when attempts under way are to be cut off, reading when nothing more is to be read.
+	sending, reading        context.Context
+	cutSending, stopReading context.CancelFunc
+	loops                   sync.WaitGroup // reading, dispatching, waking
+	attempts                sync.WaitGroup
+	committer               sync.WaitGroup
+
+	mu       sync.Mutex
+	tenants  map[eventhose.TenantID]*tenant
+	ready    []*tenant // with lanes that may send
+	toRead   []*tenant // with something to read
+	inFlight int       // slots taken
+	suspect  int       // of them by lanes whose last attempt failed
+	waiting  []*lane   // suspects that wait for a slot of theirs
+	changed  []*tenant // with something to commit
+	lazy     []*tenant // with a matching position to commit, which has time
+	stopping bool
+	canSend  *sync.Cond
+	canRead  *sync.Cond
+	commitC  chan struct{}
+	// commitEnd is closed when only what has changed already is to be committed.
+	commitEnd chan struct{}
+	lazyTimer *time.Timer
+	timer     *wakeups
+	lastID    attemptIDs
+	pinned    atomic.Int64 // bytes of events that windows hold
+}
+
+// readers is how many tenants are read for at once.
+const readers = 4
+
+// New makes an engine; sinks are by type of destination.
+func New(st Store, lanes Lanes, system SystemLog, sinks map[string]sink.Sink, o Options) *Engine {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = 512
+	}
+	if o.Observe == nil {
+		o.Observe = func(eventhose.Attempt, time.Time) {}
+	}
+	if o.Fatal == nil {
+		o.Fatal = func(error) {}
+	}
+	e := &Engine{store: st, lanes: lanes, system: system, sinks: sinks, opts: o, logger: o.Logger,
+		tenants: map[eventhose.TenantID]*tenant{}, commitC: make(chan struct{}, 1), commitEnd: make(chan struct{})}
+	e.canSend, e.canRead = sync.NewCond(&e.mu), sync.NewCond(&e.mu)
+	e.sending, e.cutSending = context.WithCancel(context.Background())
+	e.reading, e.stopReading = context.WithCancel(context.Background())
+	e.timer = newWakeups(e.due)
+	return e
+}
+
+// Start goes on where the store says that deliveries were left. It returns once it knows which tenants have work, and
+// goes on in the background until Stop.
+func (e *Engine) Start(ctx context.Context) error {
+	for after := (store.LaneRef{}); ; {
+		work, err := e.store.Work(ctx, after, 1000)
+		if err != nil {
+			return err
+		}
+		for i := range work {
+			after = work[i].LaneRef
+			e.Appended(after.Tenant)
+		}
+		if len(work) < 1000 {
+			break
+		}
+	}
+	for after := eventhose.TenantID(""); ; {
+		tails, err := e.store.Tails(ctx, after, 1000)
+		if err != nil {
+			return err
+		}
+		for _, t := range tails {
+			after = t.Tenant
+			e.Appended(after)
+		}
+		if len(tails) < 1000 {
+			break
+		}
+	}
+	for range readers {
+		e.loops.Go(e.readLoop)
+	}
+	e.loops.Go(e.dispatchLoop)
+	e.loops.Go(e.timer.run)
+	e.committer.Go(e.commitLoop)
+	return nil
+}
+
+// Stop takes no more work at once, waits for the attempts under way until ctx ends, cuts off those that are left (they are
+// not charged), records what came of all, and returns. It is called once, after Start.
+func (e *Engine) Stop(ctx context.Context) error {
+	e.mu.Lock()
+	e.stopping = true
+	e.canSend.Broadcast()
+	e.canRead.Broadcast()
+	e.mu.Unlock()
+	e.stopReading()
+	e.timer.stop()
+	e.loops.Wait()
+	finished := make(chan struct{})
+	go func() { e.attempts.Wait(); close(finished) }()
+	var err error
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		err = ctx.Err()
+		e.cutSending()
+		<-finished
+	}
+	e.cutSending()
+	close(e.commitEnd)
+	e.committer.Wait()
+	e.mu.Lock()
+	if e.lazyTimer != nil {
+		e.lazyTimer.Stop()
+	}
+	e.mu.Unlock()
+	return err
+}
+
+// Appended hints that a tenant's log has grown. It does not block.
+func (e *Engine) Appended(id eventhose.TenantID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.queueRead(e.tenant(id))
+}
+
+// Changed hints that a subscription was created, changed or deleted. It does not block.
+func (e *Engine) Changed(id eventhose.TenantID, sub eventhose.SubscriptionID) {
+	e.mu.Lock()
+	t := e.tenant(id)
+	e.mu.Unlock()
+	t.mu.Lock()
+	t.changes = append(t.changes, sub)
+	t.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.queueRead(t)
+}
+
+// tenant answers a tenant's state, made if need be. e.mu is held.
+func (e *Engine) tenant(id eventhose.TenantID) *tenant {
+	t := e.tenants[id]
+	if t == nil {
+		t = newTenant(e, id)
+		e.tenants[id] = t
+	}
+	return t
+}
+
+// queueRead puts a tenant into the queue of those to read for. e.mu is held.
+func (e *Engine) queueRead(t *tenant) {
+	switch t.readState {
+	case idle:
+		t.readState = queued
+		e.toRead = append(e.toRead, t)
+		e.canRead.Signal()
+	case running:
+		t.readState = again
+	}
+}
+
+// The states of a tenant's reading; guarded by the engine's mutex.
+const (
+	idle = iota
+	queued
+	running
+	again // running, and to be queued once more
+)
+
+func (e *Engine) readLoop() {
+	for {
+		e.mu.Lock()
+		for len(e.toRead) == 0 && !e.stopping {
+			e.canRead.Wait()
+		}
+		if e.stopping {
+			e.mu.Unlock()
+			return
+		}
+		t := e.toRead[0]
+		e.toRead = e.toRead[1:]
+		t.readState = running
+		e.mu.Unlock()
+
+		more := t.read(e.reading)
+
+		e.mu.Lock()
+		if t.readState == again || more {
+			t.readState = queued
+			e.toRead = append(e.toRead, t)
+			e.canRead.Signal()
+		} else {
+			t.readState = idle
+		}
+		e.mu.Unlock()
+	}
+}

@@ -1,0 +1,212 @@
+package deliver
+
+import (
+	"container/heap"
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+// job is one attempt to be made.
+type job struct {
+	lane *lane
+	kind eventhose.AttemptKind
+	// One of these says where the event came from: the window, a key that is catching up (its first pending entry), the
+	// retrying events, or a replay.
+	entry  *entry
+	key    *blockedKey
+	parked *parked
+	replay *replay
+
+	event     *eventhose.Event // nil if it is to be read
+	seq, prev eventhose.Sequence
+	number    int
+	sub       *subscription
+	suspect   bool
+}
+
+// dispatchLoop gives slots to ready lanes, a tenant and a lane at a time.
+func (e *Engine) dispatchLoop() {
+	for {
+		e.mu.Lock()
+		for !e.stopping && (len(e.ready) == 0 || e.inFlight >= e.opts.MaxInFlight) {
+			e.canSend.Wait()
+		}
+		if e.stopping {
+			e.mu.Unlock()
+			return
+		}
+		t := e.ready[0]
+		e.ready = e.ready[1:]
+		t.isReady = false
+		e.inFlight++
+		suspects := e.suspect < max(1, e.opts.MaxInFlight/2)
+		e.mu.Unlock()
+
+		j, more := t.pick(suspects)
+
+		e.mu.Lock()
+		if j == nil {
+			e.inFlight--
+		} else if j.suspect {
+			e.suspect++
+		}
+		if more && !t.isReady {
+			t.isReady = true
+			e.ready = append(e.ready, t)
+		}
+		e.mu.Unlock()
+		if j != nil {
+			e.attempts.Add(1)
+			go e.attempt(j)
+		}
+	}
+}
+
+// pick takes the next attempt of the tenant's lanes by turns, and reports whether others are ready. suspects says
+// whether there is a slot for a lane whose last attempt failed; one that finds none waits for it.
+func (t *tenant) pick(suspects bool) (*job, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	for len(t.ready) > 0 {
+		l := t.ready[0]
+		t.ready = t.ready[1:]
+		l.isReady = false
+		j := l.choose(now)
+		if j == nil {
+			continue
+		}
+		if j.suspect = l.circuit.run > 0; j.suspect && !suspects {
+			if !l.isWaiting {
+				l.isWaiting = true
+				t.engine.mu.Lock()
+				t.engine.waiting = append(t.engine.waiting, l)
+				t.engine.mu.Unlock()
+			}
+			continue
+		}
+		l.begin(j)
+		if l.maySend(now) {
+			l.isReady = true
+			t.ready = append(t.ready, l)
+		}
+		return j, len(t.ready) > 0
+	}
+	return nil, false
+}
+
+func (l *lane) maySend(now time.Time) bool { return l.choose(now) != nil }
+
+// choose answers the attempt that the lane would make next, nil if none. It changes nothing.
+func (l *lane) choose(now time.Time) *job {
+	if !l.loaded || l.gone || !l.sub.active() || l.hold.After(now) || l.unsettled >= l.pace.allowed(l.sub.MaxInFlight) {
+		return nil
+	}
+	strict := l.sub.Ordering == eventhose.OrderingStrict
+	if l.circuit.open {
+		if l.sending > 0 || l.circuit.nextProbe.After(now) {
+			return nil
+		}
+		return l.probe(strict)
+	}
+	if strict && l.sending > 0 {
+		return nil
+	}
+	if len(l.retries) > 0 && !l.retries[0].Due.After(now) {
+		return l.retryJob(l.retries[0], eventhose.AttemptRetry)
+	}
+	if strict && len(l.blocking) > 0 || len(l.parked)+len(l.dead)+len(l.keys)+l.sending >= eventhose.MaxParked {
+		return nil
+	}
+	for i := range 3 {
+		if j := l.source((l.turn+i)%3, eventhose.AttemptFirst); j != nil {
+			return j
+		}
+	}
+	return nil
+}
+
+// probe chooses what is sent while the circuit is open: what has waited longest.
+func (l *lane) probe(strict bool) *job {
+	if len(l.retries) > 0 {
+		return l.retryJob(l.retries[0], eventhose.AttemptProbe)
+	}
+	if strict && len(l.blocking) > 0 {
+		return nil
+	}
+	for i := range 3 {
+		if j := l.source(i, eventhose.AttemptProbe); j != nil {
+			return j
+		}
+	}
+	return nil
+}
+
+// source answers the next of one kind of events that were not tried before: keys that catch up, live ones, replays.
+func (l *lane) source(i int, kind eventhose.AttemptKind) *job {
+	switch i {
+	case 0:
+		for _, k := range l.released {
+			if !k.sending && len(k.pending) > 0 {
+				j := l.entryJob(k.pending[0], kind)
+				j.entry, j.key = nil, k
+				return j
+			}
+		}
+	case 1:
+		if len(l.ready) > 0 {
+			return l.entryJob(l.ready[0], kind)
+		}
+	case 2:
+		for _, r := range l.replays {
+			if n := r.next(l.sub.Ordering); n != nil {
+				j := l.entryJob(n, kind)
+				if j.replay = r; kind == eventhose.AttemptFirst {
+					j.kind = eventhose.AttemptReplay
+				}
+				return j
+			}
+		}
+	}
+	return nil
+}
+
+func (l *lane) entryJob(n *entry, kind eventhose.AttemptKind) *job {
+	if n.tries > 0 && kind == eventhose.AttemptFirst {
+		kind = eventhose.AttemptRetry
+	}
+	return &job{lane: l, kind: kind, entry: n, event: n.event, seq: n.seq, prev: n.prev, number: n.tries + 1, sub: l.sub}
+}
+
+func (l *lane) retryJob(p *parked, kind eventhose.AttemptKind) *job {
+	switch {
+	case kind == eventhose.AttemptProbe:
+	case p.Redriven:
+		kind = eventhose.AttemptRedrive
+	case p.Tries == 0:
+		kind = eventhose.AttemptFirst
+	}
+	return &job{lane: l, kind: kind, parked: p, seq: p.Sequence, prev: p.Previous, number: p.Tries + 1, sub: l.sub}
+}
+
+// begin takes the chosen attempt out of where it waits.
+func (l *lane) begin(j *job) {
+	switch {
+	case j.parked != nil:
+		heap.Remove(&l.retries, j.parked.index)
+		j.parked.sending = true
+	case j.key != nil:
+		j.key.sending = true
+		l.turn = 1
+	case j.replay != nil:
+		j.entry.sending = true
+		l.turn = 0
+	default:
+		l.ready = l.ready[1:]
+		j.entry.sending = true
+		l.turn = 2
+	}
+	l.sending++
+	l.unsettled++
+}

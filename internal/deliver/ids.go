@@ -1,0 +1,31 @@
+package deliver
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+// attemptIDs makes ids whose text order is the order in which they were made, also within a microsecond.
+type attemptIDs struct {
+	mu   sync.Mutex
+	last int64
+}
+
+func (a *attemptIDs) next(now time.Time) string {
+	a.mu.Lock()
+	a.last = max(a.last+1, now.UnixMicro())
+	at := a.last
+	a.mu.Unlock()
+	return "att_" + idAt(uint64(at))
+}
+
+func idAt(at uint64) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], at)
+	binary.BigEndian.PutUint64(b[8:], rand.Uint64())
+	return eventhose.IDText(b)
+}

@@ -1,0 +1,305 @@
+package deliver
+
+// Keys with order. An event that fails blocks its key: later events of the key are not kept one by one but counted in
+// one row (first, last, count), and the cursor moves on. When the head is out of the way, the waiting events are read
+// again from the log and sent one after another. One sweep over the log serves all keys that are being caught up.
+
+import (
+	"context"
+	"errors"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+type blockedKey struct {
+	store.BlockedKey
+	// pending are the next waiting events, read again; swept is how far the log was read for them, with the last due sequence up to there.
+	pending          []*entry
+	swept, sweptPrev eventhose.Sequence
+	sending          bool
+	inSweep          bool
+}
+
+// sweep reads the log once for all released keys that take part in it.
+type sweep struct {
+	active  bool
+	at      eventhose.Sequence
+	lastDue eventhose.Sequence
+	pending int // entries over all keys
+}
+
+// block makes a key wait behind a parked event.
+func (l *lane) block(key string, head eventhose.Sequence) *blockedKey {
+	k := l.keys[key]
+	if k == nil {
+		k = &blockedKey{BlockedKey: store.BlockedKey{Key: key}}
+		l.keys[key] = k
+	}
+	k.Head = head
+	l.blocking[head] = key
+	l.writeKey(k)
+	return k
+}
+
+func (l *lane) writeKey(k *blockedKey) {
+	if l.changes.block == nil {
+		l.changes.block = map[string]*blockedKey{}
+	}
+	l.changes.block[k.Key] = k
+	delete(l.changes.unblock, k.Key)
+	l.change()
+}
+
+func (l *lane) dropKey(k *blockedKey) {
+	delete(l.keys, k.Key)
+	delete(l.changes.block, k.Key)
+	if l.changes.unblock == nil {
+		l.changes.unblock = map[string]bool{}
+	}
+	l.changes.unblock[k.Key] = true
+	l.change()
+}
+
+func (l *lane) restoreKey(row store.BlockedKey) {
+	k := &blockedKey{BlockedKey: row}
+	l.keys[k.Key] = k
+	if k.Head == 0 {
+		l.released = append(l.released, k)
+	}
+}
+
+// wait folds an entry of the window into its key's row.
+func (l *lane) wait(k *blockedKey, n *entry) {
+	released := k.Head == 0
+	if released && k.swept > 0 && k.swept >= k.Last && l.sweep.pending < windowSize {
+		// All that waits is in memory already: so is this one.
+		k.pending = append(k.pending, &entry{seq: n.seq, prev: n.prev, key: n.key})
+		k.swept, k.sweptPrev = n.seq, n.seq
+		l.sweep.pending++
+	}
+	if k.First == 0 {
+		k.First, k.Previous = n.seq, n.prev
+	}
+	k.Last = max(k.Last, n.seq)
+	k.Count++
+	l.writeKey(k)
+	l.finish(n)
+}
+
+// unblock takes a parked event out of the way of its key, or of its lane.
+func (l *lane) unblock(head eventhose.Sequence) {
+	key, blocks := l.blocking[head]
+	if !blocks {
+		return
+	}
+	delete(l.blocking, head)
+	k := l.keys[key]
+	if k == nil || k.Head != head {
+		return
+	}
+	k.Head = 0
+	if k.Count == 0 {
+		l.dropKey(k)
+		return
+	}
+	l.writeKey(k)
+	l.released = append(l.released, k)
+}
+
+// caughtUp moves a key on after its first pending entry was settled; failed says that this entry now blocks the key.
+func (l *lane) caughtUp(k *blockedKey, n *entry, failed bool) {
+	k.sending = false
+	k.pending = k.pending[1:]
+	l.sweep.pending--
+	l.tenant.engine.unpin(n)
+	k.First, k.Previous = n.seq+1, n.seq
+	k.Count = max(0, k.Count-1)
+	if failed {
+		l.leaveSweep(k)
+		l.unrelease(k)
+		l.block(k.Key, n.seq)
+		return
+	}
+	if len(k.pending) == 0 && k.swept >= k.Last {
+		l.unrelease(k)
+		l.dropKey(k)
+		return
+	}
+	l.writeKey(k)
+}
+
+func (l *lane) unrelease(k *blockedKey) {
+	for i, r := range l.released {
+		if r == k {
+			l.released = append(l.released[:i:i], l.released[i+1:]...)
+			return
+		}
+	}
+}
+
+// leaveSweep forgets what was read for a key.
+func (l *lane) leaveSweep(k *blockedKey) {
+	for _, n := range k.pending {
+		l.tenant.engine.unpin(n)
+	}
+	l.sweep.pending -= len(k.pending)
+	k.pending, k.swept, k.sweptPrev, k.inSweep = nil, 0, 0, false
+}
+
+// restartSweep forgets what was read and not sent for all keys.
+func (l *lane) restartSweep() {
+	for _, k := range l.released {
+		if k.sending {
+			// Its first entry is under way and moves First on when it is settled.
+			for _, n := range k.pending[1:] {
+				l.tenant.engine.unpin(n)
+			}
+			l.sweep.pending -= len(k.pending) - 1
+			k.pending = k.pending[:1]
+			k.swept, k.sweptPrev, k.inSweep = k.pending[0].seq, k.pending[0].seq, false
+			continue
+		}
+		l.leaveSweep(k)
+	}
+	l.sweep.active = false
+}
+
+func (k *blockedKey) resumeAt() (after, lastDue eventhose.Sequence) {
+	if k.swept > 0 {
+		return k.swept, k.sweptPrev
+	}
+	return k.First - 1, k.Previous
+}
+
+// wantsSweep reports whether waiting events are to be read, and there is room for them.
+func (l *lane) wantsSweep() bool {
+	if len(l.released) == 0 || l.sweep.pending >= windowSize/2 {
+		return false
+	}
+	if l.sweep.active {
+		return true
+	}
+	for _, k := range l.released {
+		if k.swept < k.Last {
+			return true
+		}
+	}
+	return false
+}
+
+// beginSweep starts a pass at the earliest place that a released key is to be read from.
+func (l *lane) beginSweep() {
+	first := true
+	for _, k := range l.released {
+		if k.swept >= k.Last {
+			continue
+		}
+		if after, lastDue := k.resumeAt(); first || after < l.sweep.at {
+			l.sweep.at, l.sweep.lastDue, first = after, lastDue, false
+		}
+	}
+	l.sweep.active = !first
+	for _, k := range l.released {
+		k.inSweep = l.sweep.active && k.swept < k.Last
+	}
+}
+
+// readSweep reads one page for the released keys.
+func (t *tenant) readSweep(ctx context.Context, l *lane) error {
+	t.mu.Lock()
+	if !l.wantsSweep() {
+		t.mu.Unlock()
+		return nil
+	}
+	if !l.sweep.active {
+		l.beginSweep()
+	}
+	after, f := l.sweep.at, l.sub.filter
+	t.mu.Unlock()
+
+	events, err := t.engine.store.Read(ctx, t.id, after, readLimit)
+	if errors.Is(err, store.ErrTrimmed) {
+		return t.overtakenKeys(ctx, l)
+	}
+	if err != nil {
+		return err
+	}
+	due := t.matches(f, events)
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l.gone || !l.sweep.active || l.sweep.at != after || l.sub.filter != f {
+		return nil
+	}
+	last := eventhose.Sequence(0)
+	for _, k := range l.released {
+		if k.inSweep {
+			last = max(last, k.Last)
+		}
+	}
+	for i, e := range events {
+		if l.sweep.pending >= windowSize || e.Sequence > last {
+			break
+		}
+		l.sweep.at = e.Sequence
+		if !due[i] {
+			continue
+		}
+		if k := l.keys[e.Key]; k != nil && k.Head == 0 && k.inSweep && e.Key != "" {
+			if from, _ := k.resumeAt(); e.Sequence > from && e.Sequence <= k.Last {
+				k.pending = append(k.pending, &entry{seq: e.Sequence, prev: l.sweep.lastDue, key: e.Key, event: t.engine.pin(e)})
+				l.sweep.pending++
+			}
+		}
+		l.sweep.lastDue = e.Sequence
+	}
+	if len(events) == 0 {
+		l.sweep.at = last
+	}
+	for _, k := range append([]*blockedKey(nil), l.released...) {
+		if !k.inSweep {
+			continue
+		}
+		k.swept, k.sweptPrev = l.sweep.at, l.sweep.lastDue
+		if k.swept >= k.Last {
+			k.inSweep = false
+			if len(k.pending) == 0 && !k.sending {
+				// What waited is no longer due: the filter has changed, or retention took it.
+				l.unrelease(k)
+				l.dropKey(k)
+			}
+		}
+	}
+	if l.sweep.at >= last {
+		l.sweep.active = false
+	}
+	l.update()
+	return nil
+}
+
+// overtakenKeys moves released keys to the first event that retention has left, and tells.
+func (t *tenant) overtakenKeys(ctx context.Context, l *lane) error {
+	head, err := t.engine.store.Head(ctx, t.id)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	for _, k := range append([]*blockedKey(nil), l.released...) {
+		if k.sending || k.First >= head.First {
+			continue
+		}
+		l.leaveSweep(k)
+		k.First, k.Previous = head.First, 0
+		if k.Last < head.First {
+			l.unrelease(k)
+			l.dropKey(k)
+			continue
+		}
+		l.writeKey(k)
+	}
+	l.sweep.active = false
+	l.update()
+	t.mu.Unlock()
+	return t.engine.tellOvertaken(ctx, t.id, l.id, head.First)
+}

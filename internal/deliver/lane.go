@@ -1,0 +1,363 @@
+package deliver
+
+import (
+	"cmp"
+	"container/heap"
+	"slices"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/filter"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// windowSize is how many due events a lane looks at beyond its cursor.
+const windowSize = 1024
+
+// subscription is what a lane needs of its subscription's present version.
+type subscription struct {
+	eventhose.Subscription
+	filter *filter.Filter
+}
+
+func (s *subscription) active() bool { return s.State == eventhose.StateActive }
+
+// lane is one subscription's delivery in memory. Everything in it is guarded by its tenant's mutex. A lane that has
+// nothing to do is not in memory.
+type lane struct {
+	tenant *tenant
+	id     eventhose.SubscriptionID
+	sub    *subscription
+	// loaded says that the stored row, parked events and blocked keys are here. Before that only the window is filled.
+	loaded bool
+
+	// window holds the due events above the cursor, by sequence; its first is never done.
+	window []*entry
+	// examined is how far the log was looked at for this lane, if it is not tailing; a tailing lane has seen all that its
+	// tenant has matched.
+	examined eventhose.Sequence
+	tailing  bool
+	lastDue  eventhose.Sequence // of all that was examined
+	// settled are sequences above the cursor that were settled before the lane was loaded or rescanned.
+	settled map[eventhose.Sequence]bool
+
+	ready  []*entry            // of the window, may be sent now
+	behind map[string][]*entry // with OrderingKey: of the window, behind one of their key that is under way
+
+	parked   map[eventhose.Sequence]*parked // retrying
+	retries  retryHeap
+	dead     map[eventhose.Sequence]bool
+	blocking map[eventhose.Sequence]string // parked events (retrying or dead) that hold their key or the lane
+	keys     map[string]*blockedKey
+	released []*blockedKey // whose waiting events are being caught up
+	sweep    sweep
+	replays  []*replay
+	turn     int
+
+	sending   int // attempts under way
+	unsettled int // attempts under way, or whose outcome is not durable yet
+	circuit   circuit
+	pace      pace
+	hold      time.Time // what Retry-After asked for
+	lastTaken time.Time
+
+	persistedBehind bool // what the stored row says
+	changes         changes
+	isReady         bool // in the tenant's queue of ready lanes
+	isWaiting       bool // in the engine's queue of suspects
+	isChanged       bool // in the tenant's list of changed lanes
+	toRead          bool // in the tenant's list of lanes to read for
+	gone            bool // the subscription was deleted
+}
+
+// entry is one due event on its way.
+type entry struct {
+	seq, prev eventhose.Sequence
+	key       string
+	appended  time.Time
+	event     *eventhose.Event // nil if it is to be read again
+	tries     int              // not charged ones included
+	sending   bool
+	done      bool
+}
+
+// parked is a retrying event.
+type parked struct {
+	store.Parked
+	sending bool
+	index   int // in the heap
+}
+
+// changes gathers what the next commit writes beside the lane's row.
+type changes struct {
+	park     map[eventhose.Sequence]store.Parked
+	unpark   map[eventhose.Sequence]bool
+	block    map[string]*blockedKey
+	unblock  map[string]bool
+	attempts []eventhose.Attempt
+	slots    int // to give back when it is durable
+	suspects int // of them
+	waiters  []chan error
+}
+
+func newLane(t *tenant, sub *subscription) *lane {
+	return &lane{tenant: t, id: sub.ID, sub: sub, parked: map[eventhose.Sequence]*parked{}, keys: map[string]*blockedKey{},
+		behind: map[string][]*entry{}, blocking: map[eventhose.Sequence]string{}, dead: map[eventhose.Sequence]bool{}, settled: map[eventhose.Sequence]bool{}, pace: newPace()}
+}
+
+// push adds a due event at its place in the window and routes it.
+func (l *lane) push(e *eventhose.Event, prev eventhose.Sequence) {
+	n := &entry{seq: e.Sequence, prev: prev, key: e.Key, appended: e.Appended, event: l.tenant.engine.pin(e)}
+	at := len(l.window)
+	if at > 0 && l.window[at-1].seq >= n.seq {
+		var found bool
+		if at, found = slices.BinarySearchFunc(l.window, n.seq, func(w *entry, s eventhose.Sequence) int { return cmp.Compare(w.seq, s) }); found {
+			return
+		}
+	}
+	l.window = slices.Insert(l.window, at, n)
+	if l.loaded {
+		l.route(n)
+	}
+}
+
+// route says what becomes of a new entry of the window.
+func (l *lane) route(n *entry) {
+	if l.settled[n.seq] || l.parked[n.seq] != nil || l.dead[n.seq] {
+		delete(l.settled, n.seq)
+		l.finish(n)
+		return
+	}
+	if first := time.Duration(l.sub.Retry.Schedule[0]); first > 0 && (l.sub.Ordering != eventhose.OrderingKey || l.keys[n.key] == nil || n.key == "") {
+		l.postpone(n, n.appended.Add(first))
+		return
+	}
+	if l.sub.Ordering != eventhose.OrderingKey || n.key == "" {
+		l.ready = append(l.ready, n)
+		return
+	}
+	if k := l.keys[n.key]; k != nil {
+		l.wait(k, n)
+		return
+	}
+	queue, busy := l.behind[n.key]
+	if busy {
+		l.behind[n.key] = append(queue, n)
+		return
+	}
+	l.behind[n.key] = nil
+	l.ready = append(l.ready, n)
+}
+
+// finish takes an entry that is delivered or parked out of the window.
+func (l *lane) finish(n *entry) {
+	n.done = true
+	l.tenant.engine.unpin(n)
+	done := 0
+	for done < len(l.window) && l.window[done].done {
+		done++
+	}
+	if done > 0 {
+		clear(l.window[:done])
+		l.window = l.window[done:]
+	}
+}
+
+// next lets the following event of a key go once the one before it is out of the way.
+func (l *lane) next(key string) {
+	queue, busy := l.behind[key]
+	if !busy {
+		return
+	}
+	if len(queue) == 0 {
+		delete(l.behind, key)
+		return
+	}
+	l.behind[key] = queue[1:]
+	l.ready = append(l.ready, queue[0])
+}
+
+// row is the lane as it is stored.
+func (l *lane) row() store.Lane {
+	r := store.Lane{LaneRef: store.LaneRef{Tenant: l.tenant.id, Subscription: l.id}, Behind: l.unfinished(),
+		Retrying: len(l.parked), Dead: len(l.dead), FailingSince: l.circuit.failingSince, Run: l.circuit.run, Open: l.circuit.open,
+		Probes: l.circuit.probes, LastSuccess: l.lastTaken, Due: l.nextDue()}
+	r.Cursor, r.Previous = l.position()
+	for _, n := range l.window {
+		if n.done {
+			r.Settled = append(r.Settled, n.seq)
+		}
+	}
+	for s := range l.settled {
+		if s > r.Cursor {
+			r.Settled = append(r.Settled, s)
+		}
+	}
+	slices.Sort(r.Settled)
+	for _, k := range l.keys {
+		r.Waiting += k.Count
+	}
+	for _, p := range l.replays {
+		r.Replays = append(r.Replays, p.Replay)
+	}
+	return r
+}
+
+// position is the cursor, and the last due sequence up to it.
+func (l *lane) position() (cursor, previous eventhose.Sequence) {
+	cursor, previous = l.examinedTo(), l.lastDue
+	if len(l.window) > 0 && l.window[0].seq <= cursor {
+		return l.window[0].seq - 1, l.window[0].prev
+	}
+	return cursor, previous
+}
+
+// examinedTo is how far the log was looked at for this lane.
+func (l *lane) examinedTo() eventhose.Sequence {
+	if l.tailing {
+		return l.tenant.matched
+	}
+	return l.examined
+}
+
+// unfinished reports whether there may be due events above the cursor, waiting events to catch up, or replays: whatever
+// must be gone on with after a restart without a due time.
+func (l *lane) unfinished() bool {
+	return len(l.window) > 0 || !l.tailing || len(l.released) > 0 || len(l.replays) > 0
+}
+
+// idle reports whether the lane needs to be in memory no more.
+func (l *lane) idle() bool {
+	return l.loaded && !l.unfinished() && len(l.parked)+len(l.dead) == 0 && len(l.blocking) == 0 && len(l.keys) == 0 && l.unsettled == 0 && !l.isChanged &&
+		!l.toRead && !l.isWaiting && !l.isReady && !l.circuit.open && l.hold.IsZero()
+}
+
+// nextDue is when the lane has something to do by itself, zero if never.
+func (l *lane) nextDue() time.Time {
+	var due time.Time
+	if len(l.retries) > 0 {
+		due = l.retries[0].Due
+	}
+	if l.circuit.open {
+		due = l.circuit.nextProbe
+	}
+	if !due.IsZero() && due.Before(l.hold) {
+		due = l.hold
+	}
+	return due
+}
+
+// load takes in what is stored.
+func (l *lane) load(row store.Lane, rows []store.Parked, keys []store.BlockedKey, matched eventhose.Sequence) {
+	l.loaded = true
+	cursor := row.Cursor
+	if !row.Behind {
+		cursor = max(cursor, matched)
+	}
+	for _, s := range row.Settled {
+		l.settled[s] = true
+	}
+	l.lastTaken = row.LastSuccess
+	l.persistedBehind = row.Behind
+	l.circuit.restore(row)
+	for i := range rows {
+		p := rows[i]
+		if p.State == eventhose.ParkedRetrying {
+			l.hang(&parked{Parked: p})
+		} else if p.State == eventhose.ParkedDead {
+			l.dead[p.Sequence] = true
+		}
+		if p.Blocks {
+			l.blocking[p.Sequence] = p.Key
+		}
+	}
+	for _, k := range keys {
+		l.restoreKey(k)
+	}
+	for _, p := range row.Replays {
+		l.replays = append(l.replays, &replay{Replay: p, examined: p.At})
+	}
+	// What matching has put here meanwhile comes after the cursor, or is already settled.
+	arrived := l.window
+	l.window = nil
+	l.lastDue = row.Previous
+	if !l.tailing {
+		l.examined = max(l.examined, cursor)
+	}
+	for _, n := range arrived {
+		if n.seq <= cursor {
+			l.tenant.engine.unpin(n)
+			continue
+		}
+		n.prev = l.lastDue
+		l.lastDue = n.seq
+		l.window = append(l.window, n)
+	}
+	for _, n := range slices.Clone(l.window) {
+		l.route(n)
+	}
+}
+
+// rescan forgets what was read and not yet sent, and reads again from the cursor: the subscription's filter or state
+// has changed.
+func (l *lane) rescan() {
+	cursor, previous := l.position()
+	var kept []*entry
+	for _, n := range l.window {
+		switch {
+		case n.sending:
+			kept = append(kept, n)
+		case n.done:
+			l.settled[n.seq] = true
+		default:
+			l.tenant.engine.unpin(n)
+		}
+	}
+	l.window, l.ready = kept, nil
+	clear(l.behind)
+	for _, n := range kept {
+		if l.sub.Ordering == eventhose.OrderingKey && n.key != "" {
+			l.behind[n.key] = nil
+		}
+	}
+	l.examined, l.lastDue, l.tailing = cursor, previous, false
+	l.restartSweep()
+	for _, p := range l.replays {
+		p.restart()
+	}
+}
+
+// retryHeap orders retrying events by due time, then sequence.
+type retryHeap []*parked
+
+func (h retryHeap) Len() int { return len(h) }
+func (h retryHeap) Less(i, j int) bool {
+	if c := h[i].Due.Compare(h[j].Due); c != 0 {
+		return c < 0
+	}
+	return h[i].Sequence < h[j].Sequence
+}
+func (h retryHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+func (h *retryHeap) Push(x any) { p := x.(*parked); p.index = len(*h); *h = append(*h, p) }
+func (h *retryHeap) Pop() any {
+	old := *h
+	p := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return p
+}
+
+// hang adds a retrying event.
+func (l *lane) hang(p *parked) {
+	l.parked[p.Sequence] = p
+	heap.Push(&l.retries, p)
+}
+
+// unhang removes one that is in the heap.
+func (l *lane) unhang(p *parked) {
+	delete(l.parked, p.Sequence)
+	heap.Remove(&l.retries, p.index)
+}

@@ -1,0 +1,262 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/filter"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// replayWindow is how many events of a replay are in memory, and at most under way, at once.
+const replayWindow = 64
+
+// lookback is how far before a replay's position the event before it is looked for.
+const lookback = 1000
+
+// replay is a second, bounded cursor beside live order. What fails in it is parked like everything else, but blocks
+// nothing: its order was kept when it was live.
+type replay struct {
+	eventhose.Replay
+	window   []*entry // read and not settled; its first is never done
+	examined eventhose.Sequence
+	lastDue  eventhose.Sequence
+	primed   bool // lastDue is known
+}
+
+func (r *replay) restart() {
+	var kept []*entry
+	for _, n := range r.window {
+		if n.sending {
+			kept = append(kept, n)
+		}
+	}
+	r.window = kept
+	r.examined, r.primed = r.At, false
+}
+
+// next is the next event to send, nil if there is none now.
+func (r *replay) next(o eventhose.Ordering) *entry {
+	for _, n := range r.window {
+		if !n.sending && !n.done {
+			return n
+		}
+		if o != eventhose.OrderingNone && n.sending {
+			return nil
+		}
+	}
+	return nil
+}
+
+// replayed takes a settled event out of its replay.
+func (l *lane) replayed(r *replay, n *entry) {
+	n.sending, n.done = false, true
+	l.tenant.engine.unpin(n)
+	r.Sent++
+	r.trim()
+	l.change()
+	l.endReplays()
+}
+
+func (r *replay) trim() {
+	done := 0
+	for done < len(r.window) && r.window[done].done {
+		done++
+	}
+	clear(r.window[:done])
+	r.window = r.window[done:]
+	r.At = r.examined
+	if len(r.window) > 0 {
+		r.At = r.window[0].seq - 1
+	}
+}
+
+// endReplays drops the replays that have come to their end.
+func (l *lane) endReplays() {
+	kept := l.replays[:0]
+	for _, r := range l.replays {
+		if r.At < r.To || len(r.window) > 0 {
+			kept = append(kept, r)
+		}
+	}
+	clear(l.replays[len(kept):])
+	l.replays = kept
+}
+
+func (l *lane) wantsReplayRead() bool {
+	if !l.loaded || l.gone || !l.sub.active() {
+		return false
+	}
+	for _, r := range l.replays {
+		if r.examined < r.To && len(r.window) < replayWindow/2 {
+			return true
+		}
+	}
+	return false
+}
+
+// readReplays reads one page for each replay that has room.
+func (t *tenant) readReplays(ctx context.Context, l *lane) error {
+	t.mu.Lock()
+	replays := append([]*replay(nil), l.replays...)
+	t.mu.Unlock()
+	for _, r := range replays {
+		if err := t.readReplay(ctx, l, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
+	t.mu.Lock()
+	if l.gone || r.examined >= r.To || len(r.window) >= replayWindow/2 {
+		t.mu.Unlock()
+		return nil
+	}
+	after, f, primed, spec := r.examined, l.sub.filter, r.primed, r.Replay
+	t.mu.Unlock()
+
+	lastDue := eventhose.Sequence(0)
+	if !primed {
+		var err error
+		if lastDue, err = t.dueBefore(ctx, f, after); err != nil {
+			return err
+		}
+	}
+	events, err := t.engine.store.Read(ctx, t.id, after, readLimit)
+	if errors.Is(err, store.ErrTrimmed) {
+		head, err := t.engine.store.Head(ctx, t.id)
+		if err != nil {
+			return err
+		}
+		t.mu.Lock()
+		r.examined = max(r.examined, head.First-1)
+		l.update()
+		t.mu.Unlock()
+		return t.engine.tellOvertaken(ctx, t.id, l.id, head.First)
+	}
+	if err != nil {
+		return err
+	}
+	due := t.matches(f, events)
+	wanted, err := t.replayWants(ctx, l, spec, events, due)
+	if err != nil {
+		return err
+	}
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l.gone || r.examined != after || l.sub.filter != f {
+		return nil
+	}
+	if !primed {
+		r.lastDue, r.primed = lastDue, true
+	}
+	for i, e := range events {
+		if e.Sequence > r.To || len(r.window) >= replayWindow {
+			break
+		}
+		r.examined = e.Sequence
+		if wanted[i] && l.parked[e.Sequence] == nil && !r.holds(e.Sequence) {
+			r.window = append(r.window, &entry{seq: e.Sequence, prev: r.lastDue, key: e.Key, event: t.engine.pin(e)})
+		}
+		if due[i] {
+			r.lastDue = e.Sequence
+		}
+	}
+	if len(events) == 0 {
+		r.examined = r.To
+	}
+	r.trim()
+	l.endReplays()
+	l.change()
+	l.update()
+	return nil
+}
+
+func (r *replay) holds(seq eventhose.Sequence) bool {
+	for _, n := range r.window {
+		if n.seq == seq {
+			return true
+		}
+	}
+	return false
+}
+
+// dueBefore finds the last due sequence up to a place, looking back a bounded way; 0 if there is none in it.
+func (t *tenant) dueBefore(ctx context.Context, f *filter.Filter, at eventhose.Sequence) (eventhose.Sequence, error) {
+	head, err := t.engine.store.Head(ctx, t.id)
+	if err != nil {
+		return 0, err
+	}
+	after := max(head.First-1, at-min(at, lookback))
+	last := eventhose.Sequence(0)
+	for after < at {
+		events, err := t.engine.store.Read(ctx, t.id, after, readLimit)
+		if errors.Is(err, store.ErrTrimmed) {
+			return last, nil
+		}
+		if err != nil || len(events) == 0 {
+			return last, err
+		}
+		for i, due := range t.matches(f, events) {
+			if after = events[i].Sequence; due && after <= at {
+				last = after
+			}
+		}
+	}
+	return last, nil
+}
+
+// replayWants says which due events of a page a replay sends.
+func (t *tenant) replayWants(ctx context.Context, l *lane, r eventhose.Replay, events []*eventhose.Event, due []bool) ([]bool, error) {
+	types, err := filter.Compile(eventhose.Filter{Types: r.Types})
+	if err != nil {
+		return nil, err
+	}
+	wanted := make([]bool, len(events))
+	for i, e := range events {
+		if !due[i] || e.Sequence > r.To || e.Erased {
+			continue
+		}
+		if len(r.Types) > 0 {
+			if ok, err := types.Match(e); err != nil || !ok {
+				continue
+			}
+		}
+		if wanted[i] = true; r.Status != "" {
+			if wanted[i], err = t.engine.hasStatus(ctx, t.id, l.id, e.Sequence, r.Status); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return wanted, nil
+}
+
+// hasStatus reports whether an event's delivery stands as a replay asks: delivered, failed or dead.
+func (e *Engine) hasStatus(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, seq eventhose.Sequence, status string) (bool, error) {
+	rows, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{After: seq - 1, Limit: 1})
+	if err != nil {
+		return false, err
+	}
+	if len(rows) > 0 && rows[0].Sequence == seq {
+		return status == "failed" || status == string(rows[0].State), nil
+	}
+	attempts, err := e.store.Attempts(ctx, tenant, store.AttemptQuery{Subscription: sub, Sequence: seq, Limit: eventhose.MaxSchedule})
+	if err != nil || len(attempts) == 0 {
+		return false, err
+	}
+	switch status {
+	case "failed":
+		return attempts[0].Outcome != eventhose.OutcomeTaken, nil
+	case "delivered":
+		for _, a := range attempts {
+			if a.Outcome == eventhose.OutcomeTaken {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,328 @@
+// Package eventlog is the log: it checks what comes in, gathers groups for the store, reads pages out, wakes who
+// waits, and applies retention and erasure.
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/filter"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// Tenants tells who may have a log. Tenant answers CodeNotFound for who may not.
+type Tenants interface {
+	Tenant(ctx context.Context, id eventhose.TenantID) (eventhose.Tenant, error)
+	Tenants(ctx context.Context, after eventhose.TenantID, limit int) ([]eventhose.Tenant, error)
+}
+
+// maxExamined is how many events one Page looks at, so that no filter turns a request into a scan of the log.
+const maxExamined = 10_000
+
+// A page read from the store, and the most data that one Page answers.
+const (
+	readEvents   = 500
+	readBytes    = 1 << 20
+	maxPageBytes = 4 << 20
+)
+
+// Log implements eventhose.Appender and eventhose.Reader over a store. It is safe for concurrent use.
+type Log struct {
+	store   store.Log
+	tenants Tenants
+	logger  *slog.Logger
+	commits *committer
+	heads   heads
+}
+
+// Options of a Log.
+type Options struct {
+	Logger *slog.Logger
+	// Appended is called after events became durable, once per tenant and group; it must not block. It is a hint only.
+	Appended func(eventhose.TenantID)
+}
+
+// New starts a log over a store, which it does not close. Close must be called.
+func New(st store.Log, tenants Tenants, o Options) *Log {
+	l := &Log{store: st, tenants: tenants, logger: o.Logger}
+	if l.logger == nil {
+		l.logger = slog.New(slog.DiscardHandler)
+	}
+	l.commits = newCommitter(st, func(tenant eventhose.TenantID) {
+		l.heads.wake(tenant)
+		if o.Appended != nil {
+			o.Appended(tenant)
+		}
+	})
+	return l
+}
+
+// Close takes no more appends, commits those that were taken, and waits. Waiters are woken by their own contexts.
+func (l *Log) Close() error {
+	l.commits.close()
+	return nil
+}
+
+// Append implements eventhose.Appender.
+func (l *Log) Append(ctx context.Context, tenant eventhose.TenantID, events ...eventhose.Event) ([]eventhose.Placement, error) {
+	for i := range events {
+		if strings.HasPrefix(events[i].Type, eventhose.SystemPrefix) {
+			return nil, at(i, len(events), eventhose.Invalid("type", "must not begin with %q, which is for system events", eventhose.SystemPrefix))
+		}
+	}
+	return l.append(ctx, tenant, events)
+}
+
+// AppendSystem appends an event of Eventhose's own. data is JSON.
+func (l *Log) AppendSystem(ctx context.Context, tenant eventhose.TenantID, typ string, data []byte) error {
+	_, err := l.append(ctx, tenant, []eventhose.Event{{Type: typ, Data: data}})
+	return err
+}
+
+func (l *Log) append(ctx context.Context, tenant eventhose.TenantID, events []eventhose.Event) ([]eventhose.Placement, error) {
+	if len(events) == 0 {
+		return nil, eventhose.Invalid("events", "must not be empty")
+	}
+	if len(events) > eventhose.MaxAppend {
+		return nil, &eventhose.Error{Code: eventhose.CodeTooLarge, Field: "events", Message: fmt.Sprintf("must be at most %d", eventhose.MaxAppend), Fix: "append in several requests"}
+	}
+	t, err := l.tenants.Tenant(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	entry := store.Append{Tenant: tenant, Parent: t.Parent, Events: make([]store.NewEvent, len(events))}
+	size := 0
+	for i, e := range events {
+		if err := e.Validate(); err != nil {
+			return nil, at(i, len(events), err)
+		}
+		size += len(e.Data)
+		var digest [16]byte
+		if e.ID != "" {
+			digest = digestOf(&e)
+		}
+		e.Tenant, e.Sequence, e.Appended = tenant, 0, now
+		if e.Time.IsZero() {
+			e.Time = now
+		}
+		e.Time = e.Time.UTC()
+		entry.Events[i] = store.NewEvent{Event: e, Digest: digest}
+	}
+	if size > eventhose.MaxAppendBytes {
+		return nil, &eventhose.Error{Code: eventhose.CodeTooLarge, Field: "events", Message: fmt.Sprintf("hold more than %d bytes of data", eventhose.MaxAppendBytes), Fix: "append in several requests"}
+	}
+	res, err := l.commits.append(ctx, entry, size)
+	if err != nil {
+		return nil, wrap(err, "append")
+	}
+	if res.Err != nil {
+		if errors.Is(res.Err, store.ErrDifferent) {
+			return nil, at(res.Index, len(events), &eventhose.Error{Code: eventhose.CodeConflict, Field: "id",
+				Message: "an event with this id and other content is in the log", Fix: "use a new id, or send the same content"})
+		}
+		return nil, wrap(res.Err, "append")
+	}
+	return res.Placements, nil
+}
+
+// at moves an error's field below the event that it is about, when there are several.
+func at(i, n int, err error) error {
+	var e *eventhose.Error
+	if n == 1 || !errors.As(err, &e) {
+		return err
+	}
+	moved := *e
+	moved.Field = fmt.Sprintf("events[%d].%s", i, e.Field)
+	return &moved
+}
+
+// Head answers how far a log reaches. CodeNotFound for an unknown tenant.
+func (l *Log) Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error) {
+	if _, err := l.tenants.Tenant(ctx, tenant); err != nil {
+		return eventhose.Head{}, err
+	}
+	h, err := l.store.Head(ctx, tenant)
+	return h, wrap(err, "read the head")
+}
+
+// Read implements eventhose.Reader.
+func (l *Log) Read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence, f eventhose.Filter) iter.Seq2[eventhose.Event, error] {
+	return func(yield func(eventhose.Event, error) bool) {
+		if _, err := l.tenants.Tenant(ctx, tenant); err != nil {
+			yield(eventhose.Event{}, err)
+			return
+		}
+		compiled, err := filter.Compile(f)
+		if err != nil {
+			yield(eventhose.Event{}, err)
+			return
+		}
+		for {
+			events, err := l.read(ctx, tenant, after)
+			if err != nil {
+				yield(eventhose.Event{}, err)
+				return
+			}
+			if len(events) == 0 {
+				return
+			}
+			for _, e := range events {
+				match, err := compiled.Match(e)
+				if err != nil {
+					yield(eventhose.Event{}, err)
+					return
+				}
+				if match && !yield(*e, nil) {
+					return
+				}
+				after = e.Sequence
+			}
+		}
+	}
+}
+
+// Page reads at most limit matching events after a cursor, examining at most 10,000 and answering at most 4 MiB of data
+// (and at least one event). Errors are Read's, and CodeCursorGone.
+func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter, limit int) (eventhose.Page, error) {
+	compiled, err := filter.Compile(f)
+	if err != nil {
+		return eventhose.Page{}, err
+	}
+	head, err := l.Head(ctx, tenant)
+	if err != nil {
+		return eventhose.Page{}, err
+	}
+	seq, err := head.Resolve(after)
+	if err != nil {
+		return eventhose.Page{}, err
+	}
+	var page eventhose.Page
+	size := 0
+	for examined := 0; examined < maxExamined && len(page.Events) < limit && size < maxPageBytes; {
+		events, err := l.read(ctx, tenant, seq)
+		if err != nil {
+			return eventhose.Page{}, err
+		}
+		if len(events) == 0 {
+			break
+		}
+		for _, e := range events {
+			match, err := compiled.Match(e)
+			if err != nil {
+				return eventhose.Page{}, err
+			}
+			if match && len(page.Events) > 0 && size+len(e.Data) > maxPageBytes {
+				size = maxPageBytes
+				break
+			}
+			seq = e.Sequence
+			examined++
+			if match {
+				page.Events = append(page.Events, *e)
+				size += len(e.Data)
+			}
+			if len(page.Events) == limit || examined == maxExamined {
+				break
+			}
+		}
+	}
+	page.Cursor = head.Cursor(seq)
+	page.HasMore = seq < head.Last
+	return page, nil
+}
+
+func (l *Log) read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence) ([]*eventhose.Event, error) {
+	events, err := l.store.Read(ctx, tenant, after, store.ReadLimit{Events: readEvents, Bytes: readBytes})
+	if errors.Is(err, store.ErrTrimmed) {
+		gone := &eventhose.Error{Code: eventhose.CodeCursorGone, Message: "retention has removed events that this cursor has not read"}
+		if h, err := l.store.Head(ctx, tenant); err == nil {
+			gone.First = h.First
+		}
+		return nil, gone
+	}
+	return events, wrap(err, "read the log")
+}
+
+// Wait implements eventhose.Reader.
+func (l *Log) Wait(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence) error {
+	for {
+		moved, done := l.heads.watch(tenant)
+		h, err := l.Head(ctx, tenant)
+		if err != nil || h.Last > after {
+			done()
+			return err
+		}
+		select {
+		case <-moved:
+			done()
+		case <-ctx.Done():
+			done()
+			return ctx.Err()
+		}
+	}
+}
+
+// Event finds an event by its id within a scope. CodeNotFound.
+func (l *Log) Event(ctx context.Context, tenant eventhose.TenantID, scope, id string) (eventhose.Event, error) {
+	if _, err := l.tenants.Tenant(ctx, tenant); err != nil {
+		return eventhose.Event{}, err
+	}
+	if id == "" {
+		return eventhose.Event{}, eventhose.NotFound("event")
+	}
+	e, err := l.store.Lookup(ctx, tenant, store.Ref{Scope: scope, ID: id})
+	if errors.Is(err, store.ErrNotFound) {
+		return eventhose.Event{}, eventhose.NotFound("event")
+	}
+	if err != nil {
+		return eventhose.Event{}, wrap(err, "look up the event")
+	}
+	return *e, nil
+}
+
+// Erase removes an event's data; its place, id and sequence stay. Erasing again is no error. CodeNotFound. An event of
+// a parent's log is erased where it comes from.
+func (l *Log) Erase(ctx context.Context, tenant eventhose.TenantID, scope, id string) error {
+	e, err := l.Event(ctx, tenant, scope, id)
+	if err != nil {
+		return err
+	}
+	seq := e.Sequence
+	if e.Origin.Tenant != "" {
+		tenant, seq = e.Origin.Tenant, e.Origin.Sequence
+	}
+	if err := l.store.Erase(ctx, tenant, seq); errors.Is(err, store.ErrNotFound) {
+		return eventhose.NotFound("event")
+	} else if err != nil {
+		return wrap(err, "erase the data")
+	}
+	return nil
+}
+
+// wrap gives a store's error its code and says what was being done. Errors that have a code keep it.
+func wrap(err error, doing string) error {
+	if err == nil {
+		return nil
+	}
+	code, message, fix, retry := eventhose.CodeInternal, "cannot "+doing, "", time.Duration(0)
+	var coded *eventhose.Error
+	switch {
+	case errors.As(err, &coded):
+		return err
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, store.ErrFull):
+		code, message, fix = eventhose.CodeStorageFull, "there is no room for more events", "free disk space or shorten retention; reads and deliveries go on"
+		retry = 5 * time.Second
+	case errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrUnavailable):
+		code, message, retry = eventhose.CodeUnavailable, "the store cannot be reached now", time.Second
+	}
+	return &eventhose.Error{Code: code, Message: message, Fix: fix, RetryAfter: retry, Err: err}
+}

@@ -1,0 +1,362 @@
+package eventlog_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/embedded"
+	"github.com/eventhose/eventhose/internal/eventlog"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// tenants are those that a test knows.
+type tenants map[eventhose.TenantID]eventhose.Tenant
+
+func (m tenants) Tenant(_ context.Context, id eventhose.TenantID) (eventhose.Tenant, error) {
+	t, ok := m[id]
+	if !ok {
+		return t, eventhose.NotFound("tenant")
+	}
+	return t, nil
+}
+
+func (m tenants) Tenants(_ context.Context, after eventhose.TenantID, limit int) ([]eventhose.Tenant, error) {
+	var all []eventhose.Tenant
+	for _, t := range m {
+		if t.ID > after && len(all) < limit {
+			all = append(all, t)
+		}
+	}
+	return all, nil
+}
+
+func open(t *testing.T, known tenants) (*eventlog.Log, *embedded.Store) {
+	t.Helper()
+	st, err := embedded.Open("data", embedded.Options{FS: vfs.NewMem(), MinFree: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return eventlog.New(st, known, eventlog.Options{}), st
+}
+
+func closeAll(t *testing.T, log *eventlog.Log, st *embedded.Store) {
+	t.Helper()
+	if err := errors.Join(log.Close(), st.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+var acme = tenants{"acme": {ID: "acme"}}
+
+func event(n int) eventhose.Event {
+	return eventhose.Event{Type: "order.paid", Data: fmt.Appendf(nil, `{"n": %d}`, n)}
+}
+
+func code(t *testing.T, err error, want eventhose.Code, field string) {
+	t.Helper()
+	var e *eventhose.Error
+	if !errors.As(err, &e) || e.Code != want || e.Field != field {
+		t.Errorf("got %v (code %s), want code %s at %q", err, eventhose.CodeOf(err), want, field)
+	}
+}
+
+func TestAppendAndRead(t *testing.T) {
+	log, st := open(t, acme)
+	defer closeAll(t, log, st)
+	ctx := t.Context()
+	placed, err := log.Append(ctx, "acme", event(1), event(2), event(3))
+	if err != nil || len(placed) != 3 || placed[2].Sequence != 3 || placed[0].Duplicate {
+		t.Fatalf("%+v, %v", placed, err)
+	}
+	n := 0
+	for e, err := range log.Read(ctx, "acme", 1, eventhose.Filter{}) {
+		if n++; err != nil || e.Sequence != eventhose.Sequence(n+1) || !bytes.Equal(e.Data, event(n+1).Data) || e.ID != placed[n].ID {
+			t.Errorf("read %+v, %v", e, err)
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d read after the first of three", n)
+	}
+	e, err := log.Event(ctx, "acme", "", placed[1].ID)
+	if err != nil || e.Sequence != 2 || e.Time.IsZero() || e.Appended.IsZero() {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// The same event twice is one; another under its id is refused, with everything it came with.
+func TestDuplicates(t *testing.T) {
+	log, st := open(t, acme)
+	defer closeAll(t, log, st)
+	ctx := t.Context()
+	first := event(1)
+	first.ID = "order-1"
+	first.Attributes = map[string]string{"a": "1", "b": "2"}
+	again := first
+	again.Attributes = map[string]string{"b": "2", "a": "1"}
+	placed, err := log.Append(ctx, "acme", first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twice, err := log.Append(ctx, "acme", again, event(2))
+	if err != nil || !twice[0].Duplicate || twice[0].Sequence != placed[0].Sequence || twice[1].Sequence != 2 {
+		t.Errorf("%+v, %v", twice, err)
+	}
+	for name, change := range map[string]func(*eventhose.Event){
+		"data": func(e *eventhose.Event) { e.Data = []byte(`{"n":1}`) }, "type": func(e *eventhose.Event) { e.Type = "x" },
+		"key": func(e *eventhose.Event) { e.Key = "x" }, "version": func(e *eventhose.Event) { e.Version = "x" },
+		"time":       func(e *eventhose.Event) { e.Time = time.Unix(1, 0) },
+		"attributes": func(e *eventhose.Event) { e.Attributes = map[string]string{"a": "1", "b": "3"} },
+	} {
+		other := first
+		change(&other)
+		_, err := log.Append(ctx, "acme", event(3), other)
+		code(t, err, eventhose.CodeConflict, "events[1].id")
+		if h, _ := log.Head(ctx, "acme"); h.Last != 2 {
+			t.Fatalf("a refused append with another %s has left something: %+v", name, h)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	log, st := open(t, acme)
+	defer closeAll(t, log, st)
+	ctx := t.Context()
+	big := event(1)
+	big.Data = make([]byte, eventhose.MaxData+1)
+	many := make([]eventhose.Event, 9)
+	for i := range many {
+		many[i] = event(i)
+		many[i].Data = make([]byte, eventhose.MaxData)
+	}
+	for _, tc := range []struct {
+		tenant eventhose.TenantID
+		events []eventhose.Event
+		code   eventhose.Code
+		field  string
+	}{
+		{"nobody", []eventhose.Event{event(1)}, eventhose.CodeNotFound, ""},
+		{"acme", nil, eventhose.CodeInvalid, "events"},
+		{"acme", []eventhose.Event{event(1), {Data: []byte("{}")}}, eventhose.CodeInvalid, "events[1].type"},
+		{"acme", []eventhose.Event{{Type: "eventhose.fake"}}, eventhose.CodeInvalid, "type"},
+		{"acme", []eventhose.Event{big}, eventhose.CodeTooLarge, "data"},
+		{"acme", many, eventhose.CodeTooLarge, "events"},
+		{"acme", make([]eventhose.Event, eventhose.MaxAppend+1), eventhose.CodeTooLarge, "events"},
+	} {
+		_, err := log.Append(ctx, tc.tenant, tc.events...)
+		code(t, err, tc.code, tc.field)
+	}
+	if h, err := log.Head(ctx, "acme"); err != nil || h.Last != 0 {
+		t.Errorf("refused appends have left something: %+v, %v", h, err)
+	}
+}
+
+// Many writers of many tenants share commits; every answer is its own, every log is contiguous, and a reader that waits
+// at the tail sees each event once.
+func TestConcurrentAppendsAndWaits(t *testing.T) {
+	known := tenants{}
+	const logs, writers, each = 4, 4, 50
+	for i := range logs {
+		id := eventhose.TenantID(fmt.Sprintf("t%d", i))
+		known[id] = eventhose.Tenant{ID: id}
+	}
+	log, st := open(t, known)
+	defer closeAll(t, log, st)
+	var wg sync.WaitGroup
+	for id := range known {
+		for range writers {
+			wg.Go(func() {
+				for n := range each {
+					placed, err := log.Append(t.Context(), id, event(n), event(n))
+					if err != nil || placed[1].Sequence != placed[0].Sequence+1 {
+						t.Errorf("%+v, %v", placed, err)
+					}
+				}
+			})
+		}
+		wg.Go(func() {
+			for after := eventhose.Sequence(0); after < 2*writers*each; {
+				if err := log.Wait(t.Context(), id, after); err != nil {
+					t.Error(err)
+					return
+				}
+				for e, err := range log.Read(t.Context(), id, after, eventhose.Filter{}) {
+					if err != nil || e.Sequence != after+1 {
+						t.Errorf("%d after %d, %v", e.Sequence, after, err)
+						return
+					}
+					after = e.Sequence
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, st := open(t, acme)
+		defer closeAll(t, log, st)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		if err := log.Wait(ctx, "acme", 0); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Minute {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+	})
+}
+
+// A page examines no more than 10,000 events, and its cursor moves on even if nothing matched.
+func TestPageAdvancesThroughWhatDoesNotMatch(t *testing.T) {
+	log, st := open(t, acme)
+	defer closeAll(t, log, st)
+	ctx := t.Context()
+	const total = 25_000
+	for n := 0; n < total; n += 5000 {
+		chunk := make([]eventhose.Event, 5000)
+		for i := range chunk {
+			chunk[i] = event(n + i)
+		}
+		if n+5000 == total {
+			chunk[4999].Type = "rare"
+		}
+		if _, err := log.Append(ctx, "acme", chunk...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var cursors []eventhose.Sequence
+	found := 0
+	for after := (eventhose.Cursor{}); ; {
+		page, err := log.Page(ctx, "acme", after, eventhose.Filter{Types: []string{"rare"}}, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found += len(page.Events)
+		cursors = append(cursors, page.Cursor.Sequence)
+		if after = page.Cursor; !page.HasMore {
+			break
+		}
+	}
+	if found != 1 || fmt.Sprint(cursors) != "[10000 20000 25000]" {
+		t.Errorf("found %d at cursors %v", found, cursors)
+	}
+	_, err := log.Page(ctx, "acme", eventhose.Cursor{Incarnation: 7, Sequence: 9}, eventhose.Filter{}, 10)
+	code(t, err, eventhose.CodeCursorGone, "")
+	page, err := log.Page(ctx, "acme", eventhose.Cursor{}, eventhose.Filter{}, 10)
+	if err != nil || len(page.Events) != 10 || page.Cursor.Sequence != 10 || !page.HasMore {
+		t.Errorf("%d events, %+v, %v", len(page.Events), page.Cursor, err)
+	}
+}
+
+// Retention by age and size tells a reader that it has overtaken it, and names what of parked events is lost.
+func TestRetention(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		known := tenants{"acme": {ID: "acme", Retention: eventhose.Retention{Age: eventhose.Duration(time.Hour), DeadBytes: 1}}}
+		log, st := open(t, known)
+		defer closeAll(t, log, st)
+		ctx := t.Context()
+		ref := store.LaneRef{Tenant: "acme", Subscription: "sub_x"}
+		if err := st.Save(ctx, nil, []store.LaneChange{{Create: true, Lane: store.Lane{LaneRef: ref}}}); err != nil {
+			t.Fatal(err)
+		}
+		for n := range 10 {
+			if _, err := log.Append(ctx, "acme", event(n)); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(10 * time.Minute)
+		}
+		dead := store.Parked{Parked: eventhose.Parked{Sequence: 1, State: eventhose.ParkedDead}}
+		if err := st.Commit(ctx, store.Progress{Lanes: []store.LaneChange{{Lane: store.Lane{LaneRef: ref, Dead: 1, Cursor: 1}, Park: []store.Parked{dead}}}}); err != nil {
+			t.Fatal(err)
+		}
+		old, err := log.Page(ctx, "acme", eventhose.Cursor{}, eventhose.Filter{}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := log.Retain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		_, err = log.Page(ctx, "acme", old.Cursor, eventhose.Filter{}, 10)
+		var e *eventhose.Error
+		if !errors.As(err, &e) || e.Code != eventhose.CodeCursorGone || e.First < 4 || e.First > 6 {
+			t.Errorf("an overtaken reader is told %+v", err)
+		}
+		var lost struct{ Count int }
+		for e := range log.Read(ctx, "acme", 5, eventhose.Filter{Types: []string{eventlog.ParkedLost}}) {
+			if err := json.Unmarshal(e.Data, &lost); err != nil {
+				t.Error(err)
+			}
+		}
+		if lost.Count != 1 {
+			t.Errorf("%d parked events are told to be lost, want 1", lost.Count)
+		}
+	})
+}
+
+// An erased event keeps its place and loses its data, in the parent's log too.
+func TestErase(t *testing.T) {
+	known := tenants{"acme": {ID: "acme", Parent: "platform"}, "platform": {ID: "platform"}}
+	log, st := open(t, known)
+	defer closeAll(t, log, st)
+	ctx := t.Context()
+	placed, err := log.Append(ctx, "acme", event(1), event(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	above, err := log.Event(ctx, "platform", "", "acme/"+placed[0].ID)
+	if err != nil || !bytes.Equal(above.Data, event(1).Data) || above.Origin.Tenant != "acme" {
+		t.Fatalf("in the parent's log: %+v, %v", above, err)
+	}
+	if err := log.Erase(ctx, "platform", "", "acme/"+placed[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	for tenant, id := range map[eventhose.TenantID]string{"acme": placed[0].ID, "platform": "acme/" + placed[0].ID} {
+		e, err := log.Event(ctx, tenant, "", id)
+		if err != nil || !e.Erased || len(e.Data) != 0 || e.Sequence != 1 {
+			t.Errorf("%s: %+v, %v", tenant, e, err)
+		}
+	}
+	code(t, log.Erase(ctx, "acme", "", "evt_none"), eventhose.CodeNotFound, "")
+}
+
+// After Close nothing is taken any more, and what was taken is committed.
+func TestClose(t *testing.T) {
+	log, st := open(t, acme)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	acked := 0
+	for range 20 {
+		wg.Go(func() {
+			for {
+				_, err := log.Append(context.Background(), "acme", event(1))
+				if err != nil {
+					code(t, err, eventhose.CodeUnavailable, "")
+					return
+				}
+				mu.Lock()
+				acked++
+				mu.Unlock()
+			}
+		})
+	}
+	if err := log.Wait(t.Context(), "acme", 10); err != nil {
+		t.Fatal(err)
+	}
+	log.Close()
+	wg.Wait()
+	if h, err := st.Head(t.Context(), "acme"); err != nil || int(h.Last) != acked {
+		t.Errorf("%d in the log, %d acknowledged, %v", h.Last, acked, err)
+	}
+	if err := st.Close(); err != nil {
+		t.Error(err)
+	}
+}

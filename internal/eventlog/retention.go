@@ -1,0 +1,93 @@
+package eventlog
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// defaultDeadBytes is the quota of parked events that the log itself no longer holds.
+const defaultDeadBytes = 64 << 20
+
+// ParkedLost is the type of the system event that names parked events whose data retention has taken because the
+// quota was full.
+const ParkedLost = "eventhose.parked.lost"
+
+// RunRetention applies every tenant's retention now and then each interval, until ctx ends. Failures are logged and
+// tried again at the next turn.
+func (l *Log) RunRetention(ctx context.Context, interval time.Duration) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if err := l.Retain(ctx); err != nil && ctx.Err() == nil {
+			l.logger.Error("retention failed", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Retain applies every tenant's retention once.
+func (l *Log) Retain(ctx context.Context) error {
+	for after := eventhose.TenantID(""); ; {
+		tenants, err := l.tenants.Tenants(ctx, after, 100)
+		if err != nil {
+			return wrap(err, "list tenants")
+		}
+		for _, t := range tenants {
+			after = t.ID
+			if t.Retention.Age == 0 && t.Retention.Bytes == 0 {
+				continue
+			}
+			if err := l.retain(ctx, t); err != nil {
+				return err
+			}
+		}
+		if len(tenants) < 100 {
+			return nil
+		}
+	}
+}
+
+func (l *Log) retain(ctx context.Context, t eventhose.Tenant) error {
+	trim := store.Trim{Bytes: t.Retention.Bytes, Keep: t.Retention.DeadBytes}
+	if trim.Keep == 0 {
+		trim.Keep = defaultDeadBytes
+	}
+	if t.Retention.Age > 0 {
+		trim.Before = time.Now().Add(-time.Duration(t.Retention.Age))
+	}
+	done, err := l.store.Trim(ctx, t.ID, trim)
+	if err != nil {
+		return wrap(err, "trim the log of tenant "+string(t.ID))
+	}
+	if done.Removed > 0 {
+		l.logger.Info("retention removed events", "tenant", t.ID, "events", done.Removed, "bytes", done.Bytes, "first", done.First)
+	}
+	if len(done.Lost) == 0 {
+		return nil
+	}
+	const named = 100 // in one event
+	type lost struct {
+		Subscription eventhose.SubscriptionID `json:"subscription"`
+		Sequence     eventhose.Sequence       `json:"sequence"`
+	}
+	data := struct {
+		Count  int    `json:"count"`
+		Parked []lost `json:"parked"`
+	}{Count: len(done.Lost)}
+	for _, p := range done.Lost[:min(named, len(done.Lost))] {
+		data.Parked = append(data.Parked, lost(p))
+	}
+	body, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	return l.AppendSystem(ctx, t.ID, ParkedLost, body)
+}
