@@ -1,0 +1,220 @@
+// Package httpapi is the REST door: tenants, keys, the log, subscriptions and what hangs on them.
+//
+// Every route is registered in one place (API.handle), with the rule that says who may use it, and described in the
+// OpenAPI document that the API serves about itself. What a request passes, in this order: a request id, the access log
+// and metrics (observe.go); the credential, the tenant's reach, the scope (admit.go); query and body, bounded and
+// unpacked (body.go); an Idempotency-Key (idempotency.go); the route. Appends and reads of events are written by hand,
+// since data must pass byte for byte; everything else goes through huma, which checks bodies against the Go types that the
+// document is made from.
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/eventhose/eventhose"
+)
+
+// Options of an API. Log, Control and Delivery are required.
+type Options struct {
+	Log      Log
+	Control  Control
+	Delivery Delivery
+	// Logger gets the access log and internal failures; nil discards them.
+	Logger *slog.Logger
+	// Registry takes the API's own metrics and is what /metrics shows; nil makes one. One registry serves one API.
+	Registry *prometheus.Registry
+	// Ready answers the named checks of /readyz, nil errors for what is well. It must end with its context.
+	Ready func(ctx context.Context) map[string]error
+	// Version is shown in the OpenAPI document.
+	Version string
+	// MaxBody bounds a request's body in bytes, before and after gunzip: 8 MiB and a quarter if 0, which has room for
+	// MaxAppendBytes of data. Bodies other than appends are bounded at 1 MiB.
+	MaxBody int64
+	// MaxBodies bounds what the bodies of all requests under way may take together; above it requests are told to
+	// come back. 32 times MaxBody if 0.
+	MaxBodies int64
+	// MaxWait is the longest that a read waits, 60 s if 0.
+	MaxWait time.Duration
+	// MaxWaiting is how many reads may wait at once, 10,000 if 0.
+	MaxWaiting int64
+	// Admit, if set, is asked after the credential and before the body is read; its error is the answer. This is the
+	// place for rate and overload limits.
+	Admit func(ctx context.Context, p eventhose.Principal, tenant eventhose.TenantID) error
+	// Backup, if set, writes a backup into a directory below the operator's and answers its path: POST /v1/backup.
+	Backup func(ctx context.Context, name string) (path string, err error)
+}
+
+// API is an http.Handler. It is safe for concurrent use and owns no goroutine.
+type API struct {
+	log      Log
+	control  Control
+	delivery Delivery
+	logger   *slog.Logger
+	ready    func(ctx context.Context) map[string]error
+	admitter func(ctx context.Context, p eventhose.Principal, tenant eventhose.TenantID) error
+	backup   func(ctx context.Context, name string) (string, error)
+
+	maxBody int64
+	maxWait time.Duration
+	bodies  budget
+	waiting budget
+
+	mux     *http.ServeMux
+	routes  []Route
+	huma    huma.API
+	metrics *metrics
+	outer   http.Handler
+
+	spec []byte
+	docs []byte
+
+	// draining ends when the server prepares to stop; reads that wait end with it.
+	draining context.Context
+	drain    context.CancelFunc
+}
+
+// New makes an API and describes it. Its errors are faults of its own description, or of a registry that has its metrics already.
+func New(o Options) (*API, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	if o.MaxBody == 0 {
+		o.MaxBody = eventhose.MaxAppendBytes + 256<<10
+	}
+	if o.MaxBodies == 0 {
+		o.MaxBodies = 32 * o.MaxBody
+	}
+	if o.MaxWait == 0 {
+		o.MaxWait = time.Minute
+	}
+	if o.MaxWaiting == 0 {
+		o.MaxWaiting = 10_000
+	}
+	m, err := newMetrics(o.Registry)
+	if err != nil {
+		return nil, err
+	}
+	a := &API{
+		log: o.Log, control: o.Control, delivery: o.Delivery, logger: o.Logger, ready: o.Ready, admitter: o.Admit, backup: o.Backup,
+		maxBody: o.MaxBody, maxWait: o.MaxWait,
+		mux: http.NewServeMux(), metrics: m,
+	}
+	a.draining, a.drain = context.WithCancel(context.Background())
+	a.bodies.free.Store(o.MaxBodies)
+	a.waiting.free.Store(o.MaxWaiting)
+	a.huma = newHuma(a, o.Version)
+
+	a.mux.HandleFunc("/", a.unmatched)
+	a.addService(promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	a.addTenants()
+	a.addKeys()
+	a.addEvents()
+	a.addSubscriptions()
+	a.addLanes()
+	if err := a.describe(); err != nil {
+		return nil, err
+	}
+	a.outer = a.observe(a.mux)
+	return a, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.outer.ServeHTTP(w, r) }
+
+// Drain prepares for a stop: /readyz fails from now on, and reads that wait are answered with what there is. It may be
+// called more than once.
+func (a *API) Drain() { a.drain() }
+
+// Server makes the http.Server for a handler of this module, with the limits that keep slow and hostile clients from
+// holding it up. The time for a body is set while it is read, since a waiting read must outlive any read time-out.
+func Server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      2 * time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+}
+
+// budget is a bound that requests take parts of.
+type budget struct{ free atomic.Int64 }
+
+// take answers whether there was room; what was taken must be given back.
+func (b *budget) take(n int64) bool {
+	if b.free.Add(-n) >= 0 {
+		return true
+	}
+	b.free.Add(n)
+	return false
+}
+
+func (b *budget) give(n int64) { b.free.Add(n) }
+
+// newHuma makes the part that describes routes and reads their bodies. It registers its operations with the API's own
+// mux, through handle.
+func newHuma(a *API, version string) huma.API {
+	hookHuma()
+	format := huma.Format{
+		Marshal: func(w io.Writer, v any) error {
+			b, err := marshal(v)
+			if err != nil {
+				return err
+			}
+			_, _ = w.Write(b) // the client has gone: nothing is left to tell it
+			return nil
+		},
+		Unmarshal: unmarshal,
+	}
+	return huma.NewAPI(huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "Eventhose", Version: version,
+				Description: "One durable, ordered event log per tenant, with signed webhooks out. Errors are `application/problem+json` with a stable `code`.",
+			},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"key": {Type: "http", Scheme: "bearer", Description: "An API key: `Authorization: Bearer KEY`."},
+				},
+			},
+		},
+		Formats:       map[string]huma.Format{"application/json": format},
+		DefaultFormat: "application/json",
+	}, adapter{a})
+}
+
+// marshal writes what the API answers: JSON as encoding/json has it, without escapes for HTML.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// unmarshal reads a body strictly: no name twice, no invalid UTF-8, nothing behind the value, no unknown name.
+func unmarshal(data []byte, v any) error {
+	if err := jsonv2.Unmarshal(data, v, jsonv2.RejectUnknownMembers(true)); err != nil {
+		return jsonError(err)
+	}
+	return nil
+}

@@ -1,0 +1,183 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/eventhose/eventhose"
+)
+
+// An Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07) works on every POST. The first answer is stored for
+// 24 h if it is a 2xx, and given again, marked, to the same request with the same key; anything else gives the key back.
+// Secrets are never stored: the answer that is given again lacks the signing secret (which GET …/secret shows) or the API
+// key (make another one).
+
+// maxIdempotencyKey is in bytes.
+const maxIdempotencyKey = 255
+
+// maxKeyedAppend is how many events an append with a key may hold: its answer must fit a record of the store.
+const maxKeyedAppend = 400
+
+// keyed answers a request with an Idempotency-Key once.
+func (a *API) keyed(ru rule, next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		values := r.Header["Idempotency-Key"]
+		if r.Method != http.MethodPost || len(values) == 0 {
+			next(w, r)
+			return
+		}
+		key, err := idempotencyKey(values)
+		if err != nil {
+			a.fail(w, r, err)
+			return
+		}
+		x := exchangeOf(r.Context())
+		x.keyed = true
+		tenant := x.tenant
+		if tenant == "" {
+			tenant = x.principal.Tenant
+		}
+		digest := digestOf(r, x.body)
+		stored, err := a.control.ReserveAnswer(r.Context(), tenant, key, digest)
+		if err != nil {
+			a.fail(w, r, err)
+			return
+		}
+		if stored != nil {
+			w.Header().Set("Content-Type", stored.ContentType)
+			w.Header().Set("Idempotency-Replayed", "true")
+			w.WriteHeader(stored.Status)
+			_, _ = w.Write(stored.Body)
+			return
+		}
+		held := &heldAnswer{header: w.Header()}
+		// Whatever happens, the key is settled: an answer is stored even if its client has gone meanwhile.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 10*time.Second)
+		defer cancel()
+		defer func() {
+			if err := a.control.SaveAnswer(ctx, tenant, key, digest, held.stored(ru.hidden)); err != nil {
+				a.logger.LogAttrs(ctx, slog.LevelError, "http: cannot settle an idempotency key", slog.String("request_id", x.id), slog.String("error", err.Error()))
+			}
+			held.send(w)
+		}()
+		next(held, r)
+	}
+}
+
+// idempotencyKey reads the header, a quoted string as the draft has it or bare as most clients send it.
+func idempotencyKey(values []string) (string, error) {
+	key := values[0]
+	if len(key) >= 2 && key[0] == '"' && key[len(key)-1] == '"' {
+		key = key[1 : len(key)-1]
+	}
+	if len(values) > 1 || key == "" || len(key) > maxIdempotencyKey || strings.IndexFunc(key, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) >= 0 {
+		return "", eventhose.Invalid("Idempotency-Key", "must be one string of 1 to %d printable ASCII characters", maxIdempotencyKey)
+	}
+	return key, nil
+}
+
+// digestOf is over everything that makes one request another: the route, the body, and the headers that carry an event.
+func digestOf(r *http.Request, body []byte) (sum [32]byte) {
+	h := sha256.New()
+	part := func(s string) {
+		_, _ = io.WriteString(h, s)
+		_, _ = h.Write([]byte{0})
+	}
+	part(r.Method)
+	part(r.URL.EscapedPath())
+	part(r.URL.RawQuery)
+	part(r.Header.Get("Content-Type"))
+	var names []string
+	for name := range r.Header {
+		if strings.HasPrefix(name, "Ce-") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		part(name)
+		part(strings.Join(r.Header[name], "\n"))
+	}
+	_, _ = h.Write(body)
+	return [32]byte(h.Sum(nil))
+}
+
+// heldAnswer keeps an answer until it is stored.
+type heldAnswer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (h *heldAnswer) Header() http.Header { return h.header }
+
+func (h *heldAnswer) WriteHeader(status int) {
+	if h.status == 0 {
+		h.status = status
+	}
+}
+
+func (h *heldAnswer) Write(b []byte) (int, error) {
+	h.WriteHeader(http.StatusOK)
+	return h.body.Write(b)
+}
+
+// stored answers what is kept: nil for what is not a success.
+func (h *heldAnswer) stored(hidden string) *eventhose.StoredAnswer {
+	if h.status < 200 || h.status > 299 {
+		return nil
+	}
+	body := bytes.Clone(h.body.Bytes())
+	if hidden != "" {
+		body = without(body, hidden)
+	}
+	return &eventhose.StoredAnswer{Status: h.status, ContentType: h.header.Get("Content-Type"), Body: body}
+}
+
+func (h *heldAnswer) send(w http.ResponseWriter) {
+	if h.status == 0 {
+		return // a panic: observe answers it
+	}
+	w.WriteHeader(h.status)
+	_, _ = w.Write(h.body.Bytes())
+}
+
+// without answers a JSON object without one of its members; nothing of what it cannot read.
+func without(object []byte, member string) []byte {
+	d := jsontext.NewDecoder(bytes.NewBuffer(object))
+	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
+		return nil
+	}
+	out := []byte{'{'}
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return nil
+		}
+		this := name.String()
+		value, err := d.ReadValue()
+		if err != nil {
+			return nil
+		}
+		if this == member {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		if out, err = jsontext.AppendQuote(out, this); err != nil {
+			return nil
+		}
+		out = append(append(out, ':'), value...)
+	}
+	return append(out, '}')
+}

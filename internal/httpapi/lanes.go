@@ -1,0 +1,285 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/eventhose/eventhose"
+)
+
+// Place is one end of a replay's range: a sequence (a JSON number), a cursor, or an RFC 3339 time (strings).
+type Place struct {
+	Sequence eventhose.Sequence
+	Text     string
+}
+
+// Schema describes a Place.
+func (Place) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Description: "A sequence, a cursor, or an RFC 3339 time",
+		AnyOf:       []*huma.Schema{{Type: huma.TypeInteger, Minimum: new(float64)}, {Type: huma.TypeString}},
+	}
+}
+
+// UnmarshalJSONFrom reads a Place.
+func (p *Place) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	t, err := d.ReadToken()
+	if err != nil {
+		return err
+	}
+	switch t.Kind() {
+	case '0':
+		n, err := strconv.ParseUint(t.String(), 10, 64)
+		if err != nil {
+			return eventhose.Invalid("", "must be a sequence")
+		}
+		p.Sequence = eventhose.Sequence(n)
+	case '"':
+		p.Text = t.String()
+	default:
+		return eventhose.Invalid("", "must be a sequence, a cursor or a time")
+	}
+	return nil
+}
+
+// Replay is the body of POST …/replay.
+type Replay struct {
+	From   Place    `json:"from,omitzero" doc:"Where it begins: this sequence, what follows this cursor, or what was appended from this time on; the first event left if left out"`
+	To     Place    `json:"to,omitzero" doc:"Where it ends: with this sequence, at this cursor, or with what was appended until this time; the subscription's own cursor if left out"`
+	Types  []string `json:"types,omitempty" doc:"Only these types, as in a filter"`
+	Status string   `json:"status,omitempty" enum:"delivered,failed,dead" doc:"Only events of which this became"`
+	DryRun bool     `json:"dry_run,omitempty" doc:"Only count"`
+}
+
+// ReplayAnswer says what was started, or would be.
+type ReplayAnswer struct {
+	Replay *eventhose.Replay `json:"replay" nullable:"true" doc:"null after a dry run"`
+	Count  int               `json:"count" doc:"How many events it concerns"`
+}
+
+// Chosen is the body of redrive and discard.
+type Chosen struct {
+	Events []string `json:"events,omitempty" maxItems:"1000" doc:"The ids of dead events; all of them if left out"`
+}
+
+// Count is the answer of redrive and discard.
+type Count struct {
+	Count int `json:"count" doc:"How many events it concerned"`
+}
+
+type (
+	attemptsInput struct {
+		inSubscription
+		pageInput
+		Event  string `query:"event" doc:"Only attempts of the event with this id, at most 100"`
+		Source string `query:"source" doc:"The scope of event: a CloudEvents source"`
+	}
+	parkedInput struct {
+		inSubscription
+		pageInput
+		State eventhose.ParkedState `query:"state" enum:"retrying,waiting,dead" doc:"Only those in this state"`
+	}
+	chosenInput struct {
+		inSubscription
+		Body *Chosen
+	}
+	replayInput struct {
+		inSubscription
+		Body *Replay
+	}
+	countOutput  struct{ Body Count }
+	replayOutput struct {
+		Status int
+		Body   ReplayAnswer
+	}
+)
+
+func (a *API) addLanes() {
+	const path = "/v1/tenants/{tenant}/subscriptions/{id}"
+	tags := []string{"deliveries"}
+	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+		OperationID: "listAttempts", Method: http.MethodGet, Path: path + "/attempts", Tags: tags,
+		Summary: "What was tried, newest first",
+	}, func(ctx context.Context, in *attemptsInput) (*listOutput[eventhose.Attempt], error) {
+		if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
+			return nil, err
+		}
+		if in.Event != "" {
+			return a.attemptsOf(ctx, in)
+		}
+		list, err := a.delivery.Attempts(ctx, in.Tenant, in.ID, in.After, in.Limit+1)
+		if err != nil {
+			return nil, err
+		}
+		for i := range list {
+			list[i] = attemptShown(list[i])
+		}
+		return listed(list, in.Limit, func(t eventhose.Attempt) string { return t.ID }), nil
+	})
+	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+		OperationID: "listParked", Method: http.MethodGet, Path: path + "/parked", Tags: tags,
+		Summary: "What is set aside, by sequence",
+	}, func(ctx context.Context, in *parkedInput) (*listOutput[eventhose.Parked], error) {
+		if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
+			return nil, err
+		}
+		var after uint64
+		if in.After != "" {
+			var err error
+			if after, err = strconv.ParseUint(in.After, 10, 64); err != nil {
+				return nil, eventhose.Invalid("after", "is not what this route gave out")
+			}
+		}
+		list, err := a.delivery.Parked(ctx, in.Tenant, in.ID, in.State, eventhose.Sequence(after), in.Limit+1)
+		if err != nil {
+			return nil, err
+		}
+		return listed(list, in.Limit, func(p eventhose.Parked) string { return strconv.FormatUint(uint64(p.Sequence), 10) }), nil
+	})
+	settle := func(id, verb, summary string, do func(context.Context, eventhose.TenantID, eventhose.SubscriptionID, []string) (int, error)) {
+		manage(a, changes(eventhose.ScopeManage), huma.Operation{
+			OperationID: id, Method: http.MethodPost, Path: path + "/parked/" + verb, Tags: tags, Summary: summary,
+		}, func(ctx context.Context, in *chosenInput) (*countOutput, error) {
+			if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
+				return nil, err
+			}
+			var events []string
+			if in.Body != nil {
+				if events = in.Body.Events; events != nil && len(events) == 0 {
+					return nil, eventhose.Invalid("events", "must not be empty; leave it out for all dead events")
+				}
+			}
+			n, err := do(ctx, in.Tenant, in.ID, events)
+			return &countOutput{Count{n}}, err
+		})
+	}
+	settle("redrive", "redrive", "Try dead events again at once", a.delivery.Redrive)
+	settle("discard", "discard", "Give up dead events", a.delivery.Discard)
+	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+		OperationID: "replay", Method: http.MethodPost, Path: path + "/replay", Tags: tags,
+		Summary: "Send events once more, beside live order and marked by a header", DefaultStatus: http.StatusAccepted,
+	}, a.replay)
+}
+
+// attemptsOf lists the attempts of one event at one subscription.
+func (a *API) attemptsOf(ctx context.Context, in *attemptsInput) (*listOutput[eventhose.Attempt], error) {
+	e, err := a.log.Event(ctx, in.Tenant, in.Source, in.Event)
+	if err != nil {
+		return nil, err
+	}
+	deliveries, err := a.delivery.Deliveries(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range deliveries {
+		if d.Subscription == in.ID {
+			return listed(d.Attempts, len(d.Attempts), nil), nil
+		}
+	}
+	return listed[eventhose.Attempt](nil, 0, nil), nil
+}
+
+func (a *API) replay(ctx context.Context, in *replayInput) (*replayOutput, error) {
+	if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
+		return nil, err
+	}
+	if in.Body == nil {
+		in.Body = &Replay{}
+	}
+	spec := eventhose.ReplaySpec{Types: in.Body.Types, Status: in.Body.Status}
+	var err error
+	if spec.From, err = a.place(ctx, in.Tenant, in.Body.From, true); err == nil {
+		spec.To, err = a.place(ctx, in.Tenant, in.Body.To, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	replay, n, err := a.delivery.Replay(ctx, in.Tenant, in.ID, spec, in.Body.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	out := &replayOutput{Status: http.StatusOK, Body: ReplayAnswer{Count: n}}
+	if !in.Body.DryRun {
+		out.Status, out.Body.Replay = http.StatusAccepted, &replay
+	}
+	return out, nil
+}
+
+// place answers the sequence of one end of a range; from says which end it is.
+func (a *API) place(ctx context.Context, tenant eventhose.TenantID, p Place, from bool) (eventhose.Sequence, error) {
+	field := "to"
+	if from {
+		field = "from"
+	}
+	if p.Text == "" {
+		return p.Sequence, nil
+	}
+	head, err := a.log.Head(ctx, tenant)
+	if err != nil {
+		return 0, err
+	}
+	if t, err := time.Parse(time.RFC3339Nano, p.Text); err == nil {
+		return a.placeOf(ctx, tenant, head, t, from)
+	}
+	cursor, err := eventhose.ParseCursor(p.Text)
+	if err != nil {
+		return 0, eventhose.Invalid(field, "must be a sequence, a cursor or an RFC 3339 time")
+	}
+	seq, err := head.Resolve(cursor)
+	switch {
+	case err != nil:
+		var e *eventhose.Error
+		if errors.As(err, &e) {
+			e.Field = field
+		}
+		return 0, err
+	case from:
+		return seq + 1, nil
+	case seq == 0:
+		return 0, eventhose.Invalid(field, "is before the first event")
+	}
+	return seq, nil
+}
+
+// placeOf finds, by halving, the first event that was appended at or after a time, or for the end of a range the last
+// one at or before it.
+func (a *API) placeOf(ctx context.Context, tenant eventhose.TenantID, head eventhose.Head, t time.Time, from bool) (eventhose.Sequence, error) {
+	if !from {
+		t = t.Add(time.Microsecond) // the log's resolution
+	}
+	everything := eventhose.Filter{Types: []string{"*", eventhose.SystemPrefix + "*"}}
+	low, high := head.First, head.Last+1 // the answer lies in [low, high]
+	for low < high {
+		middle := low + (high-low)/2
+		page, err := a.log.Page(ctx, tenant, head.Cursor(middle-1), everything, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(page.Events) > 0 && page.Events[0].Appended.Before(t) {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	switch {
+	case from && low > head.Last:
+		return 0, eventhose.Invalid("from", "nothing was appended since")
+	case !from && low <= head.First:
+		return 0, eventhose.Invalid("to", "nothing that is left was appended until then")
+	case !from:
+		return low - 1, nil
+	}
+	return low, nil
+}
+
+// attemptShown gives an attempt the lists that JSON should write as lists.
+func attemptShown(t eventhose.Attempt) eventhose.Attempt {
+	t.Events = notNil(t.Events)
+	return t
+}

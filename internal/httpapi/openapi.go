@@ -1,0 +1,141 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// examples are requests that work, by operation and content type: bodies, or for the empty content type the query.
+// Tests execute every one of them. SUBSCRIPTION, EVENT and KEY stand for ids that exist.
+var examples = map[string]map[string]map[string]string{
+	"putTenant": {typeJSON: {
+		"plain":     `{}`,
+		"retention": `{"retention": {"age": "720h", "bytes": 10737418240}}`,
+	}},
+	"createKey": {typeJSON: {
+		"publisher": `{"tenant": "acme", "scopes": ["publish"]}`,
+		"temporary": `{"tenant": "acme", "scopes": ["read", "manage"], "expires": "2099-01-01T00:00:00Z"}`,
+	}},
+	"appendEvents": {
+		typeJSON: {
+			"one":    `{"type": "order.paid", "key": "order_17", "data": {"total": 12.50, "currency": "EUR"}}`,
+			"id":     `{"id": "order_17_paid", "type": "order.paid", "time": "2026-01-31T12:00:00Z", "version": "2", "attributes": {"region": "eu"}, "data": {"total": 12.50}}`,
+			"binary": `{"type": "label.printed", "content_type": "image/png", "data_base64": "iVBORw0KGgo="}`,
+			"array":  `[{"type": "order.created", "key": "order_18", "data": {}}, {"type": "order.paid", "key": "order_18", "data": {}}]`,
+		},
+		typeLines: {
+			"lines": "{\"type\": \"order.created\", \"data\": {\"id\": 19}}\n{\"type\": \"order.created\", \"data\": {\"id\": 20}}\n",
+		},
+		typeStructured: {
+			"structured": `{"specversion": "1.0", "id": "A234-1234", "source": "/shop/1", "type": "order.paid", "subject": "order_17", "partitionkey": "order_17", "data": {"total": 12.50}}`,
+		},
+		typeBatch: {
+			"batch": `[{"specversion": "1.0", "id": "A234-1235", "source": "/shop/1", "type": "order.paid", "data": {"total": 3}}]`,
+		},
+	},
+	"readEvents": {"": {
+		"beginning": "after=0&limit=10",
+		"filter":    "types=order.*,refund.*&keys=order_17&wait=1ms",
+		"cel":       "expression=" + `type.startsWith("order.")`,
+	}},
+	"createSubscription": {typeJSON: {
+		"plain": `{"destination": {"type": "webhook", "url": "https://example.com/hook"}}`,
+		"whole": `{"name": "Payments", "filter": {"types": ["order.*"], "expression": "key != ''"}, "ordering": "key", "on_exhausted": "block", "retry": {"schedule": ["0s", "5s", "5m"], "timeout": "10s"}, "from": "start", "max_in_flight": 8, "destination": {"type": "webhook", "url": "https://example.com/hook", "headers": {"X-Team": "payments"}}}`,
+	}},
+	"updateSubscription": {typeJSON: {
+		"name":   `{"name": "Invoices"}`,
+		"filter": `{"filter": {"types": ["invoice.*"]}}`,
+	}},
+	"rotateSecret": {typeJSON: {"overlap": `{"overlap": "1h"}`}},
+	"listAttempts": {"": {"event": "event=EVENT", "page": "limit=10"}},
+	"listParked":   {"": {"dead": "state=dead"}},
+	"redrive":      {typeJSON: {"all": `{}`}},
+	"discard":      {typeJSON: {"all": `{}`}},
+	"replay": {typeJSON: {
+		"dry": `{"from": 1, "types": ["order.*"], "dry_run": true}`,
+	}},
+	"listTenants": {"": {"page": "limit=2"}},
+	"listKeys":    {"": {"tenant": "tenant=acme"}},
+	"backup":      {typeJSON: {"named": `{"dir": "sunday"}`}},
+}
+
+// describe puts the examples into the document and writes it, and the page made from it, once.
+func (a *API) describe() error {
+	doc := a.huma.OpenAPI()
+	known := map[string]*huma.Operation{}
+	for _, path := range doc.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post, path.Patch, path.Delete} {
+			if op != nil {
+				known[op.OperationID] = op
+			}
+		}
+	}
+	for id, types := range examples {
+		op := known[id]
+		if op == nil {
+			if id == "backup" {
+				continue
+			}
+			return fmt.Errorf("openapi: an example is of the operation %s, which does not exist", id)
+		}
+		for typ, named := range types {
+			if err := addExamples(op, typ, named); err != nil {
+				return fmt.Errorf("openapi: %s: %w", id, err)
+			}
+		}
+	}
+	for _, op := range known {
+		if op.Method == http.MethodPost && op.RequestBody != nil || op.OperationID == "testSubscription" || op.OperationID == "pauseSubscription" || op.OperationID == "resumeSubscription" {
+			op.Parameters = append(op.Parameters, idempotencyParameter())
+		}
+	}
+	var err error
+	if a.spec, err = json.MarshalIndent(doc, "", "  "); err != nil {
+		return fmt.Errorf("openapi: %w", err)
+	}
+	a.docs, err = renderDocs(doc)
+	return err
+}
+
+func addExamples(op *huma.Operation, typ string, named map[string]string) error {
+	if typ == "" {
+		op.Extensions = map[string]any{"x-query-examples": named}
+		return nil
+	}
+	media := op.RequestBody.Content[typ]
+	media.Examples = map[string]*huma.Example{}
+	for name, text := range named {
+		var value any = text
+		if typ != typeLines {
+			value = json.RawMessage(text)
+			if !json.Valid([]byte(text)) {
+				return fmt.Errorf("the example %s is not JSON", name)
+			}
+		}
+		media.Examples[name] = &huma.Example{Value: value}
+	}
+	return nil
+}
+
+func idempotencyParameter() *huma.Param {
+	return &huma.Param{Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+		Description: "The same request with the same key is done once; its answer is given again for 24 hours"}
+}
+
+func (a *API) jsonResponse(doc string, s *huma.Schema) *huma.Response {
+	return &huma.Response{Description: doc, Content: map[string]*huma.MediaType{typeJSON: {Schema: s}}}
+}
+
+func (a *API) problemResponse(status int) *huma.Response {
+	return &huma.Response{Description: http.StatusText(status), Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schemaOf[Problem](a)}}}
+}
+
+// schemaName names types in the document as Go does, lists by their elements.
+func schemaName(t reflect.Type, hint string) string {
+	return strings.ReplaceAll(huma.DefaultSchemaNamer(t, hint), "SubscriptionAnswer", "Subscription")
+}

@@ -1,0 +1,181 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+// The bounds of a page.
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+// read answers GET …/events: a page, waiting for the first event if asked to.
+func (a *API) read(w http.ResponseWriter, r *http.Request) {
+	x := exchangeOf(r.Context())
+	after, f, limit, wait, err := a.readParameters(x)
+	var page eventhose.Page
+	if err == nil {
+		page, err = a.log.Page(r.Context(), x.tenant, after, f, limit)
+	}
+	if err == nil && wait > 0 && len(page.Events) == 0 && !page.HasMore {
+		page, err = a.await(r.Context(), x.tenant, page, f, limit, wait)
+	}
+	if err != nil {
+		a.fail(w, r, ofQuery(err))
+		return
+	}
+	size := 64
+	for i := range page.Events {
+		size += 512 + len(page.Events[i].Data)*4/3
+	}
+	body := append(make([]byte, 0, size), `{"data":[`...)
+	for i := range page.Events {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		e := &page.Events[i]
+		body = append(appendEvent(body, e, eventhose.Cursor{Incarnation: page.Cursor.Incarnation, Sequence: e.Sequence}), '}')
+	}
+	body = append(body, `],"cursor":`...)
+	body = quote(body, page.Cursor.String())
+	body = append(body, `,"has_more":`...)
+	body = append(strconv.AppendBool(body, page.HasMore), '}')
+	w.Header().Set("Content-Type", typeJSON)
+	_, _ = w.Write(body)
+}
+
+// await reads on from an empty page until there is something, or wait is over, or the server drains; then it answers
+// what there is. It ends with an error when the client leaves.
+func (a *API) await(ctx context.Context, tenant eventhose.TenantID, page eventhose.Page, f eventhose.Filter, limit int, wait time.Duration) (eventhose.Page, error) {
+	if !a.waiting.take(1) {
+		return page, busy("too many reads are waiting")
+	}
+	defer a.waiting.give(1)
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	stop := context.AfterFunc(a.draining, cancel)
+	defer stop()
+	for len(page.Events) == 0 && !page.HasMore {
+		if err := a.log.Wait(waiting, tenant, page.Cursor.Sequence); err != nil {
+			if ctx.Err() == nil && waiting.Err() != nil {
+				return page, nil
+			}
+			return page, err
+		}
+		var err error
+		if page, err = a.log.Page(ctx, tenant, page.Cursor, f, limit); err != nil {
+			return page, err
+		}
+	}
+	return page, nil
+}
+
+func (a *API) readParameters(x *exchange) (after eventhose.Cursor, f eventhose.Filter, limit int, wait time.Duration, err error) {
+	q := x.query
+	if after, err = eventhose.ParseCursor(q.Get("after")); err != nil {
+		var e *eventhose.Error
+		if errors.As(err, &e) {
+			moved := *e
+			moved.Field = "after"
+			err = &moved
+		}
+		return
+	}
+	if limit, err = limitOf(q.Get("limit")); err != nil {
+		return
+	}
+	if s := q.Get("wait"); s != "" {
+		wait, err = time.ParseDuration(s)
+		if err != nil || wait < 0 || wait > a.maxWait {
+			err = eventhose.Invalid("wait", "must be a duration of at most %v, such as 30s", a.maxWait)
+			return
+		}
+	}
+	f = eventhose.Filter{Types: listOf(q["types"]), Keys: q["keys"], Expression: q.Get("expression")}
+	return after, f, limit, wait, f.Validate()
+}
+
+func limitOf(s string) (int, error) {
+	if s == "" {
+		return defaultLimit, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > maxLimit {
+		return 0, eventhose.Invalid("limit", "must be a number from 1 to %d", maxLimit)
+	}
+	return n, nil
+}
+
+// listOf reads a parameter that is repeated, or separated by commas, or both.
+func listOf(values []string) (list []string) {
+	for _, v := range values {
+		list = append(list, strings.Split(v, ",")...)
+	}
+	return list
+}
+
+// ofQuery names a filter's field as the query does.
+func ofQuery(err error) error {
+	var e *eventhose.Error
+	if !errors.As(err, &e) || !strings.HasPrefix(e.Field, "filter.") {
+		return err
+	}
+	moved := *e
+	moved.Field = strings.TrimPrefix(e.Field, "filter.")
+	return &moved
+}
+
+// event answers GET …/events/{id}: the event and what became of it at each subscription.
+func (a *API) event(w http.ResponseWriter, r *http.Request) {
+	x := exchangeOf(r.Context())
+	e, err := a.log.Event(r.Context(), x.tenant, x.query.Get("source"), r.PathValue("id"))
+	if err == nil && e.Erased {
+		err = &eventhose.Error{Code: eventhose.CodeErased, Message: "the event is in the log and its data was erased"}
+	}
+	var head eventhose.Head
+	if err == nil {
+		head, err = a.log.Head(r.Context(), x.tenant)
+	}
+	var deliveries []eventhose.Delivery
+	if err == nil {
+		deliveries, err = a.delivery.Deliveries(r.Context(), e)
+	}
+	var told []byte
+	if err == nil {
+		told, err = marshal(notNil(deliveries))
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	body := appendEvent(make([]byte, 0, 512+len(e.Data)+len(told)), &e, head.Cursor(e.Sequence))
+	body = append(append(append(body, `,"deliveries":`...), told...), '}')
+	w.Header().Set("Content-Type", typeJSON)
+	_, _ = w.Write(body)
+}
+
+// erase answers DELETE …/events/{id}/data.
+func (a *API) erase(w http.ResponseWriter, r *http.Request) {
+	x := exchangeOf(r.Context())
+	if err := a.log.Erase(r.Context(), x.tenant, x.query.Get("source"), r.PathValue("id")); err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// notNil makes a list that JSON writes as [].
+func notNil[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}

@@ -1,0 +1,198 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/eventhose/eventhose"
+)
+
+// NewSubscription is the body of POST …/subscriptions.
+type NewSubscription struct {
+	Name        string                `json:"name,omitempty"`
+	Filter      eventhose.Filter      `json:"filter,omitzero" doc:"Which events; all if left out"`
+	Ordering    eventhose.Ordering    `json:"ordering,omitempty" doc:"none, key or strict; none if left out"`
+	OnExhausted eventhose.OnExhausted `json:"on_exhausted,omitempty" doc:"park or block; park if left out"`
+	Retry       eventhose.Retry       `json:"retry,omitzero"`
+	MaxInFlight int                   `json:"max_in_flight,omitempty" doc:"1 to 64; 64 if left out"`
+	Destination eventhose.Destination `json:"destination"`
+	From        string                `json:"from,omitempty" doc:"now (the default), start, or a cursor"`
+}
+
+// SubscriptionAnswer is a subscription as the API tells it.
+type SubscriptionAnswer struct {
+	eventhose.Subscription
+	Secret string                `json:"secret,omitempty" doc:"The signing secret; only in the answers to create and rotate"`
+	Status *eventhose.LaneStatus `json:"status,omitempty" doc:"Where delivery stands; only in the answer to a request for one subscription"`
+}
+
+// SecretAnswer is the answer of GET …/secret.
+type SecretAnswer struct {
+	Secret  string       `json:"secret" doc:"The current signing secret"`
+	Secrets []LiveSecret `json:"secrets" doc:"All that sign, newest first"`
+}
+
+// LiveSecret is one signing secret in clear.
+type LiveSecret struct {
+	Secret string    `json:"secret"`
+	Until  time.Time `json:"until,omitzero" doc:"When it stops signing; the current one does not"`
+}
+
+// Rotation is the body of POST …/secret/rotate.
+type Rotation struct {
+	Overlap eventhose.Duration `json:"overlap,omitempty" doc:"How long the old secret goes on signing; 24h if left out"`
+}
+
+type inSubscription struct {
+	inTenant
+	ID eventhose.SubscriptionID `path:"id" doc:"The subscription" example:"sub_01j9z3k4m5n6p7q8r9s0t1v2w3"`
+}
+
+type (
+	createSubscriptionInput struct {
+		inTenant
+		Body NewSubscription
+	}
+	listSubscriptionsInput struct {
+		inTenant
+		pageInput
+	}
+	updateSubscriptionInput struct {
+		inSubscription
+		Body eventhose.SubscriptionPatch
+	}
+	rotateInput struct {
+		inSubscription
+		Body *Rotation
+	}
+	subscriptionOutput struct{ Body SubscriptionAnswer }
+	secretOutput       struct{ Body SecretAnswer }
+	testOutput         struct{ Body eventhose.Attempt }
+)
+
+func (a *API) addSubscriptions() {
+	const path = "/v1/tenants/{tenant}/subscriptions"
+	tags := []string{"subscriptions"}
+	manage(a, rule{scope: eventhose.ScopeManage, maxBody: smallBody, hidden: "secret"}, huma.Operation{
+		OperationID: "createSubscription", Method: http.MethodPost, Path: path, Tags: tags,
+		Summary: "Subscribe a destination to the log", DefaultStatus: http.StatusCreated,
+		Description: "An answer that is given again for an Idempotency-Key lacks the secret, which GET …/secret shows.",
+	}, func(ctx context.Context, in *createSubscriptionInput) (*subscriptionOutput, error) {
+		b := in.Body
+		s, err := a.control.CreateSubscription(ctx, eventhose.Subscription{
+			Tenant: in.Tenant, Name: b.Name, Filter: b.Filter, Ordering: b.Ordering, OnExhausted: b.OnExhausted, Retry: b.Retry,
+			MaxInFlight: b.MaxInFlight, Destination: b.Destination,
+		}, b.From)
+		return shown(s, err)
+	})
+	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+		OperationID: "listSubscriptions", Method: http.MethodGet, Path: path, Tags: tags,
+		Summary: "The subscriptions, by id",
+	}, func(ctx context.Context, in *listSubscriptionsInput) (*listOutput[SubscriptionAnswer], error) {
+		list, err := a.control.Subscriptions(ctx, in.Tenant, eventhose.SubscriptionID(in.After), in.Limit+1)
+		if err != nil {
+			return nil, err
+		}
+		answers := make([]SubscriptionAnswer, len(list))
+		for i, s := range list {
+			answers[i].Subscription = s
+		}
+		return listed(answers, in.Limit, func(s SubscriptionAnswer) string { return string(s.ID) }), nil
+	})
+	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+		OperationID: "getSubscription", Method: http.MethodGet, Path: path + "/{id}", Tags: tags,
+		Summary: "One subscription, and where its delivery stands",
+	}, func(ctx context.Context, in *inSubscription) (*subscriptionOutput, error) {
+		s, err := a.control.Subscription(ctx, in.Tenant, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		status, err := a.delivery.Status(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		return &subscriptionOutput{SubscriptionAnswer{Subscription: s, Status: &status}}, nil
+	})
+	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+		OperationID: "updateSubscription", Method: http.MethodPatch, Path: path + "/{id}", Tags: tags,
+		Summary:     "Change what the body names",
+		Description: "`filter`, `retry` and `destination` are replaced as a whole; a header of the destination whose value is `***` keeps the one it had.",
+	}, func(ctx context.Context, in *updateSubscriptionInput) (*subscriptionOutput, error) {
+		return told(a.control.UpdateSubscription(ctx, in.Tenant, in.ID, in.Body))
+	})
+	manage(a, reads(eventhose.ScopeManage), huma.Operation{
+		OperationID: "deleteSubscription", Method: http.MethodDelete, Path: path + "/{id}", Tags: tags,
+		Summary: "Remove a subscription with its state and its attempts", DefaultStatus: http.StatusNoContent,
+	}, func(ctx context.Context, in *inSubscription) (*nothing, error) {
+		return &nothing{}, a.control.DeleteSubscription(ctx, in.Tenant, in.ID)
+	})
+	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+		OperationID: "pauseSubscription", Method: http.MethodPost, Path: path + "/{id}/pause", Tags: tags,
+		Summary: "Hold delivery; the cursor stands, so that nothing is lost",
+	}, func(ctx context.Context, in *inSubscription) (*subscriptionOutput, error) {
+		return told(a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StatePaused))
+	})
+	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+		OperationID: "resumeSubscription", Method: http.MethodPost, Path: path + "/{id}/resume", Tags: tags,
+		Summary: "Go on from the cursor, after a pause as after being disabled",
+	}, func(ctx context.Context, in *inSubscription) (*subscriptionOutput, error) {
+		return told(a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StateActive))
+	})
+	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+		OperationID: "testSubscription", Method: http.MethodPost, Path: path + "/{id}/test", Tags: tags,
+		Summary: "Send a test event at once and tell what happened. It is not in the log",
+	}, func(ctx context.Context, in *inSubscription) (*testOutput, error) {
+		if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
+			return nil, err
+		}
+		attempt, err := a.delivery.Test(ctx, in.Tenant, in.ID)
+		return &testOutput{attemptShown(attempt)}, err
+	})
+	manage(a, reads(eventhose.ScopeManage), huma.Operation{
+		OperationID: "getSecret", Method: http.MethodGet, Path: path + "/{id}/secret", Tags: tags,
+		Summary: "The signing secrets in clear",
+	}, func(ctx context.Context, in *inSubscription) (*secretOutput, error) {
+		s, err := a.control.Subscription(ctx, in.Tenant, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		out := &secretOutput{SecretAnswer{Secret: current(s), Secrets: []LiveSecret{}}}
+		for _, l := range s.Secrets {
+			out.Body.Secrets = append(out.Body.Secrets, LiveSecret{string(l.Secret), l.Until})
+		}
+		return out, nil
+	})
+	manage(a, rule{scope: eventhose.ScopeManage, maxBody: smallBody, hidden: "secret"}, huma.Operation{
+		OperationID: "rotateSecret", Method: http.MethodPost, Path: path + "/{id}/secret/rotate", Tags: tags,
+		Summary:     "Make a new signing secret; the old one goes on signing beside it for a while",
+		Description: "An answer that is given again for an Idempotency-Key lacks the secret, which GET …/secret shows.",
+	}, func(ctx context.Context, in *rotateInput) (*subscriptionOutput, error) {
+		var overlap time.Duration
+		if in.Body != nil {
+			overlap = time.Duration(in.Body.Overlap)
+		}
+		if overlap < 0 {
+			return nil, eventhose.Invalid("overlap", "must not be negative")
+		}
+		return shown(a.control.RotateSecret(ctx, in.Tenant, in.ID, overlap))
+	})
+}
+
+// told answers a subscription without its secret, shown with it.
+func told(s eventhose.Subscription, err error) (*subscriptionOutput, error) {
+	return &subscriptionOutput{SubscriptionAnswer{Subscription: s}}, err
+}
+
+func shown(s eventhose.Subscription, err error) (*subscriptionOutput, error) {
+	return &subscriptionOutput{SubscriptionAnswer{Subscription: s, Secret: current(s)}}, err
+}
+
+func current(s eventhose.Subscription) string {
+	if len(s.Secrets) == 0 {
+		return ""
+	}
+	return string(s.Secrets[0].Secret)
+}
