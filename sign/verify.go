@@ -89,10 +89,10 @@ func checkTime(timestamp string, now time.Time, tolerance time.Duration) error {
 	switch {
 	case age > tolerance:
 		return fmt.Errorf("%w: it was sent %s ago, and %s is allowed", ErrTooOld, age.Round(time.Millisecond), tolerance)
-	case -age > tolerance && seconds > now.Unix()*100:
+	case age < -tolerance && seconds > now.Unix()*100:
 		return fmt.Errorf("%w: webhook-timestamp seems to be in milliseconds, and must be in seconds", ErrTooNew)
-	case -age > tolerance:
-		return fmt.Errorf("%w: it was sent %s ahead of this clock, and %s is allowed", ErrTooNew, (-age).Round(time.Millisecond), tolerance)
+	case age < -tolerance:
+		return fmt.Errorf("%w: it was sent %s ahead of this clock, and %s is allowed", ErrTooNew, age.Abs().Round(time.Millisecond), tolerance)
 	}
 	return nil
 }

@@ -26,9 +26,9 @@ var internalPorts = []uint16{
 // ParseURL reads a URL that a tenant wants us to send to and answers it with its host in ASCII and lower case and without
 // a final full stop. It connects to nothing and asks no DNS; what it lets pass is judged again at connect. It refuses,
 // as CodeInvalid with the given field, what can never be allowed: another scheme than https (http is for the operator's
-// networks), user and password, a fragment, a host that is no name and no plain address, an address that is not allowed,
-// and ports below 1024 other than 443 and 80 or of well-known internal services (the operator's networks, if named by
-// address, may use any).
+// networks), user and password, a fragment, a host that is no name and no plain address, an address that is not allowed
+// (which wraps ErrBlocked), and ports below 1024 other than 443 and 80 or of well-known internal services (the operator's
+// networks, if named by address, may use any).
 func (p *Policy) ParseURL(field, raw string) (*url.URL, error) {
 	bad := func(format string, args ...any) (*url.URL, error) {
 		return nil, eventhose.Invalid(field, format, args...)
@@ -48,7 +48,11 @@ func (p *Policy) ParseURL(field, raw string) (*url.URL, error) {
 	if why != "" {
 		return bad("%s", why)
 	}
-	port := map[string]uint16{"https": 443, "http": 80}[u.Scheme]
+	usual := uint16(443)
+	if u.Scheme == "http" {
+		usual = 80
+	}
+	port := usual
 	if text := u.Port(); text != "" {
 		n, err := strconv.ParseUint(text, 10, 16)
 		if err != nil || n == 0 {
@@ -66,18 +70,21 @@ func (p *Policy) ParseURL(field, raw string) (*url.URL, error) {
 	}
 	switch {
 	case denied:
-		return bad("address not allowed: it is not on the public internet, and not in a network that the operator allows")
+		e := eventhose.Errorf(eventhose.CodeInvalid, "%w: it is neither on the public internet nor in a network that the operator allows", ErrBlocked)
+		e.Field = field
+		return nil, e
 	case u.Scheme == "http" && !listed && (addr.IsValid() || len(p.allow) == 0):
 		return bad("must begin with https://; http is only for networks that the operator allows")
 	case !listed && !usualPort(port):
 		return bad("must use port 443, 80, or one from 1024 up that is not a well-known internal service's")
 	}
-	u.Host = host
-	if addr.Is6() {
-		u.Host = "[" + host + "]"
-	}
-	if u.Port() == "" && u.Scheme == "https" && port != 443 || u.Scheme == "http" && port != 80 {
+	switch {
+	case port != usual:
 		u.Host = net.JoinHostPort(host, strconv.Itoa(int(port)))
+	case addr.Is6():
+		u.Host = "[" + host + "]"
+	default:
+		u.Host = host
 	}
 	return u, nil
 }

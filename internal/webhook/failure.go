@@ -56,7 +56,7 @@ func (t *target) diagnose(err error, parent, ctx context.Context, trace *trace) 
 	}
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET),
-		errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+		errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed), where == stageSend, where == stageWait && !trace.answered():
 		return eventhose.ReasonReset, "the receiver broke the connection while " + where
 	case where == stageTLS:
 		return eventhose.ReasonTLS, "the TLS handshake failed: " + plain(err)

@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/egress"
 	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/sign"
 )
@@ -99,7 +102,7 @@ func (s *Sink) prepare(sub *eventhose.Subscription) (*target, sink.Result) {
 	}
 	u, err := s.policy.ParseURL("destination.url", d.URL)
 	if err != nil {
-		if strings.Contains(err.Error(), "address not allowed") {
+		if errors.Is(err, egress.ErrBlocked) {
 			return refuse(eventhose.ReasonBlocked, "")
 		}
 		return refuse(eventhose.ReasonConfig, err.Error())
@@ -150,7 +153,7 @@ func checkHeaders(headers map[string]eventhose.Secret) error {
 		return eventhose.Invalid("destination.headers", "must be at most %d", eventhose.MaxHeaders)
 	}
 	seen := map[string]bool{}
-	for _, name := range sortedNames(headers) {
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		lower := strings.ToLower(name)
 		field := "destination.headers." + sink.Printable(name, 100)
 		value := string(headers[name])
@@ -171,13 +174,4 @@ func checkHeaders(headers map[string]eventhose.Secret) error {
 		seen[lower] = true
 	}
 	return nil
-}
-
-func sortedNames(headers map[string]eventhose.Secret) []string {
-	names := make([]string, 0, len(headers))
-	for name := range headers {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }

@@ -26,7 +26,7 @@ func (s span) duration() eventhose.Duration {
 	if s.start.IsZero() || s.end.IsZero() {
 		return 0
 	}
-	return eventhose.Duration(s.end.Sub(s.start))
+	return eventhose.Duration(max(0, s.end.Sub(s.start))) // an early answer ends what it waited for before it began
 }
 
 // The stages, as they stand in "time-out after 15s while …".
@@ -91,6 +91,13 @@ func (t *trace) stage() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.now
+}
+
+// answered reports whether a byte of an answer came.
+func (t *trace) answered() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.wait.end.IsZero()
 }
 
 func (t *trace) elapsed() time.Duration { return time.Since(t.started) }
