@@ -1,0 +1,67 @@
+package interop_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+var testedBlock = regexp.MustCompile("(?ms)^```sh test\n(.*?)^```$")
+
+// The blocks of a document that are marked "sh test" are one script: bash runs it in an empty directory against the
+// built binary, and stops at the first command that fails. The usual port becomes a free one.
+func TestDocuments(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tested := 0
+	for _, file := range append(files, "../../README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var script strings.Builder
+		for _, block := range testedBlock.FindAllStringSubmatch(string(text), -1) {
+			script.WriteString(block[1])
+			tested++
+		}
+		if script.Len() == 0 {
+			continue
+		}
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			address := freeAddress(t)
+			// What a failed script leaves running ends with it.
+			const atEnd = "trap 'jobs -p | xargs -r kill; wait' EXIT\n"
+			cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", atEnd+strings.ReplaceAll(script.String(), "127.0.0.1:8080", address))
+			cmd.Dir = t.TempDir()
+			cmd.WaitDelay = 5 * time.Second
+			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(raced)+string(os.PathListSeparator)+os.Getenv("PATH"), "EVENTHOSE_URL=http://"+address)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				log, _ := os.ReadFile(filepath.Join(cmd.Dir, "dev.log"))
+				t.Fatalf("%v\n%s\n%s", err, out, log)
+			}
+		})
+	}
+	if tested == 0 {
+		t.Error("no document has a block marked sh test")
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
