@@ -77,7 +77,8 @@ type Log interface {
 // Append is one request: events that are accepted together or not at all.
 type Append struct {
 	Tenant eventhose.TenantID
-	// Parent, if set, gets a place for each new event in its own log, under the id "tenant/id".
+	// Parent, if set, gets a place for each new event in its own log, under the id "tenant/id". The place refers to the
+	// event and counts no bytes there: once the event is erased or gone from its own log, the place reads as erased.
 	Parent eventhose.TenantID
 	// Events have Type, Appended and so on set; Sequence and Tenant are the driver's. An empty ID is made by the driver
 	// with eventhose.EventID and is not remembered in the index of ids.
@@ -133,7 +134,8 @@ type Trimmed struct {
 	Lost []LostParked
 }
 
-// LostParked is a parked event whose data retention has taken. Its parked row is gone too.
+// LostParked is a parked event whose data retention has taken. Its parked row is gone too, and
+// the lane counts one less in Retrying or Dead.
 type LostParked struct {
 	Subscription eventhose.SubscriptionID
 	Sequence     eventhose.Sequence

@@ -21,7 +21,7 @@ func appendCases() []Case {
 				for i, e := range t.read(acme, 0) {
 					want := []store.NewEvent{event(first[0].ID, "1", 1), event("mine", "2", 1), event(second[0].ID, "3", 2)}[i].Event
 					want.Tenant, want.Sequence = acme, eventhose.Sequence(i+1)
-					t.ok("read", sameEvent(e, &want))
+					t.ok("read", SameEvent(e, &want))
 				}
 				t.reopen()
 			}
@@ -36,8 +36,8 @@ func appendCases() []Case {
 			t.reopen()
 			for i, want := range []eventhose.Event{odd.Event, empty.Event} {
 				want.Tenant, want.Sequence = acme, eventhose.Sequence(i+1)
-				t.ok("read", sameEvent(t.read(acme, 0)[i], &want))
-				t.ok("lookup", sameEvent(t.lookup(acme, store.Ref{Scope: want.Scope, ID: want.ID}), &want))
+				t.ok("read", SameEvent(t.read(acme, 0)[i], &want))
+				t.ok("lookup", SameEvent(t.lookup(acme, store.Ref{Scope: want.Scope, ID: want.ID}), &want))
 			}
 		}},
 		{"append/group", "a group's entries are placed in order, each tenant in its own log", func(t *trial) {

@@ -64,7 +64,7 @@ func (s *Script) checkLog(ctx context.Context, st store.Store, tenant eventhose.
 			return fmt.Errorf("read after %d: %w", after, err)
 		}
 		for _, e := range page {
-			if err := sameEvent(e, l.events[next]); err != nil {
+			if err := SameEvent(e, l.events[next]); err != nil {
 				return fmt.Errorf("read, place %d: %w", next, err)
 			}
 			next++
@@ -121,7 +121,7 @@ func (s *Script) shuffle(places []eventhose.Sequence, n int) {
 func checkLookup(ctx context.Context, st store.Store, tenant eventhose.TenantID, ref store.Ref, want *eventhose.Event) error {
 	got, err := st.Lookup(ctx, tenant, ref)
 	if err == nil {
-		err = sameEvent(got, want)
+		err = SameEvent(got, want)
 	}
 	if err != nil {
 		return fmt.Errorf("lookup of %+v: %w", ref, err)
@@ -129,7 +129,9 @@ func checkLookup(ctx context.Context, st store.Store, tenant eventhose.TenantID,
 	return nil
 }
 
-func sameEvent(got, want *eventhose.Event) error {
+// SameEvent answers what differs between an event that a store answered and the one that it should be, or nil. Times are compared as
+// instants; no data and empty data are the same.
+func SameEvent(got, want *eventhose.Event) error {
 	if got == nil || want == nil {
 		return fmt.Errorf("event is %v, want %v", got, want)
 	}

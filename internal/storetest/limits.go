@@ -25,8 +25,8 @@ func limitCases() []Case {
 			want := big.Event
 			want.Tenant, want.Sequence = tenant, 2
 			for range 2 {
-				t.ok("read", sameEvent(t.read(tenant, 1)[0], &want))
-				t.ok("lookup", sameEvent(t.lookup(tenant, store.Ref{Scope: want.Scope, ID: want.ID}), &want))
+				t.ok("read", SameEvent(t.read(tenant, 1)[0], &want))
+				t.ok("lookup", SameEvent(t.lookup(tenant, store.Ref{Scope: want.Scope, ID: want.ID}), &want))
 				t.same("data in the parent's log", len(t.read(platform, 1)[0].Data), eventhose.MaxData)
 				t.reopen()
 			}

@@ -201,26 +201,28 @@ func (m *Model) applyErase(e EraseOp, a Answer) error {
 	if a.Err != nil {
 		return fmt.Errorf("failed: %w", a.Err)
 	}
-	erase := func(in map[eventhose.Sequence]*eventhose.Event, seq eventhose.Sequence) {
+	l.erase(e.Sequence)
+	origin := eventhose.Origin{Tenant: e.Tenant, Sequence: e.Sequence}
+	for _, up := range m.logs {
+		for _, in := range []map[eventhose.Sequence]*eventhose.Event{up.events, up.kept} {
+			for seq, ref := range in {
+				if ref.Origin == origin {
+					up.erase(seq)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (l *logModel) erase(seq eventhose.Sequence) {
+	for _, in := range []map[eventhose.Sequence]*eventhose.Event{l.events, l.kept} {
 		if e := in[seq]; e != nil {
 			gone := *e
 			gone.Data, gone.Erased = nil, true
 			in[seq] = &gone
 		}
 	}
-	erase(l.events, e.Sequence)
-	erase(l.kept, e.Sequence)
-	origin := eventhose.Origin{Tenant: e.Tenant, Sequence: e.Sequence}
-	for _, up := range m.logs {
-		for _, in := range []map[eventhose.Sequence]*eventhose.Event{up.events, up.kept} {
-			for seq, ref := range in {
-				if ref.Origin == origin {
-					erase(in, seq)
-				}
-			}
-		}
-	}
-	return nil
 }
 
 func (l *logModel) find(seq eventhose.Sequence) *eventhose.Event {
@@ -246,7 +248,7 @@ func (m *Model) applyTrim(o TrimOp, a Answer) error {
 	for seq := l.first; seq < got.First; seq++ {
 		e := l.events[seq]
 		removed++
-		bytes += int64(len(e.Data))
+		bytes += size(e)
 		delete(l.events, seq)
 		if key := (idKey{e.Scope, e.ID}); l.ids[key].seq == seq {
 			delete(l.ids, key)
@@ -259,14 +261,35 @@ func (m *Model) applyTrim(o TrimOp, a Answer) error {
 		return fmt.Errorf("says it removed %d events of %d bytes, but these are %d of %d", got.Removed, got.Bytes, removed, bytes)
 	}
 	l.first = got.First
+	defer m.forget(o.Tenant)
 	return m.applyLost(o, l, got.Lost)
+}
+
+// size is what an event counts in its log: its data, which a reference has none of.
+func size(e *eventhose.Event) int64 {
+	if e.Origin != (eventhose.Origin{}) {
+		return 0
+	}
+	return int64(len(e.Data))
+}
+
+// forget erases the references to events of a tenant that are no longer there.
+func (m *Model) forget(tenant eventhose.TenantID) {
+	l := m.log(tenant)
+	for _, up := range m.logs {
+		for seq, e := range up.events {
+			if e.Origin.Tenant == tenant && l.find(e.Origin.Sequence) == nil {
+				up.erase(seq)
+			}
+		}
+	}
 }
 
 // trimmable answers the greatest first sequence that a trim may leave.
 func (l *logModel) trimmable(t store.Trim) eventhose.Sequence {
 	first, left := l.first, int64(0)
 	for seq := l.first; seq <= l.last; seq++ {
-		left += int64(len(l.events[seq].Data))
+		left += size(l.events[seq])
 	}
 	for ; first < l.last; first++ {
 		e := l.events[first]
@@ -274,7 +297,7 @@ func (l *logModel) trimmable(t store.Trim) eventhose.Sequence {
 		if !old && (t.Bytes == 0 || left <= t.Bytes) {
 			break
 		}
-		left -= int64(len(e.Data))
+		left -= size(e)
 	}
 	return first
 }
@@ -287,10 +310,17 @@ func (m *Model) applyLost(o TrimOp, l *logModel, lost []store.LostParked) error 
 		if lane == nil || l.kept[p.Sequence] == nil {
 			return fmt.Errorf("lost %+v, which was not kept", p)
 		}
-		if _, ok := lane.parked[p.Sequence]; !ok {
+		row, ok := lane.parked[p.Sequence]
+		if !ok {
 			return fmt.Errorf("lost %+v, which was not parked", p)
 		}
 		delete(lane.parked, p.Sequence)
+		switch row.State { // the lane counts it no more
+		case eventhose.ParkedRetrying:
+			lane.row.Retrying = max(0, lane.row.Retrying-1)
+		case eventhose.ParkedDead:
+			lane.row.Dead = max(0, lane.row.Dead-1)
+		}
 		gone[p.Sequence] = true
 	}
 	newestLost, size := eventhose.Sequence(0), int64(0)
@@ -379,10 +409,10 @@ func (m *Model) applyLane(c store.LaneChange) {
 // release forgets kept events that nobody has parked any more.
 func (m *Model) release(tenant eventhose.TenantID) {
 	l := m.log(tenant)
-	for seq := range l.kept {
-		if len(m.parkers(tenant, seq)) == 0 {
-			delete(l.kept, seq)
-		}
+	before := len(l.kept)
+	maps.DeleteFunc(l.kept, func(seq eventhose.Sequence, _ *eventhose.Event) bool { return len(m.parkers(tenant, seq)) == 0 })
+	if len(l.kept) < before {
+		m.forget(tenant)
 	}
 }
 

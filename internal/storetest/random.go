@@ -68,3 +68,6 @@ func (s *Script) RunAndCheck(ctx context.Context, st store.Store, n, every int) 
 	}
 	return nil
 }
+
+// N is the number of the last operation that the script made.
+func (s *Script) N() int { return s.n }

@@ -383,6 +383,7 @@ func (s *Script) laneChange(ref store.LaneRef) store.LaneChange {
 		row.Settled = append(row.Settled, row.Cursor+eventhose.Sequence(2*i+2))
 	}
 	row.Behind, row.Open, row.Run = s.chance(50), s.chance(20), s.src.IntN(5)
+	row.Retrying, row.Dead, row.Waiting = s.src.IntN(5), s.src.IntN(5), s.src.IntN(5)
 	if s.chance(40) {
 		row.Due = at.Add(time.Duration(s.src.IntN(100)) * time.Second)
 	}

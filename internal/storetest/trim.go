@@ -96,8 +96,8 @@ func trimCases() []Case {
 					}
 					data := event(id, fmt.Sprintf("%010d", seq), int(seq)).Event
 					data.Tenant, data.Sequence = acme, seq
-					t.ok("kept, by place", sameEvent(t.lookup(acme, store.Ref{Sequence: seq}), &data))
-					t.ok("kept, by id", sameEvent(t.lookup(acme, store.Ref{ID: id}), &data))
+					t.ok("kept, by place", SameEvent(t.lookup(acme, store.Ref{Sequence: seq}), &data))
+					t.ok("kept, by id", SameEvent(t.lookup(acme, store.Ref{ID: id}), &data))
 				}
 			}
 			for range 2 {
@@ -120,8 +120,9 @@ func trimCases() []Case {
 		{"trim/quota", "of parked events the newest are kept, within the quota; which were lost is said once, and their rows are gone", func(t *trial) {
 			t.fill(acme, 8, 100)
 			a, b := newLane(acme, subA), newLane(acme, subB)
+			a.Lane.Dead, b.Lane.Dead, b.Lane.Retrying = 4, 1, 1
 			a.Park = []store.Parked{parkedRow(1, eventhose.ParkedDead), parkedRow(2, eventhose.ParkedDead), parkedRow(3, eventhose.ParkedDead), parkedRow(7, eventhose.ParkedDead)}
-			b.Park = []store.Parked{parkedRow(2, eventhose.ParkedDead)}
+			b.Park = []store.Parked{parkedRow(2, eventhose.ParkedRetrying)}
 			t.commit(store.Progress{Lanes: []store.LaneChange{a, b}})
 			before := epoch.Add(4 * time.Second)
 			got := t.trim(acme, 4, store.Trim{Before: before, Keep: 250})
@@ -129,11 +130,15 @@ func trimCases() []Case {
 			t.lookup(acme, store.Ref{Sequence: 2})
 			t.lookup(acme, store.Ref{Sequence: 3})
 			t.same("rows", len(t.parked(acme, subA, store.ParkedQuery{Limit: 10})), 3)
+			row, _ := t.lane(acme, subA)
+			t.same("dead ones that the lane counts", row.Dead, 3)
 			// The quota counts what was kept before, too, and a smaller one takes effect.
 			got = t.trim(acme, 4, store.Trim{Before: before, Keep: 150})
 			if len(got.Lost) != 2 || got.Lost[0].Sequence != 2 || got.Lost[1].Sequence != 2 {
 				t.fatalf("lost %+v, want sequence 2 of both", got.Lost)
 			}
+			row, _ = t.lane(acme, subB)
+			t.same("parked ones that the lane counts", []int{row.Dead, row.Retrying}, []int{1, 0})
 			got = t.trim(acme, 8, store.Trim{Before: farAway, Keep: 150})
 			t.same("lost", got.Lost, []store.LostParked{{Subscription: subA, Sequence: 3}})
 			for range 2 {
@@ -170,9 +175,9 @@ func eraseCases() []Case {
 			want.Tenant, want.Sequence, want.Erased = acme, 2, true
 			for range 2 {
 				t.ok("erase", t.s.Erase(t.ctx, acme, 2))
-				t.ok("read", sameEvent(t.read(acme, 0)[1], &want))
-				t.ok("by place", sameEvent(t.lookup(acme, store.Ref{Sequence: 2}), &want))
-				t.ok("by id", sameEvent(t.lookup(acme, store.Ref{ID: "e2"}), &want))
+				t.ok("read", SameEvent(t.read(acme, 0)[1], &want))
+				t.ok("by place", SameEvent(t.lookup(acme, store.Ref{Sequence: 2}), &want))
+				t.ok("by id", SameEvent(t.lookup(acme, store.Ref{ID: "e2"}), &want))
 				for _, i := range []int{0, 2} {
 					t.same("its neighbour", len(t.read(acme, 0)[i].Data), 100)
 				}
@@ -227,8 +232,8 @@ func parentCases() []Case {
 					if e.ID != want.id || e.Origin != want.origin || string(e.Data) != fmt.Sprint(i+1) || e.Type != "order.paid" || e.Key != "k" || e.Attributes["region"] != "eu" {
 						t.fatalf("place %d of the parent's log is %+v, want %+v", i+1, e, want)
 					}
-					t.ok("lookup by place", sameEvent(t.lookup(platform, store.Ref{Sequence: e.Sequence}), e))
-					t.ok("lookup by id", sameEvent(t.lookup(platform, store.Ref{ID: e.ID}), e))
+					t.ok("lookup by place", SameEvent(t.lookup(platform, store.Ref{Sequence: e.Sequence}), e))
+					t.ok("lookup by id", SameEvent(t.lookup(platform, store.Ref{ID: e.ID}), e))
 				}
 				t.reopen()
 			}
@@ -252,6 +257,25 @@ func parentCases() []Case {
 				t.same("its neighbour", string(t.read(platform, 0)[1].Data), "2")
 				t.reopen()
 			}
+		}},
+		{"parent/trimmed", "a place in a parent's log stays when its event is trimmed, and reads as erased; each log is trimmed by itself", func(t *trial) {
+			for i := range 4 {
+				t.group(store.Append{Tenant: acme, Parent: platform, Events: []store.NewEvent{event("", fmt.Sprintf("%01000d", i), i+1)}})
+			}
+			t.trimTo(acme, 3)
+			for range 2 {
+				events := t.read(platform, 0)
+				t.same("places", len(events), 4)
+				for i, e := range events {
+					if i < 2 && (!e.Erased || len(e.Data) > 0) || i >= 2 && (e.Erased || len(e.Data) != 1000) {
+						t.fatalf("place %d has %d bytes of data, erased: %v", i+1, len(e.Data), e.Erased)
+					}
+				}
+				t.reopen()
+			}
+			t.trim(platform, 1, store.Trim{Bytes: 1})
+			t.trimTo(platform, 4)
+			t.same("events of the child", len(t.read(acme, 2)), 2)
 		}},
 	}
 }
