@@ -42,8 +42,8 @@ fuzz: ## Fuzz every parser for FUZZTIME (10m) each
 
 .PHONY: crash
 crash: ## kill -9 the real binary N (5000) times under load and check every promise
-	CGO_ENABLED=1 EVENTHOSE_CRASHES=$(N) $(GO) test -race -count 1 -timeout 24h -v -run '^TestCrash$$' ./test/crash
+	CGO_ENABLED=1 EVENTHOSE_KILLS=$(N) $(GO) test -race -count 1 -timeout 24h -v -run '^TestKill$$' ./internal/crashtest
 
 .PHONY: soak
-soak: ## The bounds with 10,000,000 events behind a destination that is down (hours)
-	EVENTHOSE_SOAK=1 $(GO) test -count 1 -timeout 24h -v -run '^TestSoak' ./...
+soak: ## 10,000,000 events behind a destination that is down: constant memory, and all arrive
+	EVENTHOSE_BACKLOG=10000000 $(GO) test -count 1 -timeout 24h -v -run '^TestBacklogIsTheLog$$' ./internal/deliver

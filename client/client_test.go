@@ -112,7 +112,7 @@ func TestReadKeepsDataVerbatim(t *testing.T) {
 
 func TestIDsAreEscaped(t *testing.T) {
 	c, req, _ := serve(t, answer(204, ""))
-	if err := c.Tenant("acme").EraseData(t.Context(), "a/../b?c#d%2F e"); err != nil {
+	if err := c.Tenant("acme").EraseData(t.Context(), "", "a/../b?c#d%2F e"); err != nil {
 		t.Fatal(err)
 	}
 	if got := req.URL.EscapedPath(); got != "/v1/tenants/acme/events/a%2F..%2Fb%3Fc%23d%252F%20e/data" {
@@ -158,7 +158,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cl, _, _ := serve(t, c.serve)
-			_, err := cl.Tenant("acme").Event(t.Context(), "e")
+			_, err := cl.Tenant("acme").Event(t.Context(), "", "e")
 			var refused *client.Error
 			var inner *eventhose.Error
 			if !errors.As(err, &refused) || !errors.As(err, &inner) {
@@ -210,6 +210,23 @@ func TestNewNamesTheField(t *testing.T) {
 		}
 		if err != nil && strings.Contains(fmt.Sprintf("%+v", err), "u:p") {
 			t.Errorf("the error shows a password: %v", err)
+		}
+	}
+}
+
+func TestReplayPlaces(t *testing.T) {
+	c, _, body := serve(t, answer(202, `{"replay":null,"count":3}`))
+	for _, r := range []struct {
+		replay client.NewReplay
+		want   string
+	}{
+		{client.NewReplay{}, `{}`},
+		{client.NewReplay{From: "18446744073709551615", To: "1x_9", DryRun: true}, `{"from":18446744073709551615,"to":"1x_9","dry_run":true}`},
+		{client.NewReplay{From: "2026-01-02T03:04:05Z", Types: []string{"a.*"}, Status: "dead"}, `{"from":"2026-01-02T03:04:05Z","types":["a.*"],"status":"dead"}`},
+	} {
+		got, err := c.Tenant("acme").Replay(t.Context(), "sub_1", r.replay)
+		if err != nil || got.Count != 3 || got.Replay != nil || strings.TrimSpace(string(*body)) != r.want {
+			t.Errorf("%+v, %v; sent %s, want %s", got, err, *body, r.want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -45,31 +46,27 @@ type wireEvent struct {
 	Erased      bool               `json:"erased,omitempty"`
 }
 
-// encode writes one event for an append. JSON data goes in verbatim.
-func encode(b *bytes.Buffer, e eventhose.Event) error {
-	w := wireEvent{ID: e.ID, Type: e.Type, Key: e.Key, Time: e.Time, Version: e.Version, Attributes: e.Attributes, ContentType: e.ContentType}
-	if !e.JSON() {
-		w.DataBase64 = e.Data
-		if len(e.Data) == 0 {
-			w.Data = nil
-		}
-	}
-	head, err := json.Marshal(w)
-	if err != nil {
-		return fmt.Errorf("encoding an event: %w", err)
-	}
-	b.Write(head[:len(head)-1])
+// MarshalEvent writes an event as the API does, its JSON data byte for byte. CodeMalformed (field "data") if the data
+// should be JSON and is not.
+func MarshalEvent(e eventhose.Event) ([]byte, error) {
+	w := wireEvent{ID: e.ID, Type: e.Type, Sequence: e.Sequence, Source: e.Scope, Key: e.Key, Time: e.Time, Appended: e.Appended,
+		Version: e.Version, Attributes: e.Attributes, ContentType: e.ContentType, Erased: e.Erased}
+	var data []byte
 	switch {
-	case e.JSON() && !json.Valid(e.Data):
-		return &eventhose.Error{Code: eventhose.CodeMalformed, Field: "data", Message: "is not JSON", Fix: "set the content type of what is not JSON"}
-	case e.JSON():
-		b.WriteString(`,"data":`)
-		b.Write(e.Data)
-	case len(e.Data) == 0:
-		b.WriteString(`,"data_base64":""`)
+	case e.Erased:
+	case !e.JSON():
+		data = append(append([]byte(`,"data_base64":"`), base64.StdEncoding.EncodeToString(e.Data)...), '"')
+	case !json.Valid(e.Data):
+		return nil, &eventhose.Error{Code: eventhose.CodeMalformed, Field: "data", Message: "is not JSON", Fix: "set the content type of what is not JSON"}
+	default:
+		data = append([]byte(`,"data":`), e.Data...)
 	}
-	b.WriteByte('}')
-	return nil
+	head, err := jsonBody(w)
+	if err != nil {
+		return nil, err
+	}
+	head = bytes.TrimSuffix(head, []byte("}\n"))
+	return append(append(head, data...), '}'), nil
 }
 
 func (w *wireEvent) event(tenant eventhose.TenantID) eventhose.Event {
@@ -98,9 +95,12 @@ func (t *Tenant) Append(ctx context.Context, events ...eventhose.Event) ([]event
 		if i > 0 {
 			body.WriteByte(',')
 		}
-		if err := encode(&body, e); err != nil {
+		one, err := MarshalEvent(eventhose.Event{ID: e.ID, Type: e.Type, Key: e.Key, Time: e.Time, Version: e.Version,
+			Attributes: e.Attributes, ContentType: e.ContentType, Data: e.Data})
+		if err != nil {
 			return nil, err
 		}
+		body.Write(one)
 	}
 	var answer struct {
 		eventhose.Placement
@@ -127,8 +127,10 @@ type ReadOptions struct {
 	After eventhose.Cursor
 	// Limit is how many events at most, 0 the server's default.
 	Limit int
-	// Types are patterns as in eventhose.Filter. None means all but system events.
-	Types []string
+	// Types, Keys and Expression narrow what is read, as in eventhose.Filter.
+	Types      []string
+	Keys       []string
+	Expression string
 	// Wait holds the answer until there is something, at most this long.
 	Wait time.Duration
 }
@@ -141,6 +143,12 @@ func (t *Tenant) Read(ctx context.Context, o ReadOptions) (eventhose.Page, error
 	}
 	if len(o.Types) > 0 {
 		q.Set("types", strings.Join(o.Types, ","))
+	}
+	if len(o.Keys) > 0 {
+		q["keys"] = o.Keys
+	}
+	if o.Expression != "" {
+		q.Set("expression", o.Expression)
 	}
 	if o.Wait > 0 {
 		q.Set("wait", o.Wait.String())
@@ -167,17 +175,25 @@ type EventStatus struct {
 	Deliveries []eventhose.Delivery
 }
 
-// Event answers one event by its id. CodeNotFound. An erased one comes with Erased set and no data.
-func (t *Tenant) Event(ctx context.Context, id string) (EventStatus, error) {
+// Event answers one event by its id, and by its scope if it has one (a CloudEvents source; else ""). CodeNotFound, and
+// CodeErased if its data was erased.
+func (t *Tenant) Event(ctx context.Context, scope, id string) (EventStatus, error) {
 	var answer struct {
 		wireEvent
 		Deliveries []eventhose.Delivery `json:"deliveries"`
 	}
-	err := t.c.do(ctx, request{method: http.MethodGet, path: t.path("events", id), into: &answer})
+	err := t.c.do(ctx, request{method: http.MethodGet, path: t.path("events", id), query: scopeQuery(scope), into: &answer})
 	return EventStatus{answer.event(t.id), answer.Deliveries}, err
 }
 
 // EraseData removes an event's data for good; its place in the log stays. CodeNotFound.
-func (t *Tenant) EraseData(ctx context.Context, id string) error {
-	return t.c.send(ctx, http.MethodDelete, t.path("events", id, "data"), nil, nil)
+func (t *Tenant) EraseData(ctx context.Context, scope, id string) error {
+	return t.c.do(ctx, request{method: http.MethodDelete, path: t.path("events", id, "data"), query: scopeQuery(scope)})
+}
+
+func scopeQuery(scope string) url.Values {
+	if scope == "" {
+		return nil
+	}
+	return url.Values{"source": {scope}}
 }

@@ -3,6 +3,9 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"strconv"
+	"time"
 
 	"github.com/eventhose/eventhose"
 )
@@ -138,6 +141,32 @@ func (t *Tenant) RotateSecret(ctx context.Context, id eventhose.SubscriptionID, 
 	return answer, err
 }
 
+// LiveSecret is a signing secret in clear.
+type LiveSecret struct {
+	Secret eventhose.Secret `json:"secret"`
+	// Until is when it stops signing; zero for the current one.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Secrets answers the signing secrets in clear, the current one first.
+func (t *Tenant) Secrets(ctx context.Context, id eventhose.SubscriptionID) ([]LiveSecret, error) {
+	var answer struct {
+		Secrets []LiveSecret `json:"secrets"`
+	}
+	err := t.c.send(ctx, http.MethodGet, t.subscription(id, "secret"), nil, &answer)
+	return answer.Secrets, err
+}
+
+// AttemptsOf lists what was tried for one event, newest first, at most 100. Scope is the event's, as in Event.
+func (t *Tenant) AttemptsOf(ctx context.Context, id eventhose.SubscriptionID, scope, event string) ([]eventhose.Attempt, error) {
+	q := url.Values{"event": {event}}
+	if scope != "" {
+		q.Set("source", scope)
+	}
+	l, err := list[eventhose.Attempt](ctx, t.c, t.subscription(id, "attempts"), q)
+	return l.Data, err
+}
+
 // Attempts lists what was tried, newest first.
 func (t *Tenant) Attempts(ctx context.Context, id eventhose.SubscriptionID, o ListOptions) (List[eventhose.Attempt], error) {
 	return list[eventhose.Attempt](ctx, t.c, t.subscription(id, "attempts"), o.query())
@@ -177,25 +206,48 @@ func (t *Tenant) settle(ctx context.Context, id eventhose.SubscriptionID, verb s
 	return answer.Count, err
 }
 
-// ReplayResult is what a replay was, or would be.
+// NewReplay asks for events of a subscription to be sent once more. From and To are a sequence in digits, a cursor, or an
+// RFC 3339 time of append; "" is the first event left, and where delivery stands.
+type NewReplay struct {
+	From, To string
+	// Types narrows to event types, as in eventhose.Filter. None means all.
+	Types []string
+	// Status is "" for all, "delivered", "failed" (the last attempt failed, or parked) or "dead".
+	Status string
+	// DryRun only counts.
+	DryRun bool
+}
+
+// ReplayResult is what a replay is, or would be.
 type ReplayResult struct {
-	// Replay is zero after a dry run.
-	Replay eventhose.Replay `json:"replay"`
+	// Replay is nil after a dry run.
+	Replay *eventhose.Replay `json:"replay"`
 	// Count is how many events it concerns.
 	Count int `json:"count"`
 }
 
-// Replay sends a range of a subscription's events once more, beside live order and marked by a header; dry only
-// counts. CodeLimit when eventhose.MaxReplays are running, CodeCursorGone.
-func (t *Tenant) Replay(ctx context.Context, id eventhose.SubscriptionID, r eventhose.ReplaySpec, dry bool) (ReplayResult, error) {
+// Replay sends a range of a subscription's events once more, beside live order and marked by a header. CodeLimit when
+// eventhose.MaxReplays are running, CodeCursorGone, CodeInvalid with the field.
+func (t *Tenant) Replay(ctx context.Context, id eventhose.SubscriptionID, r NewReplay) (ReplayResult, error) {
 	body := struct {
-		From   eventhose.Sequence `json:"from,omitempty"`
-		To     eventhose.Sequence `json:"to,omitempty"`
-		Types  []string           `json:"types,omitempty"`
-		Status string             `json:"status,omitempty"`
-		DryRun bool               `json:"dry_run,omitempty"`
-	}{r.From, r.To, r.Types, r.Status, dry}
+		From   any      `json:"from,omitempty"`
+		To     any      `json:"to,omitempty"`
+		Types  []string `json:"types,omitempty"`
+		Status string   `json:"status,omitempty"`
+		DryRun bool     `json:"dry_run,omitempty"`
+	}{place(r.From), place(r.To), r.Types, r.Status, r.DryRun}
 	var answer ReplayResult
 	err := t.c.send(ctx, http.MethodPost, t.subscription(id, "replay"), body, &answer)
 	return answer, err
+}
+
+// place writes a sequence as a number, and the other ends of a range as text.
+func place(s string) any {
+	if s == "" {
+		return nil
+	}
+	if n, err := strconv.ParseUint(s, 10, 64); err == nil {
+		return n
+	}
+	return s
 }

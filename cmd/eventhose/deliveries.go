@@ -18,11 +18,20 @@ import (
 
 func (p *program) attemptsCommand() *cobra.Command {
 	var o client.ListOptions
+	var event, source string
 	list := &cobra.Command{Use: "list SUBSCRIPTION", Short: "List attempts, newest first",
 		Example: "  eventhose attempts list sub_01h455vb4pex5vsknk084sn02q --limit 20", Args: args(1, 1)}
 	listFlags(list, &o)
+	list.Flags().StringVar(&event, "event", "", "only those of this event")
+	sourceFlag(list, &source)
 	p.inTenant(list, func(ctx context.Context, t *client.Tenant, args []string) error {
-		l, err := t.Attempts(ctx, eventhose.SubscriptionID(args[0]), o)
+		var l client.List[eventhose.Attempt]
+		var err error
+		if id := eventhose.SubscriptionID(args[0]); event != "" {
+			l.Data, err = t.AttemptsOf(ctx, id, source, event)
+		} else {
+			l, err = t.Attempts(ctx, id, o)
+		}
 		if err != nil {
 			return err
 		}
@@ -93,30 +102,35 @@ func (p *program) subscriptionsSettle(verb, short string, settle func(*client.Te
 }
 
 func (p *program) replayCommand() *cobra.Command {
-	var r eventhose.ReplaySpec
-	var from, to uint64
-	var dry bool
+	var r client.NewReplay
+	var since time.Duration
 	c := &cobra.Command{
 		Use:   "replay SUBSCRIPTION",
 		Short: "Send a range of events once more, beside live order",
 		Example: `  eventhose replay sub_01h455vb4pex5vsknk084sn02q --from 100 --to 200 --dry-run
-  eventhose replay sub_01h455vb4pex5vsknk084sn02q --status failed --types 'order.*'`,
+  eventhose replay sub_01h455vb4pex5vsknk084sn02q --since 2h --status failed --types 'order.*'`,
 		Args: args(1, 1),
 	}
 	f := c.Flags()
-	f.Uint64Var(&from, "from", 0, "the first sequence; 0 is the first that is left")
-	f.Uint64Var(&to, "to", 0, "the last sequence; 0 is where delivery stands")
+	f.StringVar(&r.From, "from", "", "the first: a sequence, a cursor or a time (RFC 3339); none is the first that is left")
+	f.StringVar(&r.To, "to", "", "the last, in the same way; none is where delivery stands")
+	f.DurationVar(&since, "since", 0, "from this long ago, instead of --from")
 	f.StringSliceVar(&r.Types, "types", nil, "types or patterns such as order.*; none is all")
 	f.StringVar(&r.Status, "status", "", "delivered, failed or dead; none is all")
-	f.BoolVar(&dry, "dry-run", false, "only count")
+	f.BoolVar(&r.DryRun, "dry-run", false, "only count")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
-		r.From, r.To = eventhose.Sequence(from), eventhose.Sequence(to)
-		done, err := t.Replay(ctx, eventhose.SubscriptionID(args[0]), r, dry)
+		if since != 0 {
+			if r.From != "" || since < 0 {
+				return &usageError{what: "--since must be more than 0, and excludes --from"}
+			}
+			r.From = time.Now().Add(-since).UTC().Format(time.RFC3339Nano)
+		}
+		done, err := t.Replay(ctx, eventhose.SubscriptionID(args[0]), r)
 		if err != nil {
 			return err
 		}
 		return p.print(done, func(w io.Writer) {
-			if dry {
+			if done.Replay == nil {
 				fmt.Fprintf(w, "would replay %d events\n", done.Count)
 				return
 			}

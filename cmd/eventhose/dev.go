@@ -126,8 +126,8 @@ func taken(address string) bool {
 	return false
 }
 
-// subscribe makes the receiver's subscription, or in a kept data directory points the one that is there to it and
-// rotates its secret, since a secret is shown only once. It answers the secret.
+// subscribe makes the receiver's subscription, or in a kept data directory points the one that is there to it. It
+// answers the signing secret.
 func subscribe(ctx context.Context, log *client.Tenant, url string) (eventhose.Secret, error) {
 	d := eventhose.Destination{Type: eventhose.DestinationWebhook, URL: url}
 	for o := (client.ListOptions{}); ; {
@@ -142,8 +142,11 @@ func subscribe(ctx context.Context, log *client.Tenant, url string) (eventhose.S
 			if _, err := log.UpdateSubscription(ctx, s.ID, eventhose.SubscriptionPatch{Destination: &d}); err != nil {
 				return "", err
 			}
-			s, err = log.RotateSecret(ctx, s.ID, 0)
-			return s.Secret, err
+			secrets, err := log.Secrets(ctx, s.ID)
+			if err != nil {
+				return "", fmt.Errorf("read the secret of %s: %w", s.ID, err)
+			}
+			return secrets[0].Secret, nil
 		}
 		if o.After = page.Next; o.After == "" {
 			break

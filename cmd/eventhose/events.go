@@ -38,6 +38,8 @@ func (p *program) eventsList() *cobra.Command {
 	f.StringVar(&after, "after", "0", "go on after this cursor; 0 is the beginning")
 	f.IntVar(&o.Limit, "limit", 0, "how many at most (a page, with --all)")
 	f.StringSliceVar(&o.Types, "types", nil, "types or patterns such as order.*")
+	f.StringArrayVar(&o.Keys, "event-key", nil, "only events with this ordering key, or one of these")
+	f.StringVar(&o.Expression, "expression", "", "only events for which this CEL expression is true")
 	f.DurationVar(&o.Wait, "wait", 0, "wait this long for something to come")
 	f.BoolVar(&all, "all", false, "read on to the end of the log")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, _ []string) error {
@@ -105,6 +107,7 @@ func (p *program) printPage(page eventhose.Page, first bool) error {
 
 func (p *program) eventsGet() *cobra.Command {
 	var raw bool
+	var source string
 	c := &cobra.Command{
 		Use:   "get EVENT",
 		Short: "Show an event, and what became of it at each subscription",
@@ -113,13 +116,12 @@ func (p *program) eventsGet() *cobra.Command {
 		Args: args(1, 1),
 	}
 	c.Flags().BoolVar(&raw, "raw", false, "print the data alone, byte for byte")
+	sourceFlag(c, &source)
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
-		e, err := t.Event(ctx, args[0])
+		e, err := t.Event(ctx, source, args[0])
 		switch {
 		case err != nil:
 			return err
-		case raw && e.Erased:
-			return &eventhose.Error{Code: eventhose.CodeErased, Message: "the data of this event was erased"}
 		case raw:
 			_, err := p.out.Write(e.Data)
 			return err
@@ -151,19 +153,16 @@ func eventText(w io.Writer, e client.EventStatus) {
 			block(w, "", stamp(a.Started)+" "+attemptText(a))
 		}
 	}
-	switch {
-	case e.Erased:
-		fmt.Fprint(w, "\n(erased)\n")
-	case e.JSON():
-		var pretty bytes.Buffer
-		if json.Indent(&pretty, e.Data, "", "  ") != nil {
-			pretty.Reset()
-			pretty.Write(e.Data)
-		}
-		fmt.Fprintf(w, "\n%s\n", pretty.Bytes())
-	default:
+	if !e.JSON() {
 		fmt.Fprintf(w, "\n(%s; --raw prints it)\n", size(int64(len(e.Data))))
+		return
 	}
+	var pretty bytes.Buffer
+	if json.Indent(&pretty, e.Data, "", "  ") != nil {
+		pretty.Reset()
+		pretty.Write(e.Data)
+	}
+	fmt.Fprintf(w, "\n%s\n", pretty.Bytes())
 }
 
 // attemptText is how an attempt ended, in a line: "ok 200 41ms" or "failed 503 1.2s: …".
@@ -186,19 +185,25 @@ func attemptText(a eventhose.Attempt) string {
 }
 
 func (p *program) eventsErase() *cobra.Command {
+	var source string
 	c := &cobra.Command{
 		Use:     "erase EVENT",
 		Short:   "Erase an event's data for good; its place in the log stays",
 		Example: "  eventhose events erase order-4711",
 		Args:    args(1, 1),
 	}
+	sourceFlag(c, &source)
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
-		if err := t.EraseData(ctx, args[0]); err != nil {
+		if err := t.EraseData(ctx, source, args[0]); err != nil {
 			return err
 		}
 		fmt.Fprintln(p.err, "erased the data of", oneLine(args[0]))
 		return nil
 	})
+}
+
+func sourceFlag(c *cobra.Command, source *string) {
+	c.Flags().StringVar(source, "source", "", "the event's CloudEvents source, if it has one")
 }
 
 // size writes a number of bytes as people read it.

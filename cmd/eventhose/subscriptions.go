@@ -22,7 +22,7 @@ func (p *program) subscriptionsCommand() *cobra.Command {
 		p.subscriptionsCreate(), p.subscriptionsList(), p.subscriptionsGet(), p.subscriptionsUpdate(), p.subscriptionsDelete(),
 		p.subscriptionsState("pause", "Hold delivery; nothing is lost, the log is the backlog", (*client.Tenant).Pause),
 		p.subscriptionsState("resume", "Go on after a pause or after being disabled", (*client.Tenant).Resume),
-		p.subscriptionsTest(), p.subscriptionsRotate(), p.subscriptionsParked(),
+		p.subscriptionsTest(), p.subscriptionsSecret(), p.subscriptionsRotate(), p.subscriptionsParked(),
 		p.subscriptionsSettle("redrive", "Try dead events again at once", (*client.Tenant).Redrive),
 		p.subscriptionsSettle("discard", "Give up dead events", (*client.Tenant).Discard))
 }
@@ -94,7 +94,7 @@ func (p *program) subscriptionsCreate() *cobra.Command {
 	var from string
 	c := &cobra.Command{
 		Use:   "create",
-		Short: "Make a subscription; its signing secret is shown this once",
+		Short: "Make a subscription and print its signing secret",
 		Example: `  eventhose subscriptions create --to https://example.com/hooks --types 'order.*'
   eventhose subscriptions create --to https://example.com/hooks --ordering key --from start -o json`,
 		Args: args(0, 0),
@@ -253,6 +253,36 @@ func (p *program) subscriptionsRotate() *cobra.Command {
 			return err
 		}
 		return p.printSubscription(s)
+	})
+}
+
+func (p *program) subscriptionsSecret() *cobra.Command {
+	c := &cobra.Command{Use: "secret SUBSCRIPTION", Short: "Print the signing secret, which webhooks are verified with",
+		Example: "  eventhose subscriptions secret sub_01h455vb4pex5vsknk084sn02q > secret.txt", Args: args(1, 1)}
+	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
+		secrets, err := t.Secrets(ctx, eventhose.SubscriptionID(args[0]))
+		if err != nil {
+			return err
+		}
+		type shown struct {
+			Secret string    `json:"secret"`
+			Until  time.Time `json:"until,omitzero"`
+		}
+		list := make([]shown, len(secrets))
+		for i, s := range secrets {
+			list[i] = shown{string(s.Secret), s.Until}
+		}
+		return p.print(struct {
+			Secrets []shown `json:"secrets"`
+		}{list}, func(w io.Writer) {
+			for _, s := range list {
+				note := ""
+				if !s.Until.IsZero() {
+					note = "\tuntil " + stamp(s.Until)
+				}
+				fmt.Fprintf(w, "%s%s\n", s.Secret, note)
+			}
+		})
 	})
 }
 

@@ -139,7 +139,7 @@ func settled(ctx context.Context, t *client.Tenant, id string) ([]eventhose.Deli
 			return nil, ctx.Err()
 		case <-timer.C:
 		}
-		e, err := t.Event(ctx, id)
+		e, err := t.Event(ctx, "", id)
 		if err != nil {
 			return nil, err
 		}
