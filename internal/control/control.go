@@ -1,0 +1,213 @@
+// Package control keeps what people decide: tenants, API keys, subscriptions and their secrets, and the answers kept
+// for idempotent requests. It validates, saves to the store's records with compare-and-set, and announces what changed.
+//
+// Secrets are sealed before they reach the store (secrets.go). Everything it answers is a copy that the caller owns.
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/sink"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// Store is what Control needs of a store.
+type Store interface {
+	store.Records
+	Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error)
+}
+
+// Options of a Control.
+type Options struct {
+	// AdminKey may do everything with every tenant. Empty means that there is no such key.
+	AdminKey eventhose.Secret
+	// SecretKey, SecretKeySize bytes, seals the secrets in the store. It must be the same for as long as the store lives.
+	SecretKey []byte
+	// Sinks, by the type of destination, check the destinations of subscriptions.
+	Sinks map[string]sink.Sink
+}
+
+// Kinds of records.
+const (
+	kindTenant       = "tenant"       // of no tenant, by tenant id
+	kindKey          = "key"          // of no tenant, by key id
+	kindKeyOf        = "keyof"        // empty, of the tenant that a key is for, by key id
+	kindSubscription = "subscription" // of a tenant
+	kindCount        = "count"        // how many of a kind a tenant has, by kind
+	kindKeyset       = "keyset"       // the sealed keyset, one
+	kindAnswer       = "answer"       // of a tenant, by the digest of an Idempotency-Key
+	kindAnswerPart   = "answerpart"   // what does not fit into an answer
+)
+
+const (
+	// maxTries is how often a change that met a concurrent one is tried.
+	maxTries = 20
+	// maxRecord is what a store takes, in bytes.
+	maxRecord = 256 << 10
+	// maxPage is the most that a list answers at once.
+	maxPage = 1000
+
+	cachedTenants = 10_000
+	cachedKeys    = 10_000
+)
+
+// Control is safe for concurrent use. It starts no goroutine and needs no closing.
+type Control struct {
+	store Store
+	sinks map[string]sink.Sink
+	seal  *sealer
+	// adminKey is the SHA-256 of the admin key, nil if there is none.
+	adminKey *[sha256.Size]byte
+
+	tenants *cache[eventhose.TenantID, eventhose.Tenant]
+	keys    *cache[string, keyRecord]
+
+	// counting serialises changes of a tenant's counts within this process, so that they do not fail by compare-and-set.
+	counting [64]sync.Mutex
+
+	announce atomic.Pointer[func(eventhose.TenantID, eventhose.SubscriptionID)]
+}
+
+// New makes a Control over st. The first time it makes the keyset that seals secrets; later it answers CodeInvalid,
+// field "secret-key", if o.SecretKey is not the key that the store was begun with.
+func New(st Store, o Options) (*Control, error) {
+	c := &Control{
+		store:   st,
+		sinks:   o.Sinks,
+		tenants: newCache[eventhose.TenantID, eventhose.Tenant](cachedTenants),
+		keys:    newCache[string, keyRecord](cachedKeys),
+	}
+	if o.AdminKey != "" {
+		digest := sha256.Sum256([]byte(o.AdminKey))
+		c.adminKey = &digest
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	seal, err := openSealer(ctx, st, o.SecretKey)
+	if err != nil {
+		return nil, err
+	}
+	c.seal = seal
+	return c, nil
+}
+
+// Announce sets what is called after each committed change of a subscription (created, updated, another state, another
+// secret, deleted). It replaces what was set before. f runs in the caller's goroutine and must not block; calls for
+// one subscription may overtake each other, so f should read again rather than count.
+func (c *Control) Announce(f func(tenant eventhose.TenantID, id eventhose.SubscriptionID)) {
+	c.announce.Store(&f)
+}
+
+func (c *Control) changed(tenant eventhose.TenantID, id eventhose.SubscriptionID) {
+	if f := c.announce.Load(); f != nil {
+		(*f)(tenant, id)
+	}
+}
+
+// again runs a read-change-save until it does not meet a concurrent change.
+func again(change func() error) error {
+	for range maxTries {
+		if err := change(); !errors.Is(err, store.ErrVersion) {
+			return err
+		}
+	}
+	return &eventhose.Error{Code: eventhose.CodeVersion, Message: "was changed by others at the same time", Fix: "read it again and repeat the change"}
+}
+
+// failed wraps a store's error: those that a user can do something about get their code.
+func failed(doing string, err error) error {
+	code := eventhose.CodeOf(err)
+	switch {
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrFailed):
+		code = eventhose.CodeUnavailable
+	case errors.Is(err, store.ErrFull):
+		code = eventhose.CodeStorageFull
+	}
+	if code == eventhose.CodeInternal || errors.Is(err, store.ErrVersion) || errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return &eventhose.Error{Code: code, Message: "cannot " + doing + " now", Err: err}
+}
+
+// load reads one record into v. An error that is ErrNotFound stays one.
+func (c *Control) load(ctx context.Context, tenant eventhose.TenantID, kind, id string, v any) (store.Record, error) {
+	r, err := c.store.Record(ctx, tenant, kind, id)
+	if err != nil {
+		return r, failed("read a "+kind, err)
+	}
+	return r, decode(r, v)
+}
+
+func decode(r store.Record, v any) error {
+	if err := json.Unmarshal(r.Value, v); err != nil {
+		return fmt.Errorf("read %s %q: %w: %w", r.Kind, r.ID, store.ErrCorrupt, err)
+	}
+	return nil
+}
+
+// put makes the change that stores v over r.
+func put(r store.Record, v any) (store.RecordChange, error) {
+	value, err := json.Marshal(v)
+	if err != nil {
+		return store.RecordChange{}, fmt.Errorf("write %s %q: %w", r.Kind, r.ID, err)
+	}
+	if len(value) > maxRecord {
+		return store.RecordChange{}, &eventhose.Error{Code: eventhose.CodeTooLarge, Message: "is too large altogether", Fix: "use fewer or shorter headers, types, keys and attributes"}
+	}
+	r.Value = value
+	return store.RecordChange{Record: r}, nil
+}
+
+func (c *Control) save(ctx context.Context, doing string, records []store.RecordChange, lanes ...store.LaneChange) error {
+	if err := c.store.Save(ctx, records, lanes); err != nil {
+		return failed(doing, err)
+	}
+	return nil
+}
+
+// count makes the change of a tenant's count of a kind, which may not pass limit. The caller holds lockCounts.
+func (c *Control) count(ctx context.Context, tenant eventhose.TenantID, kind string, by, limit int) (store.RecordChange, error) {
+	n := 0
+	r, err := c.load(ctx, tenant, kindCount, kind, &n)
+	if errors.Is(err, store.ErrNotFound) {
+		r, err = store.Record{Tenant: tenant, Kind: kindCount, ID: kind}, nil
+	}
+	if err != nil {
+		return store.RecordChange{}, err
+	}
+	if n+by > limit {
+		return store.RecordChange{}, eventhose.Errorf(eventhose.CodeLimit, "a tenant has at most %d %ss", limit, kind)
+	}
+	return put(r, max(0, n+by))
+}
+
+func (c *Control) lockCounts(tenant eventhose.TenantID) (unlock func()) {
+	digest := sha256.Sum256([]byte(tenant))
+	mu := &c.counting[int(digest[0])%len(c.counting)]
+	mu.Lock()
+	return mu.Unlock
+}
+
+// newID makes an id that sorts by its time.
+func newID(prefix string) (string, error) {
+	u, err := uuid.NewV7()
+	if err != nil {
+		return "", fmt.Errorf("make an id: %w", err)
+	}
+	return prefix + eventhose.IDText(u), nil
+}
+
+// now is the present as records keep it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+func pageSize(limit int) int { return min(max(limit, 1), maxPage) }

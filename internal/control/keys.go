@@ -1,0 +1,226 @@
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// An API key reads ehk_<id>_<32 characters of base 62>_<crc>: the id finds its record, of the rest (190 bits) only the
+// SHA-256 is kept, and the checksum lets scanners and people tell a key from a typo without asking the store. So much
+// randomness needs no slow hash.
+
+const (
+	keyPrefix    = "ehk_"
+	keyIDPrefix  = "key_"
+	keyRandom    = 32
+	base62       = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	checksumSize = 6 // characters that hold 32 bits
+
+	// MaxKeys is how many keys a tenant has, and how many are for all tenants, revoked and expired ones of the last keptDead included.
+	MaxKeys = 1000
+	// keptDead is how long a key that has expired or was revoked is still listed.
+	keptDead = 30 * 24 * time.Hour
+)
+
+// keyRecord is an API key as it is stored.
+type keyRecord struct {
+	Key eventhose.APIKey `json:"key"`
+	// Digest is the SHA-256 of the whole text.
+	Digest []byte `json:"digest"`
+}
+
+// Authenticate answers who holds a key: the admin key, or one that CreateKey made. Whatever is wrong with it, the
+// answer is the same CodeUnauthenticated.
+func (c *Control) Authenticate(ctx context.Context, key eventhose.Secret) (eventhose.Principal, error) {
+	refused := &eventhose.Error{Code: eventhose.CodeUnauthenticated, Message: "the API key is missing or not valid"}
+	digest := sha256.Sum256([]byte(key))
+	if c.adminKey != nil && subtle.ConstantTimeCompare(digest[:], c.adminKey[:]) == 1 {
+		return eventhose.Principal{KeyID: "admin", Scopes: []eventhose.Scope{eventhose.ScopeAdmin}}, nil
+	}
+	id, ok := parseKey(string(key))
+	if !ok {
+		return eventhose.Principal{}, refused
+	}
+	r, err := c.keys.get(id, func() (keyRecord, error) {
+		var r keyRecord
+		_, err := c.load(ctx, "", kindKey, id, &r)
+		return r, err
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return eventhose.Principal{}, refused
+	case err != nil:
+		return eventhose.Principal{}, err
+	case subtle.ConstantTimeCompare(digest[:], r.Digest) != 1, !r.Key.Revoked.IsZero(),
+		!r.Key.Expires.IsZero() && !time.Now().Before(r.Key.Expires):
+		return eventhose.Principal{}, refused
+	}
+	return eventhose.Principal{KeyID: r.Key.ID, Tenant: r.Key.Tenant, Scopes: slices.Clone(r.Key.Scopes)}, nil
+}
+
+// CreateKey makes a key for k.Tenant ("" is all tenants), k.Scopes and k.Expires; the rest of k is ignored. The secret
+// is shown this once. CodeInvalid with the field, CodeNotFound (field "tenant"), CodeLimit.
+func (c *Control) CreateKey(ctx context.Context, k eventhose.APIKey) (eventhose.APIKey, eventhose.Secret, error) {
+	none := eventhose.APIKey{}
+	if len(k.Scopes) == 0 {
+		return none, "", eventhose.Invalid("scopes", "must name at least one of publish, read, manage, admin")
+	}
+	for i, s := range k.Scopes {
+		if !slices.Contains(eventhose.Scopes(), s) {
+			return none, "", eventhose.Invalid(fmt.Sprintf("scopes[%d]", i), "must be publish, read, manage or admin")
+		}
+	}
+	if k.Tenant != "" {
+		if _, err := c.Tenant(ctx, k.Tenant); eventhose.CodeOf(err) == eventhose.CodeNotFound {
+			return none, "", &eventhose.Error{Code: eventhose.CodeNotFound, Field: "tenant", Message: "no such tenant"}
+		} else if err != nil {
+			return none, "", err
+		}
+	}
+	made := eventhose.APIKey{Tenant: k.Tenant, Created: now()}
+	for _, s := range eventhose.Scopes() {
+		if slices.Contains(k.Scopes, s) {
+			made.Scopes = append(made.Scopes, s)
+		}
+	}
+	var vanishes time.Time
+	if !k.Expires.IsZero() {
+		made.Expires = k.Expires.UTC().Truncate(time.Microsecond)
+		if !made.Expires.After(made.Created) || made.Expires.Year() > 9999 {
+			return none, "", eventhose.Invalid("expires", "must be in the future, before the year 10000")
+		}
+		vanishes = made.Expires.Add(keptDead)
+	}
+	if all, err := c.store.List(ctx, k.Tenant, kindKeyOf, "", MaxKeys); err != nil {
+		return none, "", failed("list API keys", err)
+	} else if len(all) >= MaxKeys {
+		return none, "", &eventhose.Error{Code: eventhose.CodeLimit, Message: "there are 1000 keys already", Fix: "revoke some"}
+	}
+	id, err := newID("")
+	if err != nil {
+		return none, "", err
+	}
+	made.ID = keyIDPrefix + id
+	secret := newKey(id)
+	digest := sha256.Sum256([]byte(secret))
+	change, err := put(store.Record{Kind: kindKey, ID: made.ID, Expires: vanishes}, keyRecord{Key: made, Digest: digest[:]})
+	if err != nil {
+		return none, "", err
+	}
+	changes := []store.RecordChange{change, {Record: store.Record{Tenant: k.Tenant, Kind: kindKeyOf, ID: made.ID, Expires: vanishes}}}
+	if err := c.save(ctx, "save an API key", changes); err != nil {
+		return none, "", err
+	}
+	made.Scopes = slices.Clone(made.Scopes)
+	return made, eventhose.Secret(secret), nil
+}
+
+// Keys lists those of one tenant, or with "" all, by id, those after one, at most limit and at most 1,000.
+func (c *Control) Keys(ctx context.Context, tenant eventhose.TenantID, after string, limit int) ([]eventhose.APIKey, error) {
+	kind := kindKey
+	if tenant != "" {
+		kind = kindKeyOf
+	}
+	records, err := c.store.List(ctx, tenant, kind, after, pageSize(limit))
+	if err != nil {
+		return nil, failed("list API keys", err)
+	}
+	keys := make([]eventhose.APIKey, 0, len(records))
+	for _, r := range records {
+		if tenant != "" {
+			id := r.ID
+			if r, err = c.store.Record(ctx, "", kindKey, id); errors.Is(err, store.ErrNotFound) {
+				continue // it has expired since
+			} else if err != nil {
+				return nil, failed("read an API key", err)
+			}
+		}
+		var k keyRecord
+		if err := decode(r, &k); err != nil {
+			return nil, err
+		}
+		keys = append(keys, k.Key)
+	}
+	return keys, nil
+}
+
+// RevokeKey ends a key of one tenant, or with "" of any; once it returns, this process refuses the key. It is still
+// listed for 30 days. Revoking again changes nothing. CodeNotFound.
+func (c *Control) RevokeKey(ctx context.Context, tenant eventhose.TenantID, id string) error {
+	err := again(func() error {
+		var k keyRecord
+		r, err := c.load(ctx, "", kindKey, id, &k)
+		if errors.Is(err, store.ErrNotFound) || err == nil && tenant != "" && k.Key.Tenant != tenant {
+			return eventhose.NotFound("API key")
+		}
+		if err != nil || !k.Key.Revoked.IsZero() {
+			return err
+		}
+		k.Key.Revoked = now()
+		vanishes := k.Key.Revoked.Add(keptDead)
+		r.Expires = vanishes
+		change, err := put(r, k)
+		if err != nil {
+			return err
+		}
+		of, err := c.store.Record(ctx, k.Key.Tenant, kindKeyOf, id)
+		if err != nil {
+			return failed("read an API key", err)
+		}
+		of.Expires = vanishes
+		return c.save(ctx, "revoke an API key", []store.RecordChange{change, {Record: of}})
+	})
+	c.keys.forget(id)
+	return err
+}
+
+// newKey makes the text of a key.
+func newKey(id string) string {
+	var b strings.Builder
+	b.WriteString(keyPrefix + id + "_")
+	var random [2 * keyRandom]byte
+	for n := 0; n < keyRandom; {
+		rand.Read(random[:])
+		for _, r := range random {
+			if r < 4*62 && n < keyRandom { // every character as likely as the others
+				b.WriteByte(base62[r%62])
+				n++
+			}
+		}
+	}
+	return b.String() + "_" + checksum(b.String())
+}
+
+// parseKey answers the id of the record of what has the form of a key and the right checksum.
+func parseKey(key string) (id string, ok bool) {
+	if len(key) != len(keyPrefix)+26+1+keyRandom+1+checksumSize || !strings.HasPrefix(key, keyPrefix) {
+		return "", false
+	}
+	body, sum := key[:len(key)-checksumSize-1], key[len(key)-checksumSize-1:]
+	if sum != "_"+checksum(body) {
+		return "", false
+	}
+	return keyIDPrefix + key[len(keyPrefix):len(keyPrefix)+26], true
+}
+
+// checksum is the CRC-32 (IEEE) of s in base 62.
+func checksum(s string) string {
+	sum := crc32.ChecksumIEEE([]byte(s))
+	var text [checksumSize]byte
+	for i := checksumSize - 1; i >= 0; i-- {
+		text[i] = base62[sum%62]
+		sum /= 62
+	}
+	return string(text[:])
+}

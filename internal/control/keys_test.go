@@ -1,0 +1,155 @@
+package control
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+func TestKeys(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	read := []eventhose.Scope{eventhose.ScopeRead}
+	for what, c := range map[string]struct {
+		key   eventhose.APIKey
+		code  eventhose.Code
+		field string
+	}{
+		"no scope":      {eventhose.APIKey{}, eventhose.CodeInvalid, "scopes"},
+		"bad scope":     {eventhose.APIKey{Scopes: []eventhose.Scope{"read", "write"}}, eventhose.CodeInvalid, "scopes[1]"},
+		"absent tenant": {eventhose.APIKey{Tenant: "nobody", Scopes: read}, eventhose.CodeNotFound, "tenant"},
+		"past":          {eventhose.APIKey{Scopes: read, Expires: time.Now().Add(-time.Second)}, eventhose.CodeInvalid, "expires"},
+	} {
+		_, _, err := h.CreateKey(ctx, c.key)
+		wants(t, what, err, c.code, c.field)
+	}
+
+	form := regexp.MustCompile(`^ehk_[0-9a-z]{26}_[0-9A-Za-z]{32}_[0-9A-Za-z]{6}$`)
+	mine, secret, err := h.CreateKey(ctx, eventhose.APIKey{ID: "mine", Tenant: "acme", Scopes: read, Revoked: time.Now()})
+	if err != nil || !form.MatchString(string(secret)) || mine.ID == "mine" || !mine.Revoked.IsZero() {
+		t.Fatalf("got %+v, %v", mine, err)
+	}
+	all, allSecret, err := h.CreateKey(ctx, eventhose.APIKey{Scopes: []eventhose.Scope{eventhose.ScopeAdmin}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := h.Authenticate(ctx, allSecret); err != nil || p.Tenant != "" || !p.Has(eventhose.ScopePublish) {
+		t.Errorf("got %+v, %v", p, err)
+	}
+	if p, err := h.Authenticate(ctx, admin); err != nil || p.Tenant != "" || !p.Has(eventhose.ScopeAdmin) || p.KeyID != "admin" {
+		t.Errorf("got %+v, %v", p, err)
+	}
+
+	ids := func(tenant eventhose.TenantID) (ids []string) {
+		for after := ""; ; {
+			page, err := h.Keys(ctx, tenant, after, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page) == 0 {
+				return ids
+			}
+			after = page[0].ID
+			ids = append(ids, after)
+		}
+	}
+	if got := ids(""); !slices.Equal(got, []string{mine.ID, all.ID}) {
+		t.Errorf("all keys: %v", got)
+	}
+	if got := ids("acme"); !slices.Equal(got, []string{mine.ID}) {
+		t.Errorf("a tenant's keys: %v", got)
+	}
+
+	wants(t, "revoke an absent key", h.RevokeKey(ctx, "", "key_nope"), eventhose.CodeNotFound, "")
+	wants(t, "revoke a foreign key", h.RevokeKey(ctx, "acme", all.ID), eventhose.CodeNotFound, "")
+	wants(t, "authenticate", authenticate(h, secret), "", "") // now it is in memory
+	wants(t, "revoke", h.RevokeKey(ctx, "acme", mine.ID), "", "")
+	wants(t, "authenticate a revoked key", authenticate(h, secret), eventhose.CodeUnauthenticated, "")
+	wants(t, "revoke again", h.RevokeKey(ctx, "", mine.ID), "", "")
+	if keys, err := h.Keys(ctx, "acme", "", 10); err != nil || len(keys) != 1 || keys[0].Revoked.IsZero() {
+		t.Errorf("got %+v, %v", keys, err)
+	}
+	h.restart()
+	wants(t, "authenticate a revoked key", authenticate(h, secret), eventhose.CodeUnauthenticated, "")
+	wants(t, "authenticate", authenticate(h, allSecret), "", "")
+}
+
+func authenticate(h *house, key eventhose.Secret) error {
+	_, err := h.Authenticate(h.t.Context(), key)
+	return err
+}
+
+// TestWrongKeysAnswerTheSame: nothing tells why a key is refused.
+func TestWrongKeysAnswerTheSame(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	k, secret, err := h.CreateKey(ctx, eventhose.APIKey{Scopes: []eventhose.Scope{eventhose.ScopeRead}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	revoked, revokedSecret, err := h.CreateKey(ctx, eventhose.APIKey{Scopes: []eventhose.Scope{eventhose.ScopeRead}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.RevokeKey(ctx, "", revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	text := string(secret)
+	changed := []byte(text)
+	changed[40] ^= 1
+	noAdmin, err := New(h.store, Options{SecretKey: h.key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%#v", authenticate(h, ""))
+	for what, key := range map[string]string{
+		"typo": string(changed), "short": text[:len(text)-1], "long": text + "a", "text": "hello", "admin and more": string(admin) + "x", "only an id": k.ID,
+		"of its id, other secret": newKey(strings.TrimPrefix(k.ID, keyIDPrefix)), "unknown id": newKey(strings.Repeat("0", 26)),
+		"revoked": string(revokedSecret), "bytes": "\x00\xff",
+	} {
+		if got := fmt.Sprintf("%#v", authenticate(h, eventhose.Secret(key))); got != want {
+			t.Errorf("%s: got %s, want %s", what, got, want)
+		}
+	}
+	wants(t, "the right key", authenticate(h, secret), "", "")
+	for _, key := range []eventhose.Secret{"", admin} {
+		_, err := noAdmin.Authenticate(ctx, key)
+		wants(t, "no admin key", err, eventhose.CodeUnauthenticated, "")
+	}
+}
+
+func FuzzParseKey(f *testing.F) {
+	f.Add(newKey(strings.Repeat("a", 26)))
+	f.Add("ehk_")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, key string) {
+		id, ok := parseKey(key)
+		if ok != (id != "") || ok && !strings.Contains(key, strings.TrimPrefix(id, keyIDPrefix)) {
+			t.Errorf("%q: got %q, %v", key, id, ok)
+		}
+	})
+}
+
+func TestChecksumFindsTypos(t *testing.T) {
+	key := newKey(strings.Repeat("a", 26))
+	if _, ok := parseKey(key); !ok {
+		t.Fatal("a new key has a wrong checksum")
+	}
+	for i := range len(key) {
+		for _, c := range []byte("aZ9_") {
+			typo := []byte(key)
+			if typo[i] == c {
+				continue
+			}
+			typo[i] = c
+			if _, ok := parseKey(string(typo)); ok {
+				t.Errorf("a typo at %d was not found", i)
+			}
+		}
+	}
+}
