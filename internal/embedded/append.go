@@ -1,0 +1,219 @@
+package embedded
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// Append implements store.Log. Calls may overlap: while one waits for its fsync the next is placed.
+func (s *Store) Append(ctx context.Context, group []store.Append) ([]store.AppendResult, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	if err := s.space.room(needAppend); err != nil {
+		return nil, err
+	}
+	g := appendGroup{s: s, logs: map[tenantID]*logAppend{}}
+	g.dedupe = dedupe{s: s, group: map[string]remembered{}, entry: map[string]remembered{}}
+	defer g.release()
+	p, results, err := g.applyGroup(group)
+	if err != nil {
+		return nil, err
+	}
+	if p.batch == nil {
+		// All were duplicates; their firsts may still be on the way to the disk.
+		return results, s.settled(logs)
+	}
+	if err := s.await(p); err != nil {
+		return nil, err
+	}
+	for _, l := range g.order {
+		s.moved(l.st, l.next-1)
+	}
+	return results, nil
+}
+
+// appendGroup is one group on its way in.
+type appendGroup struct {
+	s      *Store
+	dedupe dedupe
+	batch  *pebble.Batch
+	logs   map[tenantID]*logAppend
+	order  []*logAppend
+}
+
+// logAppend is what a group adds to one log.
+type logAppend struct {
+	tenant tenantID
+	st     *logState
+	first  sequence
+	next   sequence // the next free one
+	bytes  int64    // of the whole log
+	added  int
+	w      batchWriter
+}
+
+// applyGroup places the group and starts its fsync. pending is empty if there was nothing new.
+func (g *appendGroup) applyGroup(group []store.Append) (p pending, results []store.AppendResult, err error) {
+	s := g.s
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	results = make([]store.AppendResult, len(group))
+	size := 0
+	for i := range group {
+		for j := range group[i].Events {
+			size += recordSize(&group[i].Events[j].Event) + 128
+		}
+	}
+	g.batch = s.db.NewBatchWithSize(min(size, 64<<20))
+	fresh := 0
+	for i := range group {
+		n, err := g.place(&group[i], &results[i])
+		if err != nil {
+			_ = g.batch.Close()
+			return p, nil, err
+		}
+		fresh += n
+	}
+	if fresh == 0 {
+		return p, results, g.batch.Close()
+	}
+	for _, l := range g.order {
+		if l.added > 0 {
+			g.flush(l)
+			_ = g.batch.Set(tenantKey(spaceHead, l.tenant), encodeHead(l.st, l.first, l.next-1, l.bytes), nil)
+		}
+	}
+	p, err = s.apply(g.batch, g.applied, logs)
+	return p, results, err
+}
+
+// applied takes note of the group in memory, under the apply lock.
+func (g *appendGroup) applied() {
+	h := &g.s.heads
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range g.order {
+		if l.added == 0 {
+			continue
+		}
+		l.st.applied, l.st.bytes = l.next-1, l.bytes
+		if !l.st.tail && l.st.applied > l.st.matched {
+			l.st.tail = true
+			_ = g.batch.Set(tenantKey(spaceTail, l.tenant), nil, nil)
+		}
+	}
+}
+
+func (g *appendGroup) release() {
+	for _, l := range g.order {
+		g.s.release(l.st)
+	}
+}
+
+func (g *appendGroup) log(tenant tenantID) (*logAppend, error) {
+	if l := g.logs[tenant]; l != nil {
+		return l, nil
+	}
+	st, err := g.s.state(tenant)
+	if err != nil {
+		return nil, err
+	}
+	g.s.heads.mu.Lock()
+	l := &logAppend{tenant: tenant, st: st, first: st.first, next: st.applied + 1, bytes: st.bytes}
+	g.s.heads.mu.Unlock()
+	g.logs[tenant] = l
+	g.order = append(g.order, l)
+	return l, nil
+}
+
+// place gives one entry's new events their places and answers how many there are.
+func (g *appendGroup) place(e *store.Append, result *store.AppendResult) (int, error) {
+	l, err := g.log(e.Tenant)
+	if err != nil {
+		return 0, err
+	}
+	places, index, err := g.dedupe.place(e, l.first, l.next)
+	if err != nil {
+		return 0, err
+	}
+	if index >= 0 {
+		result.Err, result.Index = store.ErrDifferent, index
+		return 0, nil
+	}
+	var parent *logAppend
+	if e.Parent != "" {
+		if parent, err = g.log(e.Parent); err != nil {
+			return 0, err
+		}
+	}
+	result.Placements = make([]eventhose.Placement, len(e.Events))
+	fresh := 0
+	for i := range e.Events {
+		ev, at := &e.Events[i], &places[i]
+		if at.dup {
+			result.Placements[i] = eventhose.Placement{ID: ev.Event.ID, Sequence: at.seq, Duplicate: true}
+			continue
+		}
+		r := &record{event: ev.Event}
+		r.event.Tenant, r.event.Sequence = e.Tenant, at.seq
+		if r.event.ID == "" {
+			r.generated, r.random = true, random()
+			r.event.ID = eventhose.EventID(at.seq, r.random)
+		} else {
+			g.s.ids.add(at.key)
+			_ = g.batch.Set(at.key, remembered{at.seq, ev.Digest}.encode(), nil)
+		}
+		if parent != nil {
+			r.parent, r.parentSeq = e.Parent, parent.next
+		}
+		g.add(l, r)
+		if parent != nil {
+			g.refer(parent, &r.event)
+		}
+		result.Placements[i] = eventhose.Placement{ID: r.event.ID, Sequence: at.seq}
+		fresh++
+	}
+	return fresh, nil
+}
+
+// refer places a reference to an event in the parent's log.
+func (g *appendGroup) refer(parent *logAppend, e *eventhose.Event) {
+	r := &record{event: *e}
+	r.event.ID = string(e.Tenant) + "/" + e.ID
+	r.event.Tenant, r.event.Sequence = parent.tenant, parent.next
+	r.event.Origin = eventhose.Origin{Tenant: e.Tenant, Sequence: e.Sequence}
+	r.event.Data = nil
+	_ = g.batch.Set(furtherKey(parent.tenant, r.event.Scope, r.event.ID, parent.next), nil, nil)
+	g.add(parent, r)
+}
+
+// add puts an event at the end of a log.
+func (g *appendGroup) add(l *logAppend, r *record) {
+	if !l.w.takes(r) {
+		g.flush(l)
+	}
+	l.w.add(r)
+	l.next++
+	l.added++
+	l.bytes += int64(len(r.event.Data))
+}
+
+// flush writes the record batch that a log is at.
+func (g *appendGroup) flush(l *logAppend) {
+	_ = g.batch.Set(batchKey(l.tenant, l.next-1), l.w.finish(), nil)
+	l.w = batchWriter{}
+}
+
+func random() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	return binary.LittleEndian.Uint64(b[:])
+}

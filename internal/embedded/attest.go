@@ -1,0 +1,171 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// Pebble takes an unreadable end of its manifest or of its newest log for a write that a crash cut off, which is right
+// after a crash and silent loss after rot. So the counter of a commit that is known to be durable is written down beside it, and
+// a store that comes up with less than that is damaged.
+
+const (
+	attestFile = "ATTEST"
+	// attestEvery is how long a durable commit may go without being attested.
+	attestEvery = 200 * time.Millisecond
+)
+
+// attester writes the file some time after a commit. There is no timer while nothing is written.
+type attester struct {
+	armed   atomic.Bool
+	mu      sync.Mutex
+	timer   *time.Timer
+	stopped bool
+	running sync.WaitGroup
+	write   sync.Mutex // one writer of the file at a time
+}
+
+// attestLater sees to it that what is durable now is attested soon.
+func (s *Store) attestLater() {
+	a := &s.attester
+	if a.armed.Load() {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped || !a.armed.CompareAndSwap(false, true) {
+		return
+	}
+	a.running.Add(1)
+	a.timer = time.AfterFunc(attestEvery, func() {
+		defer a.running.Done()
+		a.armed.Store(false)
+		// A failure that matters has failed the store; after any other the next commit tries again.
+		_ = s.attest()
+	})
+}
+
+// stop waits for a write under way; there will be no other.
+func (a *attester) stop() {
+	a.mu.Lock()
+	a.stopped = true
+	if a.timer != nil && a.timer.Stop() {
+		a.running.Done()
+	}
+	a.mu.Unlock()
+	a.running.Wait()
+}
+
+// attest writes down the durable counter.
+func (s *Store) attest() error {
+	a := &s.attester
+	a.write.Lock()
+	defer a.write.Unlock()
+	if err := s.failure(); err != nil {
+		return err
+	}
+	s.commits.mu.Lock()
+	durable := s.commits.durable
+	s.commits.mu.Unlock()
+	return writeAttest(s.fs, s.dir, durable)
+}
+
+func writeAttest(fs vfs.FS, dir string, counter uint64) error {
+	return writeSmall(fs, dir, attestFile, sealed(fmt.Sprintf("eventhose attest 1 %d", counter)))
+}
+
+// readAttest answers the counter that the store must have reached.
+func readAttest(fs vfs.FS, dir string) (uint64, error) {
+	name := fs.PathJoin(dir, attestFile)
+	text, err := readSmall(fs, name)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, fmt.Errorf("%w: %s is missing", store.ErrCorrupt, name)
+	}
+	if err != nil {
+		return 0, err
+	}
+	line, ok := unsealed(text)
+	var counter uint64
+	if ok {
+		_, err = fmt.Sscanf(line, "eventhose attest 1 %d", &counter)
+	}
+	if !ok || err != nil {
+		return 0, fmt.Errorf("%w: %s offset 0: checksum or form is wrong", store.ErrCorrupt, name)
+	}
+	return counter, nil
+}
+
+// sealed ends a line with its checksum.
+func sealed(line string) string {
+	return fmt.Sprintf("%s %08x\n", line, crc32.Checksum([]byte(line), castagnoli))
+}
+
+func unsealed(text string) (line string, ok bool) {
+	i := strings.LastIndexByte(text, ' ')
+	if i < 0 {
+		return "", false
+	}
+	return text[:i], sealed(text[:i]) == text
+}
+
+// writeSmall replaces a small file so that a power cut leaves the old one or the new one.
+func writeSmall(fs vfs.FS, dir, name, text string) error {
+	path := fs.PathJoin(dir, name)
+	f, err := fs.Create(path+".new", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	_, err = f.Write([]byte(text))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = fs.Rename(path+".new", path)
+	}
+	if err == nil {
+		err = syncDir(fs, dir)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// readSmall reads a file of at most a few hundred bytes.
+func readSmall(fs vfs.FS, path string) (string, error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	buf := make([]byte, min(info.Size(), 1024))
+	if len(buf) == 0 {
+		return "", nil
+	}
+	if _, err := f.ReadAt(buf, 0); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return string(buf), nil
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,289 @@
+package embedded
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"slices"
+
+	"github.com/eventhose/eventhose"
+)
+
+// A record batch is the value that holds a run of events of one log:
+//
+//	version  1 byte
+//	crc      4 bytes, CRC-32C of all that follows
+//	length   uvarint, of meta
+//	meta     count, first sequence, parent; then for each event flags and the fields that they announce
+//	data     the events' data, one after the other
+//
+// Meta and data stand apart so that reading a batch costs one string for all text and one slice for all data, however
+// many events it has. Pebble's blocks have checksums of their own; this one also covers what happens between them and us.
+
+// batchBytes is how large a record batch grows; a single larger event has one of its own.
+const batchBytes = 64 << 10
+
+// Flags of one event in a batch.
+const (
+	hasGeneratedID = 1 << iota // an id made here: 8 random bytes, the rest is the sequence
+	hasScope
+	hasKey
+	hasVersion
+	hasAttributes
+	hasContentType
+	hasTime       // differs from Appended
+	hasAppended   // differs from the event's before
+	hasErased     // the data was removed
+	hasOrigin     // a reference to another log's event; no data
+	hasParentSeq  // its place in the parent's log
+	allEventFlags = 1<<iota - 1
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// record is an event with what only the store knows about it.
+type record struct {
+	event eventhose.Event
+	// generated says that the id was made of the sequence and random, and is not in the index.
+	generated bool
+	random    uint64
+	// parentSeq is the place in the log of parent, 0 if there is none.
+	parent    tenantID
+	parentSeq sequence
+}
+
+// batch is a decoded record batch. It is shared and never changed.
+type batch struct {
+	first   sequence
+	records []record
+	// size is about how much memory it holds.
+	size int
+}
+
+func (b *batch) last() sequence { return b.first + sequence(len(b.records)) - 1 }
+
+// batchWriter encodes one batch.
+type batchWriter struct {
+	first  sequence
+	parent tenantID
+	count  int
+	meta   writer
+	data   []byte
+	prev   *eventhose.Event
+}
+
+func (w *batchWriter) size() int { return len(w.meta.b) + len(w.data) }
+
+// recordSize is at most how much add grows a batch by.
+func recordSize(e *eventhose.Event) int {
+	n := 64 + len(e.ID) + len(e.Scope) + len(e.Type) + len(e.Key) + len(e.Version) + len(e.ContentType) + len(e.Origin.Tenant) + len(e.Data)
+	for k, v := range e.Attributes {
+		n += 6 + len(k) + len(v)
+	}
+	return n
+}
+
+// takes reports whether an event fits into the batch, which has one parent.
+func (w *batchWriter) takes(r *record) bool {
+	return w.count == 0 || w.size()+recordSize(&r.event) <= batchBytes && w.parent == r.parent
+}
+
+// encodeBatch writes records with the sequences that they have.
+func encodeBatch(records []record) []byte {
+	var w batchWriter
+	for i := range records {
+		w.add(&records[i])
+	}
+	return w.finish()
+}
+
+// add appends an event; the caller keeps sequences without gap. The event must stay as it is until finish.
+func (w *batchWriter) add(r *record) {
+	e := &r.event
+	if w.count == 0 {
+		w.first, w.parent = e.Sequence, r.parent
+	}
+	flags := uint64(0)
+	set := func(on bool, flag uint64) {
+		if on {
+			flags |= flag
+		}
+	}
+	set(r.generated, hasGeneratedID)
+	set(e.Scope != "", hasScope)
+	set(e.Key != "", hasKey)
+	set(e.Version != "", hasVersion)
+	set(len(e.Attributes) > 0, hasAttributes)
+	set(e.ContentType != "", hasContentType)
+	set(!e.Time.Equal(e.Appended), hasTime)
+	set(w.prev == nil || !w.prev.Appended.Equal(e.Appended), hasAppended)
+	set(e.Erased, hasErased)
+	set(e.Origin != eventhose.Origin{}, hasOrigin)
+	set(r.parentSeq != 0, hasParentSeq)
+	m := &w.meta
+	m.uint(flags)
+	if r.generated {
+		m.b = binary.LittleEndian.AppendUint64(m.b, r.random)
+	} else {
+		m.str(e.ID)
+	}
+	m.str(e.Type)
+	if flags&hasScope != 0 {
+		m.str(e.Scope)
+	}
+	if flags&hasKey != 0 {
+		m.str(e.Key)
+	}
+	if flags&hasVersion != 0 {
+		m.str(e.Version)
+	}
+	if flags&hasAttributes != 0 {
+		m.uint(uint64(len(e.Attributes)))
+		for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {
+			m.str(name)
+			m.str(e.Attributes[name])
+		}
+	}
+	if flags&hasContentType != 0 {
+		m.str(e.ContentType)
+	}
+	if flags&hasAppended != 0 {
+		m.time(e.Appended)
+	}
+	if flags&hasTime != 0 {
+		m.time(e.Time)
+	}
+	if flags&hasOrigin != 0 {
+		m.str(string(e.Origin.Tenant))
+		m.uint(uint64(e.Origin.Sequence))
+	}
+	if flags&hasParentSeq != 0 {
+		m.uint(uint64(r.parentSeq))
+	}
+	m.uint(uint64(len(e.Data)))
+	w.data = append(w.data, e.Data...)
+	w.prev = e
+	w.count++
+}
+
+// finish answers the encoded batch.
+func (w *batchWriter) finish() []byte {
+	var head writer
+	head.uint(uint64(w.count))
+	head.uint(uint64(w.first))
+	head.str(string(w.parent))
+	out := make([]byte, 5, 5+binary.MaxVarintLen64+len(head.b)+w.size())
+	out[0] = rowVersion
+	out = binary.AppendUvarint(out, uint64(len(head.b)+len(w.meta.b)))
+	out = append(out, head.b...)
+	out = append(out, w.meta.b...)
+	out = append(out, w.data...)
+	binary.LittleEndian.PutUint32(out[1:], crc32.Checksum(out[5:], castagnoli))
+	return out
+}
+
+// decodeBatch reads a record batch of a tenant's log. It keeps nothing of value. Errors are errMalformed or tell that
+// the checksum differs.
+func decodeBatch(tenant tenantID, value []byte) (*batch, error) {
+	if len(value) < 6 || value[0] != rowVersion {
+		return nil, errMalformed
+	}
+	if got, want := crc32.Checksum(value[5:], castagnoli), binary.LittleEndian.Uint32(value[1:]); got != want {
+		return nil, fmt.Errorf("checksum %08x, want %08x", got, want)
+	}
+	body := value[5:]
+	n, k := binary.Uvarint(body)
+	if k <= 0 || n > uint64(len(body)-k) {
+		return nil, errMalformed
+	}
+	meta := string(body[k : k+int(n)])
+	data := append([]byte(nil), body[k+int(n):]...)
+	r := reader{b: body[k : k+int(n)], s: meta}
+	count := r.count()
+	b := &batch{first: sequence(r.uint()), size: 64 + len(meta) + len(data)}
+	parent := tenantID(r.str())
+	if r.bad || count == 0 || b.first == 0 || b.first+sequence(count) < b.first {
+		return nil, errMalformed
+	}
+	b.records = make([]record, count)
+	b.size += count * 320
+	for i := range b.records {
+		rec := &b.records[i]
+		rec.event.Tenant, rec.event.Sequence = tenant, b.first+sequence(i)
+		if i > 0 {
+			rec.event.Appended = b.records[i-1].event.Appended
+		}
+		rec.parent = parent
+		size := readRecord(&r, rec)
+		if r.bad || size > uint64(len(data)) {
+			return nil, errMalformed
+		}
+		if size > 0 {
+			rec.event.Data = data[:size:size]
+			data = data[size:]
+		}
+	}
+	if r.done() != nil || len(data) != 0 {
+		return nil, errMalformed
+	}
+	return b, nil
+}
+
+// readRecord reads one event's part of meta into rec, whose Appended is the event's before, and answers the length of
+// its data.
+func readRecord(r *reader, rec *record) uint64 {
+	e := &rec.event
+	flags := r.uint()
+	if flags > allEventFlags {
+		r.fail()
+		return 0
+	}
+	if flags&hasGeneratedID != 0 {
+		if b := r.take(8); b != nil {
+			rec.generated, rec.random = true, binary.LittleEndian.Uint64(b)
+			e.ID = eventhose.EventID(e.Sequence, rec.random)
+		}
+	} else {
+		e.ID = r.str()
+	}
+	e.Type = r.str()
+	if flags&hasScope != 0 {
+		e.Scope = r.str()
+	}
+	if flags&hasKey != 0 {
+		e.Key = r.str()
+	}
+	if flags&hasVersion != 0 {
+		e.Version = r.str()
+	}
+	if flags&hasAttributes != 0 {
+		n := r.count()
+		e.Attributes = make(map[string]string, min(n, eventhose.MaxAttributes))
+		for range n {
+			name := r.str()
+			e.Attributes[name] = r.str()
+			if r.bad {
+				return 0
+			}
+		}
+	}
+	if flags&hasContentType != 0 {
+		e.ContentType = r.str()
+	}
+	if flags&hasAppended != 0 {
+		e.Appended = r.time()
+	}
+	e.Time = e.Appended
+	if flags&hasTime != 0 {
+		e.Time = r.time()
+	}
+	e.Erased = flags&hasErased != 0
+	if flags&hasOrigin != 0 {
+		e.Origin = eventhose.Origin{Tenant: tenantID(r.str()), Sequence: sequence(r.uint())}
+	}
+	if flags&hasParentSeq != 0 {
+		rec.parentSeq = sequence(r.uint())
+	}
+	return r.uint()
+}

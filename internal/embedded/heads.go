@@ -1,0 +1,172 @@
+package embedded
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/eventhose/eventhose"
+)
+
+// maxHeads is how many logs' heads stay in memory, about 200 bytes each; others are read again when they are needed.
+const maxHeads = 100_000
+
+// maxForks is how many forks of a log are told; cursors of older incarnations are of an unknown one.
+const maxForks = 64
+
+// logState is what the store knows in memory about one log. Fields are guarded by heads.mu.
+type logState struct {
+	tenant tenantID
+	inc    eventhose.Incarnation
+	forks  []eventhose.Fork
+	first  sequence
+	// applied is the last sequence that was given out, durable the last one that a power cut cannot take back. Readers
+	// see up to durable.
+	applied, durable sequence
+	bytes            int64 // of data between first and applied
+	kept             int64 // of data kept aside
+	matched          sequence
+	tail             bool // the row that says that applied is beyond matched is there
+	users            int  // who rely on this state staying in memory
+}
+
+// heads are the logs in use.
+type heads struct {
+	mu   sync.Mutex
+	logs map[tenantID]*logState
+}
+
+// encodeHead writes the row of a log. Its incarnation is the store's newest one: the forks before it are in the row.
+func encodeHead(st *logState, first, last sequence, bytes int64) []byte {
+	w := writer{make([]byte, 0, 32+12*len(st.forks))}
+	w.byte(rowVersion)
+	w.uint(uint64(st.inc))
+	w.uint(uint64(first))
+	w.uint(uint64(last))
+	w.uint(uint64(bytes))
+	w.uint(uint64(len(st.forks)))
+	for _, f := range st.forks {
+		w.uint(uint64(f.Incarnation))
+		w.uint(uint64(f.At))
+	}
+	return w.b
+}
+
+func decodeHead(value []byte, st *logState) error {
+	r := reader{b: value}
+	r.version()
+	st.inc = eventhose.Incarnation(r.uint())
+	st.first, st.applied = sequence(r.uint()), sequence(r.uint())
+	st.bytes = int64(r.uint())
+	for range r.count() {
+		st.forks = append(st.forks, eventhose.Fork{Incarnation: eventhose.Incarnation(r.uint()), At: sequence(r.uint())})
+	}
+	if st.inc == 0 || st.first == 0 || st.first > st.applied || st.bytes < 0 {
+		r.fail()
+	}
+	return r.done()
+}
+
+// state answers a log's state and holds it in memory until release.
+func (s *Store) state(tenant tenantID) (*logState, error) {
+	s.heads.mu.Lock()
+	defer s.heads.mu.Unlock()
+	st := s.heads.logs[tenant]
+	if st == nil {
+		st = &logState{tenant: tenant}
+		if err := s.loadState(st); err != nil {
+			return nil, err
+		}
+		if len(s.heads.logs) >= maxHeads {
+			s.heads.shrink()
+		}
+		s.heads.logs[tenant] = st
+	}
+	st.users++
+	return st, nil
+}
+
+func (s *Store) release(st *logState) {
+	s.heads.mu.Lock()
+	st.users--
+	s.heads.mu.Unlock()
+}
+
+// shrink forgets half of the logs that nobody uses and that have nothing in flight.
+func (h *heads) shrink() {
+	for tenant, st := range h.logs {
+		if st.users == 0 && st.applied == st.durable {
+			delete(h.logs, tenant)
+		}
+		if len(h.logs) < maxHeads/2 {
+			return
+		}
+	}
+}
+
+// loadState reads a log's rows. Nothing of that log is in flight then, since what is in flight is in memory.
+func (s *Store) loadState(st *logState) error {
+	value, err := s.get(tenantKey(spaceHead, st.tenant))
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		st.inc, st.first = s.incarnations[0], 1
+	case err != nil:
+		return err
+	default:
+		if err := decodeHead(value, st); err != nil {
+			return corrupt("head of log "+string(st.tenant), err)
+		}
+	}
+	st.durable = st.applied
+	s.fork(st)
+	if st.matched, err = s.getSequence(tenantKey(spaceMatched, st.tenant)); err != nil {
+		return err
+	}
+	kept, err := s.getSequence(tenantKey(spaceKeptSize, st.tenant))
+	if err != nil {
+		return err
+	}
+	st.kept = int64(kept)
+	_, err = s.get(tenantKey(spaceTail, st.tenant))
+	if st.tail = err == nil; err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// fork brings a log that was last written in an earlier incarnation of the store to the present one: it was left at
+// its last sequence then, and at each incarnation since.
+func (s *Store) fork(st *logState) {
+	i := 0
+	for j, inc := range s.incarnations {
+		if inc == st.inc {
+			i = j
+		}
+	}
+	newest := len(s.incarnations) - 1
+	if st.inc != s.incarnations[i] { // longer ago than the store remembers
+		st.forks = append(st.forks, eventhose.Fork{Incarnation: st.inc, At: st.applied})
+	}
+	for ; i < newest; i++ {
+		st.forks = append(st.forks, eventhose.Fork{Incarnation: s.incarnations[i], At: st.applied})
+	}
+	st.inc = s.incarnations[newest]
+	if n := len(st.forks); n > maxForks {
+		st.forks = st.forks[n-maxForks:]
+	}
+}
+
+// moved tells readers that a commit is durable.
+func (s *Store) moved(st *logState, last sequence) {
+	s.heads.mu.Lock()
+	st.durable = max(st.durable, last)
+	s.heads.mu.Unlock()
+}
+
+// span answers the first and the durable last sequence of a log.
+func (s *Store) span(st *logState) (first, last sequence) {
+	s.heads.mu.Lock()
+	defer s.heads.mu.Unlock()
+	return st.first, st.durable
+}
