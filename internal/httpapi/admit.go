@@ -19,7 +19,7 @@ const maxKeyLength = 512
 func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Handler {
 	known := parametersOf(op)
 	if ru.maxBody > 0 {
-		next = a.keyed(ru, next)
+		next = a.keyed(next)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r.Context())

@@ -52,8 +52,15 @@ type Options struct {
 	// Admit, if set, is asked after the credential and before the body is read; its error is the answer. This is the
 	// place for rate and overload limits.
 	Admit func(ctx context.Context, p eventhose.Principal, tenant eventhose.TenantID) error
-	// Backup, if set, writes a backup into a directory below the operator's and answers its path: POST /v1/backup.
-	Backup func(ctx context.Context, name string) (path string, err error)
+	// Backup, if set, is behind POST /v1/backup.
+	Backup Backups
+}
+
+// Backups makes online backups on the server's own machine.
+type Backups interface {
+	// Backup writes one into a new directory of that name, below the one that the operator gave, and answers its path.
+	// CodeInvalid for a name that cannot be, CodeConflict for one that is taken.
+	Backup(ctx context.Context, name string) (path string, err error)
 }
 
 // API is an http.Handler. It is safe for concurrent use and owns no goroutine.
@@ -64,7 +71,7 @@ type API struct {
 	logger   *slog.Logger
 	ready    func(ctx context.Context) map[string]error
 	admitter func(ctx context.Context, p eventhose.Principal, tenant eventhose.TenantID) error
-	backup   func(ctx context.Context, name string) (string, error)
+	backup   Backups
 
 	maxBody int64
 	maxWait time.Duration
@@ -195,7 +202,7 @@ func newHuma(a *API, version string) huma.API {
 				},
 			},
 		},
-		Formats:       map[string]huma.Format{"application/json": format},
+		Formats:       map[string]huma.Format{"application/json": format, "json": format},
 		DefaultFormat: "application/json",
 	}, adapter{a})
 }

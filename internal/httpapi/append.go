@@ -23,9 +23,8 @@ const (
 func (a *API) append(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r.Context())
 	events, many, err := readEvents(r.Header, x.body)
-	if err == nil && x.keyed && len(events) > maxKeyedAppend {
-		err = &eventhose.Error{Code: eventhose.CodeInvalid, Field: "Idempotency-Key", Message: "works for at most " + strconv.Itoa(maxKeyedAppend) + " events",
-			Fix: "give each event an id instead: the same event is then appended once"}
+	if err == nil && x.keyed {
+		err = keepable(events)
 	}
 	var placed []eventhose.Placement
 	if err == nil && len(events) > 0 {
@@ -57,6 +56,19 @@ func (a *API) append(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusAccepted)
 	_, _ = w.Write(body)
+}
+
+// keepable refuses an append whose answer is too large to be stored with its Idempotency-Key.
+func keepable(events []eventhose.Event) error {
+	size := 0
+	for i := range events {
+		size += 96 + 2*len(events[i].ID)
+	}
+	if size <= maxKeyedAnswer {
+		return nil
+	}
+	return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "Idempotency-Key", Message: "does not work for so many events with ids of their own",
+		Fix: "leave it out: the same event with the same id is appended once"}
 }
 
 // readEvents reads a body in whichever form it has; many says that the answer is a list.

@@ -93,10 +93,9 @@ func (a *API) addEvents() {
 
 	a.direct(rule{scope: eventhose.ScopePublish, maxBody: a.maxBody, anyType: true}, huma.Operation{
 		OperationID: "appendEvents", Method: http.MethodPost, Path: path, Tags: tags,
-		Summary: "Append events: all of them or none",
-		Description: "Takes one event, an array of at most 10,000, NDJSON, or CloudEvents 1.0 in binary (`ce-` headers), structured or batched mode. " +
-			"With an `Idempotency-Key` it takes at most 400.",
-		Parameters: []*huma.Param{tenant},
+		Summary:     "Append events: all of them or none",
+		Description: "Takes one event, an array of at most 10,000, NDJSON, or CloudEvents 1.0 in binary (`ce-` headers), structured or batched mode.",
+		Parameters:  []*huma.Param{tenant},
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 			typeJSON: {Schema: &huma.Schema{OneOf: []*huma.Schema{
 				schemaOf[NewEvent](a), {Type: huma.TypeArray, Items: schemaOf[NewEvent](a)}}}},

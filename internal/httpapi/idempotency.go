@@ -11,24 +11,21 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/eventhose/eventhose"
 )
 
 // An Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07) works on every POST. The first answer is stored for
 // 24 h if it is a 2xx, and given again, marked, to the same request with the same key; anything else gives the key back.
-// Secrets are never stored: the answer that is given again lacks the signing secret (which GET …/secret shows) or the API
-// key (make another one).
+// Control seals what it stores, so an answer with a new secret is given again whole.
 
 // maxIdempotencyKey is in bytes.
 const maxIdempotencyKey = 255
 
-// maxKeyedAppend is how many events an append with a key may hold: its answer must fit a record of the store.
-const maxKeyedAppend = 400
+// maxKeyedAnswer bounds the answers that are stored, in bytes. Only an append of thousands of events with long ids comes near.
+const maxKeyedAnswer = 4 << 20
 
 // keyed answers a request with an Idempotency-Key once.
-func (a *API) keyed(ru rule, next http.HandlerFunc) http.HandlerFunc {
+func (a *API) keyed(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		values := r.Header["Idempotency-Key"]
 		if r.Method != http.MethodPost || len(values) == 0 {
@@ -64,7 +61,7 @@ func (a *API) keyed(ru rule, next http.HandlerFunc) http.HandlerFunc {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 10*time.Second)
 		defer cancel()
 		defer func() {
-			if err := a.control.SaveAnswer(ctx, tenant, key, digest, held.stored(ru.hidden)); err != nil {
+			if err := a.control.SaveAnswer(ctx, tenant, key, digest, held.stored()); err != nil {
 				a.logger.LogAttrs(ctx, slog.LevelError, "http: cannot settle an idempotency key", slog.String("request_id", x.id), slog.String("error", err.Error()))
 			}
 			held.send(w)
@@ -132,15 +129,11 @@ func (h *heldAnswer) Write(b []byte) (int, error) {
 }
 
 // stored answers what is kept: nil for what is not a success.
-func (h *heldAnswer) stored(hidden string) *eventhose.StoredAnswer {
+func (h *heldAnswer) stored() *eventhose.StoredAnswer {
 	if h.status < 200 || h.status > 299 {
 		return nil
 	}
-	body := bytes.Clone(h.body.Bytes())
-	if hidden != "" {
-		body = without(body, hidden)
-	}
-	return &eventhose.StoredAnswer{Status: h.status, ContentType: h.header.Get("Content-Type"), Body: body}
+	return &eventhose.StoredAnswer{Status: h.status, ContentType: h.header.Get("Content-Type"), Body: h.body.Bytes()}
 }
 
 func (h *heldAnswer) send(w http.ResponseWriter) {
@@ -149,35 +142,4 @@ func (h *heldAnswer) send(w http.ResponseWriter) {
 	}
 	w.WriteHeader(h.status)
 	_, _ = w.Write(h.body.Bytes())
-}
-
-// without answers a JSON object without one of its members; nothing of what it cannot read.
-func without(object []byte, member string) []byte {
-	d := jsontext.NewDecoder(bytes.NewBuffer(object))
-	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
-		return nil
-	}
-	out := []byte{'{'}
-	for d.PeekKind() == '"' {
-		name, err := d.ReadToken()
-		if err != nil {
-			return nil
-		}
-		this := name.String()
-		value, err := d.ReadValue()
-		if err != nil {
-			return nil
-		}
-		if this == member {
-			continue
-		}
-		if len(out) > 1 {
-			out = append(out, ',')
-		}
-		if out, err = jsontext.AppendQuote(out, this); err != nil {
-			return nil
-		}
-		out = append(append(out, ':'), value...)
-	}
-	return append(out, '}')
 }

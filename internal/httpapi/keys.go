@@ -28,7 +28,7 @@ type createKeyInput struct{ Body NewKey }
 type createdKeyOutput struct{ Body CreatedKey }
 
 type listKeysInput struct {
-	pageInput
+	PageInput
 	Tenant eventhose.TenantID `query:"tenant" doc:"Only the keys of this tenant"`
 }
 
@@ -39,12 +39,9 @@ type keyInput struct {
 type nothing struct{}
 
 func (a *API) addKeys() {
-	create := changes(eventhose.ScopeAdmin)
-	create.hidden = "key"
-	manage(a, create, huma.Operation{
+	manage(a, changes(eventhose.ScopeAdmin), huma.Operation{
 		OperationID: "createKey", Method: http.MethodPost, Path: "/v1/keys", Tags: []string{"keys"},
 		Summary: "Make an API key", DefaultStatus: http.StatusCreated,
-		Description: "The key is shown this once: an answer that is given again for an Idempotency-Key lacks it.",
 	}, func(ctx context.Context, in *createKeyInput) (*createdKeyOutput, error) {
 		tenant, err := a.keysOf(ctx, in.Body.Tenant)
 		if err != nil {

@@ -48,8 +48,8 @@ func (p *Place) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// Replay is the body of POST …/replay.
-type Replay struct {
+// ReplayRequest is the body of POST …/replay.
+type ReplayRequest struct {
 	From   Place    `json:"from,omitzero" doc:"Where it begins: this sequence, what follows this cursor, or what was appended from this time on; the first event left if left out"`
 	To     Place    `json:"to,omitzero" doc:"Where it ends: with this sequence, at this cursor, or with what was appended until this time; the subscription's own cursor if left out"`
 	Types  []string `json:"types,omitempty" doc:"Only these types, as in a filter"`
@@ -59,7 +59,7 @@ type Replay struct {
 
 // ReplayAnswer says what was started, or would be.
 type ReplayAnswer struct {
-	Replay *eventhose.Replay `json:"replay" nullable:"true" doc:"null after a dry run"`
+	Replay *eventhose.Replay `json:"replay,omitempty" doc:"What was started; absent after a dry run"`
 	Count  int               `json:"count" doc:"How many events it concerns"`
 }
 
@@ -75,23 +75,23 @@ type Count struct {
 
 type (
 	attemptsInput struct {
-		inSubscription
-		pageInput
+		InSubscription
+		PageInput
 		Event  string `query:"event" doc:"Only attempts of the event with this id, at most 100"`
 		Source string `query:"source" doc:"The scope of event: a CloudEvents source"`
 	}
 	parkedInput struct {
-		inSubscription
-		pageInput
+		InSubscription
+		PageInput
 		State eventhose.ParkedState `query:"state" enum:"retrying,waiting,dead" doc:"Only those in this state"`
 	}
 	chosenInput struct {
-		inSubscription
+		InSubscription
 		Body *Chosen
 	}
 	replayInput struct {
-		inSubscription
-		Body *Replay
+		InSubscription
+		Body *ReplayRequest
 	}
 	countOutput  struct{ Body Count }
 	replayOutput struct {
@@ -190,7 +190,7 @@ func (a *API) replay(ctx context.Context, in *replayInput) (*replayOutput, error
 		return nil, err
 	}
 	if in.Body == nil {
-		in.Body = &Replay{}
+		in.Body = &ReplayRequest{}
 	}
 	spec := eventhose.ReplaySpec{Types: in.Body.Types, Status: in.Body.Status}
 	var err error

@@ -35,8 +35,6 @@ type rule struct {
 	maxBody int64
 	// anyType leaves the content type to the route; others take JSON.
 	anyType bool
-	// hidden names the member of the answer that is a secret, which is never stored with an Idempotency-Key.
-	hidden string
 }
 
 // smallBody bounds the bodies of everything but appends.

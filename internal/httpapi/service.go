@@ -66,7 +66,7 @@ func (a *API) addService(metrics http.Handler) {
 		OperationID: "backup", Method: http.MethodPost, Path: "/v1/backup", Tags: tags,
 		Summary: "Write a backup on the server's own machine, while it works on",
 	}, func(ctx context.Context, in *backupInput) (*backupOutput, error) {
-		path, err := a.backup(ctx, in.Body.Dir)
+		path, err := a.backup.Backup(ctx, in.Body.Dir)
 		return &backupOutput{BackupAnswer{path}}, err
 	})
 }

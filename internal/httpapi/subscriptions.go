@@ -46,26 +46,26 @@ type Rotation struct {
 	Overlap eventhose.Duration `json:"overlap,omitempty" doc:"How long the old secret goes on signing; 24h if left out"`
 }
 
-type inSubscription struct {
-	inTenant
+type InSubscription struct {
+	InTenant
 	ID eventhose.SubscriptionID `path:"id" doc:"The subscription" example:"sub_01j9z3k4m5n6p7q8r9s0t1v2w3"`
 }
 
 type (
 	createSubscriptionInput struct {
-		inTenant
+		InTenant
 		Body NewSubscription
 	}
 	listSubscriptionsInput struct {
-		inTenant
-		pageInput
+		InTenant
+		PageInput
 	}
 	updateSubscriptionInput struct {
-		inSubscription
+		InSubscription
 		Body eventhose.SubscriptionPatch
 	}
 	rotateInput struct {
-		inSubscription
+		InSubscription
 		Body *Rotation
 	}
 	subscriptionOutput struct{ Body SubscriptionAnswer }
@@ -76,10 +76,9 @@ type (
 func (a *API) addSubscriptions() {
 	const path = "/v1/tenants/{tenant}/subscriptions"
 	tags := []string{"subscriptions"}
-	manage(a, rule{scope: eventhose.ScopeManage, maxBody: smallBody, hidden: "secret"}, huma.Operation{
+	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "createSubscription", Method: http.MethodPost, Path: path, Tags: tags,
 		Summary: "Subscribe a destination to the log", DefaultStatus: http.StatusCreated,
-		Description: "An answer that is given again for an Idempotency-Key lacks the secret, which GET …/secret shows.",
 	}, func(ctx context.Context, in *createSubscriptionInput) (*subscriptionOutput, error) {
 		b := in.Body
 		s, err := a.control.CreateSubscription(ctx, eventhose.Subscription{
@@ -105,7 +104,7 @@ func (a *API) addSubscriptions() {
 	manage(a, reads(eventhose.ScopeRead), huma.Operation{
 		OperationID: "getSubscription", Method: http.MethodGet, Path: path + "/{id}", Tags: tags,
 		Summary: "One subscription, and where its delivery stands",
-	}, func(ctx context.Context, in *inSubscription) (*subscriptionOutput, error) {
+	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
 		s, err := a.control.Subscription(ctx, in.Tenant, in.ID)
 		if err != nil {
 			return nil, err
@@ -126,25 +125,25 @@ func (a *API) addSubscriptions() {
 	manage(a, reads(eventhose.ScopeManage), huma.Operation{
 		OperationID: "deleteSubscription", Method: http.MethodDelete, Path: path + "/{id}", Tags: tags,
 		Summary: "Remove a subscription with its state and its attempts", DefaultStatus: http.StatusNoContent,
-	}, func(ctx context.Context, in *inSubscription) (*nothing, error) {
+	}, func(ctx context.Context, in *InSubscription) (*nothing, error) {
 		return &nothing{}, a.control.DeleteSubscription(ctx, in.Tenant, in.ID)
 	})
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "pauseSubscription", Method: http.MethodPost, Path: path + "/{id}/pause", Tags: tags,
 		Summary: "Hold delivery; the cursor stands, so that nothing is lost",
-	}, func(ctx context.Context, in *inSubscription) (*subscriptionOutput, error) {
+	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
 		return told(a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StatePaused))
 	})
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "resumeSubscription", Method: http.MethodPost, Path: path + "/{id}/resume", Tags: tags,
 		Summary: "Go on from the cursor, after a pause as after being disabled",
-	}, func(ctx context.Context, in *inSubscription) (*subscriptionOutput, error) {
+	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
 		return told(a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StateActive))
 	})
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "testSubscription", Method: http.MethodPost, Path: path + "/{id}/test", Tags: tags,
 		Summary: "Send a test event at once and tell what happened. It is not in the log",
-	}, func(ctx context.Context, in *inSubscription) (*testOutput, error) {
+	}, func(ctx context.Context, in *InSubscription) (*testOutput, error) {
 		if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
 			return nil, err
 		}
@@ -154,7 +153,7 @@ func (a *API) addSubscriptions() {
 	manage(a, reads(eventhose.ScopeManage), huma.Operation{
 		OperationID: "getSecret", Method: http.MethodGet, Path: path + "/{id}/secret", Tags: tags,
 		Summary: "The signing secrets in clear",
-	}, func(ctx context.Context, in *inSubscription) (*secretOutput, error) {
+	}, func(ctx context.Context, in *InSubscription) (*secretOutput, error) {
 		s, err := a.control.Subscription(ctx, in.Tenant, in.ID)
 		if err != nil {
 			return nil, err
@@ -165,10 +164,9 @@ func (a *API) addSubscriptions() {
 		}
 		return out, nil
 	})
-	manage(a, rule{scope: eventhose.ScopeManage, maxBody: smallBody, hidden: "secret"}, huma.Operation{
+	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "rotateSecret", Method: http.MethodPost, Path: path + "/{id}/secret/rotate", Tags: tags,
-		Summary:     "Make a new signing secret; the old one goes on signing beside it for a while",
-		Description: "An answer that is given again for an Idempotency-Key lacks the secret, which GET …/secret shows.",
+		Summary: "Make a new signing secret; the old one goes on signing beside it for a while",
 	}, func(ctx context.Context, in *rotateInput) (*subscriptionOutput, error) {
 		var overlap time.Duration
 		if in.Body != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/eventhose/eventhose"
 )
 
-// page is what every list takes.
-type pageInput struct {
+// PageInput is what every list takes.
+type PageInput struct {
 	After string `query:"after" doc:"The next of the page before"`
 	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"How many at most"`
 }
@@ -35,7 +35,8 @@ func listed[T any](items []T, limit int, id func(T) string) *listOutput[T] {
 	return out
 }
 
-type inTenant struct {
+// InTenant, InSubscription and PageInput are parts of inputs; huma sets only exported ones.
+type InTenant struct {
 	Tenant eventhose.TenantID `path:"tenant" doc:"The tenant" example:"acme"`
 }
 
@@ -46,7 +47,7 @@ type NewTenant struct {
 }
 
 type putTenantInput struct {
-	inTenant
+	InTenant
 	Body *NewTenant
 }
 
@@ -80,14 +81,14 @@ func (a *API) addTenants() {
 	manage(a, reads(eventhose.ScopeRead), huma.Operation{
 		OperationID: "getTenant", Method: http.MethodGet, Path: "/v1/tenants/{tenant}", Tags: []string{"tenants"},
 		Summary: "One tenant",
-	}, func(ctx context.Context, in *inTenant) (*tenantOutput, error) {
+	}, func(ctx context.Context, in *InTenant) (*tenantOutput, error) {
 		t, err := a.control.Tenant(ctx, in.Tenant)
 		return &tenantOutput{Status: http.StatusOK, Body: t}, err
 	})
 	manage(a, rule{scope: eventhose.ScopeAdmin, platform: true}, huma.Operation{
 		OperationID: "listTenants", Method: http.MethodGet, Path: "/v1/tenants", Tags: []string{"tenants"},
 		Summary: "The tenants, by id",
-	}, func(ctx context.Context, in *pageInput) (*listOutput[eventhose.Tenant], error) {
+	}, func(ctx context.Context, in *PageInput) (*listOutput[eventhose.Tenant], error) {
 		list, err := a.control.Tenants(ctx, eventhose.TenantID(in.After), in.Limit+1)
 		if err != nil {
 			return nil, err

@@ -1,0 +1,203 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/eventhose/eventhose"
+)
+
+// open are the routes that need no key. Adding one is a decision, taken here.
+var open = []string{"GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json", "GET /docs"}
+
+// row says how one route is called when it works: what stands in for {id}, and a body.
+type row struct {
+	id   string // event, subscription or key
+	body string
+	ok   int
+}
+
+const hook = `"destination": {"type": "webhook", "url": "https://example.com/hook"}`
+
+// rows has one for each route that needs a key. A route without a row fails.
+var rows = map[string]row{
+	"PUT /v1/tenants/{tenant}":                                    {"", `{}`, 200},
+	"GET /v1/tenants/{tenant}":                                    {"", "", 200},
+	"GET /v1/tenants":                                             {"", "", 200},
+	"POST /v1/keys":                                               {"", `{"tenant": "TENANT", "scopes": ["read"]}`, 201},
+	"GET /v1/keys":                                                {"", "", 200},
+	"DELETE /v1/keys/{id}":                                        {"key", "", 204},
+	"POST /v1/tenants/{tenant}/events":                            {"", `{"type": "a.b", "data": 1}`, 202},
+	"GET /v1/tenants/{tenant}/events":                             {"", "", 200},
+	"GET /v1/tenants/{tenant}/events/{id}":                        {"event", "", 200},
+	"DELETE /v1/tenants/{tenant}/events/{id}/data":                {"event", "", 204},
+	"POST /v1/tenants/{tenant}/subscriptions":                     {"", `{` + hook + `}`, 201},
+	"GET /v1/tenants/{tenant}/subscriptions":                      {"", "", 200},
+	"GET /v1/tenants/{tenant}/subscriptions/{id}":                 {"subscription", "", 200},
+	"PATCH /v1/tenants/{tenant}/subscriptions/{id}":               {"subscription", `{"name": "x"}`, 200},
+	"DELETE /v1/tenants/{tenant}/subscriptions/{id}":              {"subscription", "", 204},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/pause":          {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/resume":         {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/test":           {"subscription", "", 200},
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/secret":          {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/secret/rotate":  {"subscription", "", 200},
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/attempts":        {"subscription", "", 200},
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/parked":          {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/redrive": {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/discard": {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/replay":         {"subscription", `{"from": 1, "dry_run": true}`, 200},
+	"POST /v1/backup":                                             {"", `{"dir": "sunday"}`, 200},
+}
+
+// weaker are the scopes that do not hold s.
+func weaker(s eventhose.Scope) []eventhose.Scope {
+	return slices.DeleteFunc(eventhose.Scopes(), func(o eventhose.Scope) bool { return o == s || o == eventhose.ScopeAdmin })
+}
+
+func TestRouteMatrix(t *testing.T) {
+	w := newWorld(t, nil)
+	acmeAdminID, acmeAdmin := w.key("acme", eventhose.ScopeAdmin)
+	_, globexAdmin := w.key("globex", eventhose.ScopeAdmin)
+	revokedID, revoked := w.key("", eventhose.ScopeAdmin)
+	w.want(200, w.call(revoked, "GET", "/v1/tenants", ""))
+	w.want(204, w.root("DELETE", "/v1/keys/"+revokedID, ""))
+	_ = acmeAdminID
+
+	var unused []string
+	for name := range rows {
+		unused = append(unused, name)
+	}
+	refusals := 0
+	for _, route := range w.api.Routes() {
+		name := route.Method + " " + route.Path
+		if slices.Contains(open, name) {
+			if route.Scope != "" {
+				t.Errorf("%s is listed as open and asks for a scope", name)
+			}
+			w.want(200, w.call("", route.Method, route.Path, ""))
+			continue
+		}
+		row, ok := rows[name]
+		if !ok || route.Scope == "" {
+			t.Errorf("%s has no row, or no scope", name)
+			continue
+		}
+		unused = slices.DeleteFunc(unused, func(s string) bool { return s == name })
+		t.Run(name, func(t *testing.T) {
+			w := *w
+			w.t = t
+			// All of it exists in globex.
+			ids := map[string]string{"": ""}
+			ids["subscription"] = w.subscribe("globex", "")
+			ids["event"] = w.append("globex", `{"type": "a.b", "data": 1}`)
+			ids["key"], _ = w.key("globex", eventhose.ScopeRead)
+			path := func(tenant, id string) string {
+				return strings.NewReplacer("{tenant}", tenant, "{id}", id).Replace(route.Path)
+			}
+			body := func(tenant string) string { return strings.ReplaceAll(row.body, "TENANT", tenant) }
+			call := func(key, tenant, id string) reply {
+				return w.call(key, route.Method, path(tenant, id), body(tenant))
+			}
+			same := func(what string, a, b reply) {
+				t.Helper()
+				if a.StatusCode != b.StatusCode || !bytes.Equal(a.body, b.body) || fmt.Sprint(comparable(a.Header)) != fmt.Sprint(comparable(b.Header)) {
+					t.Errorf("%s: %d %s\nand %d %s", what, a.StatusCode, a.body, b.StatusCode, b.body)
+				}
+			}
+			refuse := func(code eventhose.Code, r reply) {
+				t.Helper()
+				w.refused(code, "", r)
+				refusals++
+			}
+
+			refuse(eventhose.CodeUnauthenticated, call("", "globex", ids[row.id]))
+			refuse(eventhose.CodeUnauthenticated, call("ehk_made_up", "globex", ids[row.id]))
+			refuse(eventhose.CodeUnauthenticated, call(revoked, "globex", ids[row.id]))
+			for _, scope := range weaker(route.Scope) {
+				_, little := w.key("globex", scope)
+				refuse(eventhose.CodeForbidden, call(little, "globex", ids[row.id]))
+				_, little = w.key("", scope)
+				refuse(eventhose.CodeForbidden, call(little, "globex", ids[row.id]))
+			}
+			switch {
+			case route.Platform:
+				if strings.Contains(route.Path, "{tenant}") {
+					refuse(eventhose.CodeNotFound, call(acmeAdmin, "globex", ""))
+					same("foreign and absent", call(acmeAdmin, "globex", ""), call(acmeAdmin, "nobody", ""))
+				}
+				refuse(eventhose.CodeForbidden, call(globexAdmin, "globex", ""))
+			case name == "GET /v1/keys":
+				foreign := w.call(acmeAdmin, "GET", "/v1/keys?tenant=globex", "")
+				refuse(eventhose.CodeNotFound, foreign)
+				same("foreign and absent", foreign, w.call(acmeAdmin, "GET", "/v1/keys?tenant=nobody", ""))
+				own := w.want(200, w.call(acmeAdmin, "GET", "/v1/keys", ""))
+				if strings.Contains(string(own.body), "globex") || !strings.Contains(string(own.body), acmeAdminID) {
+					t.Errorf("the list is not of the key's own tenant: %s", own.body)
+				}
+			case row.id == "key":
+				foreign := call(acmeAdmin, "", ids["key"])
+				refuse(eventhose.CodeNotFound, foreign)
+				same("foreign and absent", foreign, call(acmeAdmin, "", "key_00000000000000000000000000"))
+				same("foreign and absent to the platform", foreign, call(rootKey, "", "key_00000000000000000000000000"))
+			default:
+				// Another tenant's, which the right key has just read.
+				if row.id != "" && row.id != "key" {
+					w.want(200, w.call(globexAdmin, "GET", path0(row.id, "globex", ids[row.id]), ""))
+				}
+				foreign := call(acmeAdmin, "globex", ids[row.id])
+				refuse(eventhose.CodeNotFound, foreign)
+				same("foreign and absent tenant", foreign, call(acmeAdmin, "nobody", ids[row.id]))
+				same("foreign and absent tenant to the platform", foreign, call(rootKey, "nobody", ids[row.id]))
+				same("foreign tenant, absent id", foreign, call(acmeAdmin, "globex", "nothing"))
+				if row.id != "" {
+					inOwn := call(acmeAdmin, "acme", ids[row.id])
+					refuse(eventhose.CodeNotFound, inOwn)
+					same("foreign and absent id", inOwn, call(acmeAdmin, "acme", "nothing"))
+					same("foreign and absent id of the right shape", inOwn, call(acmeAdmin, "acme", ids[row.id][:len(ids[row.id])-1]+"0"))
+				}
+			}
+			// Nothing of this was refused for another reason: with the right key it works.
+			w.want(row.ok, call(rootKey, "globex", ids[row.id]))
+		})
+	}
+	if len(unused) > 0 {
+		t.Errorf("rows without a route: %v", unused)
+	}
+	t.Logf("%d refusals", refusals)
+}
+
+func path0(kind, tenant, id string) string { return "/v1/tenants/" + tenant + "/" + kind + "s/" + id }
+
+// comparable are the headers that must not tell anything either.
+func comparable(h http.Header) http.Header {
+	h = h.Clone()
+	h.Del("X-Request-Id")
+	h.Del("Date")
+	return h
+}
+
+// The matrix is generated from the router: it must see a route that is left out.
+func TestRoutesAreTheDocuments(t *testing.T) {
+	w := newWorld(t, nil)
+	doc := w.want(200, w.call("", "GET", "/openapi.json", "")).json(t)
+	described := map[string]bool{}
+	for path, item := range doc["paths"].(map[string]any) {
+		for method := range item.(map[string]any) {
+			described[strings.ToUpper(method)+" "+path] = true
+		}
+	}
+	for _, r := range w.api.Routes() {
+		name := r.Method + " " + r.Path
+		if !described[name] {
+			t.Errorf("%s is not in the document", name)
+		}
+		delete(described, name)
+	}
+	for name := range described {
+		t.Errorf("%s is in the document and has no route", name)
+	}
+}

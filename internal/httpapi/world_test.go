@@ -1,0 +1,261 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/control"
+	"github.com/eventhose/eventhose/internal/deliver"
+	"github.com/eventhose/eventhose/internal/egress"
+	"github.com/eventhose/eventhose/internal/embedded"
+	"github.com/eventhose/eventhose/internal/eventlog"
+	"github.com/eventhose/eventhose/internal/httpapi"
+	"github.com/eventhose/eventhose/internal/sink"
+	"github.com/eventhose/eventhose/internal/webhook"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const rootKey = "root-key-of-the-tests-0123456789"
+
+// world is the real store, log, control and engine behind the API on a real socket. Only the sending of webhooks is
+// scripted, so that nothing leaves the machine.
+type world struct {
+	t       testing.TB
+	ctl     *control.Control
+	log     *eventlog.Log
+	engine  *deliver.Engine
+	sink    *script
+	api     *httpapi.API
+	server  *httptest.Server
+	logs    *lockedBuffer
+	attempt chan eventhose.Attempt
+}
+
+// script checks destinations as the real sink does and answers what it is told to.
+type script struct {
+	*webhook.Sink
+	mu     sync.Mutex
+	status int
+}
+
+func (s *script) answer(status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status = status
+}
+
+func (s *script) Send(_ context.Context, b *sink.Batch) sink.Result {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := sink.Result{Outcome: eventhose.OutcomeTaken, Status: s.status, Started: time.Now(), URL: b.Subscription.Destination.URL}
+	if s.status >= 300 {
+		r.Outcome, r.Reason, r.Message = eventhose.OutcomeFailed, eventhose.ReasonStatus, "the receiver refused it"
+	}
+	return r
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// newWorld starts everything, with the tenants acme and globex.
+func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
+	t.Helper()
+	w := &world{t: t, logs: &lockedBuffer{}, attempt: make(chan eventhose.Attempt, 10_000)}
+	logger := slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	st, err := embedded.Open("data", embedded.Options{FS: vfs.NewMem(), MinFree: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := egress.New(egress.Options{})
+	client := egress.NewClient(policy, egress.ClientOptions{})
+	w.sink = &script{Sink: webhook.New(policy, client), status: 200}
+	sinks := map[string]sink.Sink{eventhose.DestinationWebhook: w.sink}
+	w.ctl, err = control.New(st, control.Options{AdminKey: rootKey, SecretKey: make([]byte, 32), Sinks: sinks})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.log = eventlog.New(st, w.ctl, eventlog.Options{Appended: func(id eventhose.TenantID) { w.engine.Appended(id) }})
+	w.engine = deliver.New(st, w.ctl, w.log, sinks, deliver.Options{Logger: slog.New(slog.DiscardHandler),
+		Fatal:   func(err error) { t.Errorf("the engine gave up: %v", err) },
+		Observe: func(a eventhose.Attempt, _ time.Time) { w.attempt <- a }})
+	w.ctl.Announce(w.engine.Changed)
+	if err := w.engine.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	o := httpapi.Options{Log: w.log, Control: w.ctl, Delivery: w.engine, Logger: logger, Version: "1.2.3", Backup: backups{}}
+	if change != nil {
+		change(&o)
+	}
+	if w.api, err = httpapi.New(o); err != nil {
+		t.Fatal(err)
+	}
+	w.server = httptest.NewUnstartedServer(nil)
+	w.server.Config = httpapi.Server(w.api)
+	w.server.Start()
+	t.Cleanup(func() {
+		w.api.Drain()
+		w.server.Client().CloseIdleConnections()
+		w.server.Close()
+		client.Close()
+		if err := errors.Join(w.engine.Stop(context.Background()), w.log.Close(), st.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, id := range []string{"acme", "globex"} {
+		w.want(201, w.root("PUT", "/v1/tenants/"+id, `{}`))
+	}
+	return w
+}
+
+type backups struct{}
+
+func (backups) Backup(_ context.Context, name string) (string, error) { return "/backups/" + name, nil }
+
+// reply is an answer, read whole.
+type reply struct {
+	*http.Response
+	what string
+	body []byte
+}
+
+func (r reply) json(t testing.TB) map[string]any {
+	t.Helper()
+	var v map[string]any
+	if err := json.Unmarshal(r.body, &v); err != nil {
+		t.Fatalf("%s: %v in %s", r.what, err, r.body)
+	}
+	return v
+}
+
+// call is one request. Headers are pairs.
+func (w *world) call(key, method, path, body string, headers ...string) reply {
+	w.t.Helper()
+	r, err := w.try(w.t.Context(), key, method, path, body, headers...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+func (w *world) try(ctx context.Context, key, method, path, body string, headers ...string) (reply, error) {
+	req, err := http.NewRequestWithContext(ctx, method, w.server.URL+path, strings.NewReader(body))
+	if err != nil {
+		return reply{}, err
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for pair := range slices.Chunk(headers, 2) {
+		req.Header.Del(pair[0])
+		if pair[1] != "" {
+			req.Header.Set(pair[0], pair[1])
+		}
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	res, err := w.server.Client().Do(req)
+	if err != nil {
+		return reply{}, err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return reply{res, method + " " + path, b}, err
+}
+
+// root calls with the key that may do everything.
+func (w *world) root(method, path, body string, headers ...string) reply {
+	w.t.Helper()
+	return w.call(rootKey, method, path, body, headers...)
+}
+
+func (w *world) want(status int, r reply) reply {
+	w.t.Helper()
+	if r.StatusCode != status {
+		w.t.Fatalf("%s: %d, want %d: %s", r.what, r.StatusCode, status, r.body)
+	}
+	return r
+}
+
+// refused checks a problem's shape, code and field.
+func (w *world) refused(code eventhose.Code, field string, r reply) {
+	w.t.Helper()
+	var p httpapi.Problem
+	d := json.NewDecoder(bytes.NewReader(r.body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil || r.Header.Get("Content-Type") != "application/problem+json" {
+		w.t.Fatalf("%s: not a problem: %d %s %s (%v)", r.what, r.StatusCode, r.Header.Get("Content-Type"), r.body, err)
+	}
+	if p.Code != code || p.Field != field || p.Status != r.StatusCode || p.Detail == "" || p.Title == "" || p.Type != "/docs#"+string(code) {
+		w.t.Errorf("%s: got %s, want code %s and field %q", r.what, r.body, code, field)
+	}
+	if field != "" && (len(p.Errors) == 0 || p.Errors[0].Field != field) {
+		w.t.Errorf("%s: errors do not name %q: %s", r.what, field, r.body)
+	}
+}
+
+// key makes an API key through the API and answers its id and itself.
+func (w *world) key(tenant string, scopes ...eventhose.Scope) (id, key string) {
+	w.t.Helper()
+	body, _ := json.Marshal(map[string]any{"tenant": tenant, "scopes": scopes})
+	if tenant == "" {
+		body, _ = json.Marshal(map[string]any{"scopes": scopes})
+	}
+	k := w.want(201, w.root("POST", "/v1/keys", string(body))).json(w.t)
+	return k["id"].(string), k["key"].(string)
+}
+
+// subscribe makes a subscription and answers its id.
+func (w *world) subscribe(tenant, more string) string {
+	w.t.Helper()
+	r := w.want(201, w.root("POST", "/v1/tenants/"+tenant+"/subscriptions", `{`+more+`"destination": {"type": "webhook", "url": "https://example.com/hook"}}`))
+	return r.json(w.t)["id"].(string)
+}
+
+// append adds one event and answers its id.
+func (w *world) append(tenant, body string) string {
+	w.t.Helper()
+	return w.want(202, w.root("POST", "/v1/tenants/"+tenant+"/events", body)).json(w.t)["id"].(string)
+}
+
+// attempts waits for n attempts.
+func (w *world) attempts(n int) {
+	w.t.Helper()
+	for range n {
+		select {
+		case <-w.attempt:
+		case <-time.After(20 * time.Second):
+			w.t.Fatal("no attempt was made")
+		}
+	}
+}
