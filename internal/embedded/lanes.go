@@ -328,6 +328,9 @@ func (s *Store) Lane(ctx context.Context, tenant tenantID, sub subscriptionID) (
 		return store.Lane{}, nil, err
 	}
 	defer s.end()
+	if sub == "" {
+		return s.matcher(tenant)
+	}
 	l, blocked, err := s.laneAndBlocked(store.LaneRef{Tenant: tenant, Subscription: sub})
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return store.Lane{}, nil, err
@@ -447,6 +450,12 @@ func (s *Store) Tails(ctx context.Context, after tenantID, limit int) ([]store.T
 		return nil, err
 	}
 	return tails, s.settled(lanes)
+}
+
+// matcher is the row that stands for the reader which matches a log.
+func (s *Store) matcher(tenant tenantID) (store.Lane, []store.BlockedKey, error) {
+	t, err := s.tail(tenant)
+	return store.Lane{LaneRef: store.LaneRef{Tenant: tenant}, Cursor: t.Matched}, nil, err
 }
 
 func (s *Store) tail(tenant tenantID) (store.Tail, error) {
