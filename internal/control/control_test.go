@@ -1,12 +1,14 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -151,10 +153,9 @@ func (h *house) appendEvents(tenant eventhose.TenantID, n int) {
 	}
 }
 
-// leaks answers in which of what was saved a secret is found: as it is, in hex or in base64, also within what JSON
-// holds in base64.
-func leaks(records []store.Record, secret string) []string {
-	forms := map[string]string{"raw": secret, "hex": hex.EncodeToString([]byte(secret))}
+// leaks answers in which blobs a secret is found: as it is, in hex or in base64.
+func leaks(blobs map[string][]byte, secret string) []string {
+	forms := map[string]string{"raw": secret, "hex": hex.EncodeToString([]byte(secret)), "HEX": strings.ToUpper(hex.EncodeToString([]byte(secret)))}
 	for name, e := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding, "base64url": base64.RawURLEncoding} {
 		for shift := range 3 { // whatever stands before it in the same text
 			text := e.EncodeToString([]byte(strings.Repeat("x", shift) + secret))
@@ -162,26 +163,61 @@ func leaks(records []store.Record, secret string) []string {
 		}
 	}
 	var found []string
-	for _, r := range records {
-		for _, blob := range blobs(r) {
-			for form, text := range forms {
-				if strings.Contains(strings.ToLower(string(blob)), strings.ToLower(text)) {
-					found = append(found, fmt.Sprintf("%s %s as %s", r.Kind, r.ID, form))
-				}
+	for where, blob := range blobs {
+		for form, text := range forms {
+			if bytes.Contains(blob, []byte(text)) {
+				found = append(found, where+" as "+form)
 			}
 		}
 	}
 	return found
 }
 
-func blobs(r store.Record) [][]byte {
-	all := [][]byte{[]byte(r.ID), r.Value}
+// everything is all that was ever saved, and all that lies in the files.
+func (h *house) everything() map[string][]byte {
+	all := map[string][]byte{}
+	for _, r := range h.store.saved {
+		addBlobs(all, fmt.Sprint(r.Kind, " ", r.ID, " ", r.Version), r.Value)
+	}
+	h.addFiles(all, "data")
+	return all
+}
+
+func (h *house) addFiles(all map[string][]byte, dir string) {
+	names, err := h.fs.List(dir)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, name := range names {
+		path := h.fs.PathJoin(dir, name)
+		info, err := h.fs.Stat(path)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if info.IsDir() {
+			h.addFiles(all, path)
+			continue
+		}
+		f, err := h.fs.Open(path)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if all[path], err = io.ReadAll(f); err != nil {
+			h.t.Fatal(err)
+		}
+		f.Close()
+	}
+}
+
+// addBlobs adds a value and what it holds in base64 if it is JSON.
+func addBlobs(all map[string][]byte, where string, value []byte) {
+	all[where] = value
 	var walk func(v any)
 	walk = func(v any) {
 		switch v := v.(type) {
 		case string:
 			if b, err := base64.StdEncoding.DecodeString(v); err == nil {
-				all = append(all, b)
+				all[fmt.Sprint(where, " ", len(all))] = b
 			}
 		case []any:
 			for _, e := range v {
@@ -195,10 +231,9 @@ func blobs(r store.Record) [][]byte {
 		}
 	}
 	var v any
-	if json.Unmarshal(r.Value, &v) == nil {
+	if json.Unmarshal(value, &v) == nil {
 		walk(v)
 	}
-	return all
 }
 
 func TestSecretsAreNotInTheStore(t *testing.T) {
@@ -253,15 +288,24 @@ func TestSecretsAreNotInTheStore(t *testing.T) {
 	if len(secrets) < 20 {
 		t.Fatalf("only %d secrets were looked for", len(secrets))
 	}
+	everything := h.everything()
+	if len(everything) < 20 {
+		t.Fatalf("looks at %d pieces only", len(everything))
+	}
 	for i, secret := range secrets {
-		if found := leaks(h.store.saved, secret); len(found) > 0 {
+		if found := leaks(everything, secret); len(found) > 0 {
 			t.Errorf("secret %d is in %v", i, found)
 		}
+	}
+	if name := "orders"; len(leaks(everything, name)) < 2 {
+		t.Error("what is no secret was not found in the records and the files")
 	}
 	// The checker itself, on each form.
 	for _, value := range []string{"a " + secrets[0], hex.EncodeToString([]byte(secrets[0])), base64.StdEncoding.EncodeToString([]byte("ab" + secrets[0] + "c")),
 		`{"a":"` + base64.StdEncoding.EncodeToString([]byte("a"+base64.URLEncoding.EncodeToString([]byte(secrets[0])))) + `"}`} {
-		if len(leaks([]store.Record{{Value: []byte(value)}}, secrets[0])) == 0 {
+		planted := map[string][]byte{}
+		addBlobs(planted, "planted", []byte(value))
+		if len(leaks(planted, secrets[0])) == 0 {
 			t.Errorf("a planted secret was not found in %s", value)
 		}
 	}
