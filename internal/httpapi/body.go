@@ -43,10 +43,9 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru r
 	if !a.bodies.take(room) {
 		return nil, busy("too many requests are under way")
 	}
-	give = func() { a.bodies.give(room) }
 	defer func() {
 		if err != nil {
-			give()
+			a.bodies.give(room)
 		}
 	}()
 
@@ -79,7 +78,7 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru r
 		r.Header.Set("Content-Type", "application/json")
 	}
 	r.Body = io.NopCloser(bytes.NewReader(x.body))
-	return give, nil
+	return func() { a.bodies.give(room) }, nil
 }
 
 func bodyError(err error, limit int64) error {

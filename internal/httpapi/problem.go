@@ -239,24 +239,25 @@ func jsonError(err error) pathError {
 	return pathError{&eventhose.Error{Code: eventhose.CodeMalformed, Message: "is not JSON: the text ends too early"}}
 }
 
-// maxFieldPath bounds how much of a hostile document's path is told.
-const maxFieldPath = 200
+// maxFieldPath bounds how many steps of a hostile document's path are told.
+const maxFieldPath = 20
 
 // fieldPath writes a JSON pointer as a path: "/filter/types/0" is "filter.types[0]".
 func fieldPath(p jsontext.Pointer) string {
 	var b strings.Builder
+	steps := 0
 	for token := range p.Tokens() {
+		if steps++; steps > maxFieldPath {
+			return b.String() + "…"
+		}
 		if _, err := strconv.ParseUint(token, 10, 32); err == nil {
 			b.WriteString("[" + token + "]")
-		} else {
-			if b.Len() > 0 {
-				b.WriteByte('.')
-			}
-			b.WriteString(token)
+			continue
 		}
-		if b.Len() > maxFieldPath {
-			return strings.ToValidUTF8(b.String()[:maxFieldPath], "") + "…"
+		if b.Len() > 0 {
+			b.WriteByte('.')
 		}
+		b.WriteString(clip(token))
 	}
 	return b.String()
 }
