@@ -133,7 +133,7 @@ func failed(doing string, err error) error {
 	case errors.Is(err, store.ErrFull):
 		code = eventhose.CodeStorageFull
 	}
-	if code == eventhose.CodeInternal || errors.Is(err, store.ErrVersion) || errors.Is(err, store.ErrNotFound) {
+	if code == eventhose.CodeInternal { // ErrVersion and ErrNotFound too: callers look for them
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return &eventhose.Error{Code: code, Message: "cannot " + doing + " now", Err: err}

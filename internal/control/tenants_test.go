@@ -108,7 +108,7 @@ func TestParentsRace(t *testing.T) {
 	}
 }
 
-// TestTenantCache reads while the retention changes: once PutTenant has returned, no reader sees what was before.
+// TestTenantCache reads while the retention changes (see also cache_test.go): once PutTenant has returned, no reader sees what was before.
 func TestTenantCache(t *testing.T) {
 	h := newHouse(t)
 	ctx := t.Context()

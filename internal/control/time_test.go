@@ -14,6 +14,9 @@ import (
 	"github.com/eventhose/eventhose"
 )
 
+// pass lets a bubble's time go by.
+func pass(d time.Duration) { <-time.After(d) }
+
 func TestRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
@@ -50,9 +53,9 @@ func TestRotation(t *testing.T) {
 		a := first.Secrets[0].Secret
 		b := rotate(0)
 		same("rotated", live(), []eventhose.Secret{b, a})
-		time.Sleep(DefaultOverlap - time.Microsecond)
+		pass(DefaultOverlap - time.Microsecond)
 		same("before the overlap ends", live(), []eventhose.Secret{b, a})
-		time.Sleep(time.Microsecond)
+		pass(time.Microsecond)
 		same("after it", live(), []eventhose.Secret{b})
 
 		c := rotate(MaxOverlap)
@@ -60,7 +63,7 @@ func TestRotation(t *testing.T) {
 		same("twice", live(), []eventhose.Secret{d, c, b})
 		e := rotate(time.Hour)
 		same("the oldest makes room", live(), []eventhose.Secret{e, d, c})
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		same("an hour later", live(), []eventhose.Secret{e})
 		f := rotate(time.Minute) // drops what has expired
 		s, err := h.Subscription(ctx, "acme", first.ID)
@@ -89,14 +92,14 @@ func TestKeyExpiry(t *testing.T) {
 			t.Fatal(err)
 		}
 		wants(t, "at once", authenticate(h, key), "", "")
-		time.Sleep(time.Hour - time.Microsecond)
+		pass(time.Hour - time.Microsecond)
 		wants(t, "before", authenticate(h, key), "", "")
-		time.Sleep(time.Microsecond)
+		pass(time.Microsecond)
 		wants(t, "after", authenticate(h, key), eventhose.CodeUnauthenticated, "")
 		if keys, err := h.Keys(ctx, "acme", "", 10); err != nil || len(keys) != 1 {
 			t.Errorf("an expired key is still listed: got %v, %v", keys, err)
 		}
-		time.Sleep(keptDead)
+		pass(keptDead)
 		for _, tenant := range []eventhose.TenantID{"", "acme"} {
 			if keys, err := h.Keys(ctx, tenant, "", 10); err != nil || len(keys) != 0 {
 				t.Errorf("a month later: got %v, %v", keys, err)
@@ -134,7 +137,7 @@ func TestAnswers(t *testing.T) {
 			t.Fatal(err)
 		}
 		none("given back", reserve("given back", "acme", "k", two, ""))
-		time.Sleep(answerReserved)
+		pass(answerReserved)
 		none("after a crash", reserve("after a crash", "acme", "k", one, ""))
 		wants(t, "save another's", h.SaveAnswer(ctx, "acme", "k", two, &eventhose.StoredAnswer{}), eventhose.CodeConflict, "")
 		body := []byte(strings.Repeat("0123456789", 100_000)) // eight parts
@@ -148,9 +151,9 @@ func TestAnswers(t *testing.T) {
 			reserve("another request", "acme", "k", two, eventhose.CodeInvalid)
 			h.restart()
 		}
-		time.Sleep(answerKept)
+		pass(answerKept)
 		none("a day later", reserve("a day later", "acme", "k", two, ""))
-		time.Sleep(answerReserved) // its reservation has expired, and its answer is kept all the same
+		pass(answerReserved) // its reservation has expired, and its answer is kept all the same
 		if err := h.SaveAnswer(ctx, "acme", "k", two, &eventhose.StoredAnswer{Status: 204}); err != nil {
 			t.Fatal(err)
 		}

@@ -52,6 +52,7 @@ func (e *evaluation) ResolveName(name string) (any, bool) {
 func (e *evaluation) spend(units uint64) {
 	e.spent += units
 	if e.spent > maxCost {
+		//nolint:forbidigo // CEL has no other way to end an evaluation
 		panic(interpreter.EvalCancelledError{Cause: interpreter.CostLimitExceeded, Message: "the cost limit was passed"})
 	}
 	if e.spent < e.check {
@@ -62,6 +63,7 @@ func (e *evaluation) spend(units uint64) {
 	case e.deadline.IsZero():
 		e.deadline = now.Add(maxTime)
 	case now.After(e.deadline):
+		//nolint:forbidigo // as above
 		panic(interpreter.EvalCancelledError{Cause: interpreter.ContextCancelled, Message: "the time limit was passed"})
 	}
 }

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -85,7 +86,8 @@ func TestCompileNamesTheField(t *testing.T) {
 		"filter.expression": {Expression: "1"},
 	} {
 		_, err := Compile(f)
-		if e, ok := err.(*eventhose.Error); !ok || e.Code != eventhose.CodeInvalid || e.Field != field {
+		var e *eventhose.Error
+		if !errors.As(err, &e) || e.Code != eventhose.CodeInvalid || e.Field != field {
 			t.Errorf("%s: got %#v", field, err)
 		}
 	}
