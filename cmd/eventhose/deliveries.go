@@ -134,7 +134,7 @@ func (p *program) replayCommand() *cobra.Command {
 				fmt.Fprintf(w, "would replay %d events\n", done.Count)
 				return
 			}
-			fmt.Fprintf(w, "%s  %d events from %d to %d\n", done.Replay.ID, done.Count, done.Replay.From, done.Replay.To)
+			fmt.Fprintf(w, "%s  from %d to %d\n", done.Replay.ID, done.Replay.From, done.Replay.To)
 		})
 	})
 }

@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"eventhose": main})
 }
 
+// raceOptions keeps the race detector from waiting a second at the end of each process.
+const raceOptions = "atexit_sleep_ms=0"
+
 const testKey = "ehk_test_0123456789abcdef"
 
 // The command line as its users drive it: each script runs the program as a process of its own.
@@ -44,6 +47,10 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       *update,
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("GORACE", raceOptions)
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":    exits,
 			"server":   server,

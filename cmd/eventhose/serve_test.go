@@ -29,7 +29,7 @@ type process struct {
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: exec.Command("eventhose", args...), lines: make(chan string, 1000)}
-	p.Env = append(os.Environ(), env...)
+	p.Env = append(append(os.Environ(), "GORACE="+raceOptions), env...)
 	stderr, err := p.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

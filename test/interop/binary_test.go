@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 	}())
 }
 
+// raceOptions keeps the race detector from waiting a second at the end of each process.
+const raceOptions = "GORACE=atexit_sleep_ms=0"
+
 const adminKey = "ehk_test_0123456789abcdef"
 
 // serve starts the raced binary's server and answers its URL. The server ends with the test, and must end well.
@@ -46,7 +49,7 @@ func serve(t *testing.T, args ...string) (url string) {
 	t.Helper()
 	cmd := exec.Command(raced, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--allow-networks", "127.0.0.0/8",
 		"--log-level", "warn", "-o", "jsonl"}, args...)...)
-	cmd.Env = append(os.Environ(), "EVENTHOSE_ADMIN_KEY="+adminKey)
+	cmd.Env = append(os.Environ(), "EVENTHOSE_ADMIN_KEY="+adminKey, raceOptions)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

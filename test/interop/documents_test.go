@@ -44,7 +44,7 @@ func TestDocuments(t *testing.T) {
 			cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", atEnd+strings.ReplaceAll(script.String(), "127.0.0.1:8080", address))
 			cmd.Dir = t.TempDir()
 			cmd.WaitDelay = 5 * time.Second
-			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(raced)+string(os.PathListSeparator)+os.Getenv("PATH"), "EVENTHOSE_URL=http://"+address)
+			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(raced)+string(os.PathListSeparator)+os.Getenv("PATH"), "EVENTHOSE_URL=http://"+address, raceOptions)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				log, _ := os.ReadFile(filepath.Join(cmd.Dir, "dev.log"))
 				t.Fatalf("%v\n%s\n%s", err, out, log)
