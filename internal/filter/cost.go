@@ -24,7 +24,7 @@ const (
 	// maxCost is what one evaluation may spend. A unit takes some 0.1 µs.
 	maxCost = 250_000
 	// maxTime ends an evaluation whose units take far longer than they should. It is looked at every checkEvery units.
-	maxTime    = time.Second
+	maxTime    = 5 * time.Second
 	checkEvery = 1_000
 
 	// zoneCost is the price of loading a time zone.

@@ -145,7 +145,7 @@ func TestCostIsBounded(t *testing.T) {
 		v.ResolveName("data") // parsing is paid once for all filters
 		start := time.Now()
 		_, err := f.MatchView(v)
-		if took := time.Since(start); took > 2*time.Second {
+		if took := time.Since(start); took > 10*time.Second {
 			t.Errorf("%.40s: took %s", c.expression, took)
 		}
 		var e *eventhose.Error
