@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 
@@ -106,8 +107,11 @@ func canonicalHost(host string) (ascii string, addr netip.Addr, why string) {
 		}
 		return addr.String(), addr, ""
 	}
-	ascii, err := idna.Lookup.ToASCII(strings.TrimSuffix(host, "."))
-	if err != nil {
+	ascii, err := idna.Lookup.ToASCII(host)
+	if err == nil {
+		_, err = idna.Lookup.ToASCII(ascii) // it lets some bytes pass on the way in that it does not know on the way out
+	}
+	if err != nil || !utf8.ValidString(host) {
 		return "", addr, "has a host that is not a domain name"
 	}
 	ascii = strings.ToLower(strings.TrimSuffix(ascii, "."))
@@ -115,7 +119,7 @@ func canonicalHost(host string) (ascii string, addr netip.Addr, why string) {
 		return addr.String(), addr, ""
 	}
 	switch {
-	case ascii == "" || len(ascii) > 253 || strings.HasPrefix(ascii, ".") || strings.Contains(ascii, ".."):
+	case ascii == "" || len(ascii) > 253 || strings.HasPrefix(ascii, ".") || strings.HasSuffix(ascii, ".") || strings.Contains(ascii, ".."):
 		return "", addr, "has a host that is not a domain name"
 	case numeric(ascii):
 		return "", addr, fmt.Sprintf("has the host %q, a way to write an address that is not taken; write four numbers with full stops", ascii)

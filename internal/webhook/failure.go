@@ -72,7 +72,7 @@ func (t *target) tlsFault(err error) string {
 		host      x509.HostnameError
 		verify    *tls.CertificateVerificationError
 		record    tls.RecordHeaderError
-		alert     tls.AlertError
+		alert     *net.OpError
 	)
 	const day = time.DateOnly
 	switch {
@@ -88,8 +88,8 @@ func (t *target) tlsFault(err error) string {
 		return fmt.Sprintf("the certificate of %s cannot be verified: %s", t.host, plain(verify.Err))
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return "the receiver does not speak TLS on this port"
-	case errors.As(err, &alert):
-		return "the receiver ended the TLS handshake: " + plain(alert)
+	case errors.As(err, &alert) && alert.Op == "remote error": // as crypto/tls reports an alert
+		return "the receiver ended the TLS handshake: " + plain(alert.Err)
 	}
 	return ""
 }

@@ -57,17 +57,25 @@ func (t *trace) hooks() *httptrace.ClientTrace {
 		s.end = time.Now()
 	}
 	return &httptrace.ClientTrace{
-		DNSStart:          func(httptrace.DNSStartInfo) { begin(&t.dns, stageDNS) },
-		DNSDone:           func(httptrace.DNSDoneInfo) { end(&t.dns) },
-		ConnectStart:      func(_, address string) { begin(&t.connect, stageConnect); t.at(address) },
-		ConnectDone:       func(_, _ string, _ error) { end(&t.connect) },
+		DNSStart: func(httptrace.DNSStartInfo) { begin(&t.dns, stageDNS) },
+		DNSDone:  func(httptrace.DNSDoneInfo) { end(&t.dns); t.reached(stageConnect) },
+		// Looking up a name connects too, to a name server: that is none of the receiver's.
+		ConnectStart: func(_, address string) {
+			if t.stage() != stageDNS {
+				begin(&t.connect, stageConnect)
+				t.at(address)
+			}
+		},
+		ConnectDone: func(_, _ string, _ error) {
+			if t.stage() != stageDNS {
+				end(&t.connect)
+			}
+		},
 		TLSHandshakeStart: func() { begin(&t.tls, stageTLS) },
 		TLSHandshakeDone:  func(tls.ConnectionState, error) { end(&t.tls) },
 		GotConn: func(info httptrace.GotConnInfo) {
 			t.at(info.Conn.RemoteAddr().String())
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.now = stageSend
+			t.reached(stageSend)
 		},
 		WroteRequest:         func(httptrace.WroteRequestInfo) { begin(&t.wait, stageWait) },
 		GotFirstResponseByte: func() { end(&t.wait) },
@@ -80,11 +88,10 @@ func (t *trace) at(address string) {
 	t.address = address
 }
 
-// reading says that the head of the answer is there.
-func (t *trace) reading() {
+func (t *trace) reached(stage string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.now = stageRead
+	t.now = stage
 }
 
 func (t *trace) stage() string {

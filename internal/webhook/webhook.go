@@ -146,7 +146,7 @@ func (s *Sink) exchange(r *http.Request, parent context.Context, t *target, trac
 	outcome, reason, slow := sink.Judge(resp.StatusCode)
 	switch {
 	case outcome == eventhose.OutcomeTaken && err != nil:
-		trace.reading()
+		trace.reached(stageRead)
 		result = t.failure(err, parent, r.Context(), trace)
 	case outcome == eventhose.OutcomeTaken:
 		result = sink.Result{Outcome: outcome}
