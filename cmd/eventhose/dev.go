@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -43,16 +44,15 @@ const devReceiverName = "eventhose dev: built-in receiver"
 // firstDelivery bounds the wait for the first event to come round.
 const firstDelivery = 30 * time.Second
 
-func (p *program) dev(ctx context.Context, s *serverFlags, addressNamed bool) (err error) {
+func (p *program) dev(ctx context.Context, s *serverFlags, addressNamed bool) (failed error) {
 	kept := s.data != ""
 	if !kept {
-		if s.data, err = os.MkdirTemp("", "eventhose-dev-"); err != nil {
+		temporary, err := os.MkdirTemp("", "eventhose-dev-")
+		if err != nil {
 			return fmt.Errorf("make a temporary directory: %w", err)
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(s.data)) }()
-		if s.backupDir == "" {
-			s.backupDir = s.data + "/backups"
-		}
+		defer func() { failed = errors.Join(failed, os.RemoveAll(temporary)) }()
+		s.data = filepath.Join(temporary, "data")
 	}
 	if s.adminKey == "" {
 		s.adminKey = "ehk_dev_" + strings.ToLower(rand.Text())
@@ -67,6 +67,15 @@ func (p *program) dev(ctx context.Context, s *serverFlags, addressNamed bool) (e
 	}
 	o.AllowNetworks = append(o.AllowNetworks, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
 
+	r, err := startReceiver()
+	if err != nil {
+		return fmt.Errorf("start the receiver: %w", err)
+	}
+	defer func() {
+		stopping, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		r.stop(stopping)
+	}()
 	w := newWatch(p)
 	o.Observe = w.observe
 	a, err := app.New(o)
@@ -76,17 +85,7 @@ func (p *program) dev(ctx context.Context, s *serverFlags, addressNamed bool) (e
 	if err := a.Start(ctx); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	defer func() { err = errors.Join(err, a.Err(), p.stop(a, s.drain)) }()
-	r, err := startReceiver()
-	if err != nil {
-		return fmt.Errorf("start the receiver: %w", err)
-	}
-	defer func() {
-		// The server is stopped after this: what it still sends here fails, and is tried again at the next start.
-		stopping, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		r.stop(stopping)
-	}()
+	defer func() { failed = errors.Join(failed, a.Err(), p.stop(a, s.drain)) }()
 
 	cl, err := client.New("http://"+a.Addr(), o.AdminKey, client.WithUserAgent("eventhose-dev/"+p.version))
 	if err != nil {
