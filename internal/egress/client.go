@@ -6,18 +6,23 @@ import (
 	"errors"
 	"net/http"
 	"time"
+
+	"github.com/eventhose/eventhose"
 )
 
-// Limits of every HTTP exchange, beside the deadline of its context. The last is the Transport's budget for all headers
-// of an answer, those of 1xx answers included.
+// Limits of every HTTP exchange, beside the deadline of its context.
 const (
-	tlsTimeout        = 5 * time.Second
-	headerTimeout     = 15 * time.Second
-	maxHeaderBytes    = 64 << 10
-	maxConnsPerHost   = 256
-	maxIdleConns      = 1024
-	maxIdlePerHost    = 64
-	idleTimeout       = 60 * time.Second
+	tlsTimeout = 5 * time.Second
+	// headerTimeout is the longest time-out that a subscription may ask for: its own is the context's deadline.
+	headerTimeout = time.Duration(eventhose.MaxTimeout)
+	// maxHeaderBytes is for all headers of an answer, those of 1xx answers included.
+	maxHeaderBytes  = 64 << 10
+	maxConnsPerHost = 256
+	maxIdleConns    = 1024
+	maxIdlePerHost  = 64
+	// idleTimeout is below the 5 s after which common servers close: a request that meets a closing connection has failed,
+	// and is a failed attempt.
+	idleTimeout       = 4 * time.Second
 	requestBufferSize = 8 << 10
 )
 

@@ -95,7 +95,9 @@ func TestRedirectsProxiesAndEncodingsAreLeftAlone(t *testing.T) {
 		fmt.Fprint(w, "not gzip")
 	}))
 	defer s.Close()
-	resp, err := get(t, client(t, local(), ClientOptions{}), s.URL)
+	// By a name, since proxies are never asked for 127.0.0.1.
+	p := New(Options{Allow: prefixes("127.0.0.1/32"), Resolver: names{"proxied.test": {{"127.0.0.1"}}}})
+	resp, err := get(t, client(t, p, ClientOptions{}), strings.Replace(s.URL, "127.0.0.1", "proxied.test", 1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,12 @@ import (
 // a tenant may learn.
 var ErrBlocked = errors.New("address not allowed")
 
-// dialTimeout bounds resolving a name and connecting to it.
-const dialTimeout = 5 * time.Second
+const (
+	// dialTimeout bounds resolving a name and connecting to it.
+	dialTimeout = 5 * time.Second
+	// maxTried is how many addresses of a name are tried: a name must not make one request a scan.
+	maxTried = 8
+)
 
 // Resolver looks up the addresses of a name; *net.Resolver is one. network is "ip".
 type Resolver interface {
@@ -160,7 +164,7 @@ func (p *Policy) ListedDialer() *Dialer { return &Dialer{policy: p, listed: true
 
 // DialContext connects to "host:port" over TCP within 5 s. All addresses of a name are looked up and vetted first: with
 // any that is not allowed the whole name is refused, since which one is used must not be the name owner's choice. Then
-// they are tried in order. Errors wrap ErrBlocked, are *net.DNSError, or come from the connect.
+// the first eight are tried in order. Errors wrap ErrBlocked, are *net.DNSError, or come from the connect.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	if network != "tcp" && network != "tcp4" && network != "tcp6" {
 		return nil, fmt.Errorf("egress: network %q: %w", network, ErrBlocked)
@@ -185,7 +189,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 			return nil, err
 		}
 	}
-	return d.connectFirst(ctx, addrs, uint16(port))
+	return d.connectFirst(ctx, addrs[:min(len(addrs), maxTried)], uint16(port))
 }
 
 func (p *Policy) resolve(ctx context.Context, network, host string) ([]netip.Addr, error) {

@@ -265,7 +265,7 @@ func TestNames(t *testing.T) {
 	p.resolver = names{
 		"public.test": {{"8.8.8.8", "2606:4700:4700::1111"}}, "private.test": {{"10.0.0.1"}}, "listed.test": {{"10.1.0.1", "fd12::1"}},
 		"mixed.test": {{"8.8.8.8", "127.0.0.1"}}, "mixed6.test": {{"8.8.8.8", "::1"}}, "mapped.test": {{"::ffff:169.254.169.254"}},
-		"half.test": {{"10.1.0.1", "8.8.8.8"}}, "six.test": {{"2606:4700:4700::1111"}}, "none.test": {{}},
+		"half.test": {{"10.1.0.1", "8.8.8.8"}}, "many.test": {public50}, "six.test": {{"2606:4700:4700::1111"}}, "none.test": {{}},
 	}
 	for _, c := range []struct {
 		dialer  *Dialer
@@ -282,6 +282,7 @@ func TestNames(t *testing.T) {
 		{p.Dialer(), "tcp", "mixed6.test", 0, true},
 		{p.Dialer(), "tcp", "mapped.test", 0, true},
 		{p.Dialer(), "tcp", "half.test", 2, false},
+		{p.Dialer(), "tcp", "many.test", 8, false},
 		{p.Dialer(), "tcp4", "six.test", 0, false},
 		{p.Dialer(), "tcp", "none.test", 0, false},
 		{p.Dialer(), "tcp", "absent.test", 0, false},

@@ -5,11 +5,15 @@ import (
 	"net/url"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/egress"
 	"github.com/eventhose/eventhose/internal/sinktest"
 	"github.com/eventhose/eventhose/sign"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // loopback is a policy that allows 127.0.0.1 and nothing else of this machine.
 func loopback() *egress.Policy {

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -221,6 +222,40 @@ func TestBodyReadIsBounded(t *testing.T) {
 			}
 			if c.Name == "endless body" && read != 64<<10 {
 				t.Errorf("the count is wrong: %d", read)
+			}
+		})
+	}
+}
+
+// Hostile answers leave nothing behind, however many there are.
+func TestMemoryStaysFlat(t *testing.T) {
+	policy := loopback()
+	client := egress.NewClient(policy, egress.ClientOptions{})
+	defer client.Close()
+	s := New(policy, client)
+	var heap [2]uint64
+	for _, c := range sinktest.HostileHTTP() {
+		if c.Timeout == time.Second { // those that only wait
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			address, stop, err := c.Serve()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stop()
+			sub := subscription("http://" + address)
+			for round := range heap {
+				for range 20 {
+					s.Send(t.Context(), batch(sub))
+				}
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				heap[round] = m.HeapAlloc
+			}
+			if heap[1] > heap[0]+1<<20 {
+				t.Errorf("the heap grew from %d to %d bytes", heap[0], heap[1])
 			}
 		})
 	}
