@@ -30,7 +30,6 @@ test-needs: # What the tests use that Go does not bring: a C compiler for the ra
 
 .PHONY: lint
 lint: bin/golangci-lint ## golangci-lint with .golangci.yml
-	$(GO) mod verify
 	bin/golangci-lint run ./...
 
 bin/golangci-lint: tools/go.mod

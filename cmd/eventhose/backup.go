@@ -47,7 +47,7 @@ data directory beside it, or give --secret-key to serve: a backup never holds it
 				return &usageError{what: "--data is missing", fix: c.CommandPath() + " " + args[0] + " --data ./eventhose-data"}
 			}
 			if err := app.Restore(args[0], data); err != nil {
-				return fmt.Errorf("restore %s: %w", args[0], err)
+				return err
 			}
 			return p.print(struct {
 				Data string `json:"data"`

@@ -76,9 +76,10 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// server: a server of its own for this script, which the environment then names.
-func server(ts *testscript.TestScript, _ bool, _ []string) {
-	a, err := app.New(app.Options{Listen: "127.0.0.1:0", Data: ts.MkAbs("server-data"), BackupDir: ts.MkAbs("server-backups"), AdminKey: testKey,
+// server [DIR]: a server of its own for this script, on a data directory, which the environment then names.
+func server(ts *testscript.TestScript, _ bool, args []string) {
+	data := append(args, "server-data")[0]
+	a, err := app.New(app.Options{Listen: "127.0.0.1:0", Data: ts.MkAbs(data), BackupDir: ts.MkAbs("server-backups"), AdminKey: testKey,
 		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	ts.Check(err)
 	ts.Check(a.Start(context.Background()))

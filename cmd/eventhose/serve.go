@@ -148,6 +148,9 @@ func (p *program) stop(a *app.App, drain time.Duration) error {
 	go func() { stopped <- a.Stop(ctx) }()
 	select {
 	case err := <-stopped:
+		if ctx.Err() != nil {
+			return &failure{exit: exitTimeout, code: "drain", what: "what was under way did not end within --drain", fix: "nothing is lost: the next start goes on with it", err: err}
+		}
 		return err
 	case <-p.cut:
 		cancel()

@@ -35,9 +35,9 @@ type watch struct {
 const maxEarly = 1000
 
 func newWatch(p *program) *watch {
-	_, dull := p.env("NO_COLOR")
+	noColour, _ := p.env("NO_COLOR")
 	f, file := p.out.(*os.File)
-	return &watch{p: p, attempts: make(chan eventhose.Attempt, 4096), colour: !dull && file && term.IsTerminal(int(f.Fd()))}
+	return &watch{p: p, attempts: make(chan eventhose.Attempt, 4096), colour: noColour == "" && file && term.IsTerminal(int(f.Fd()))}
 }
 
 // observe takes an attempt from the delivery engine. It does not block.
