@@ -7,13 +7,13 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// openAfter is how many failures in a row, with no success between them, open a lane's circuit.
+// openAfter is how many failures that tell of an outage open a lane's circuit, with no success between them.
 const openAfter = 50
 
 // circuit keeps a lane from spending its retries on a destination that takes nothing: while it is open the cursor
 // stands, one probe at a time is sent, and no attempt is charged.
 type circuit struct {
-	// run counts the failures since the last success, failingSince is when the first of them ended.
+	// run counts the failures since the last success that tell of an outage, failingSince is when the first of them ended.
 	run          int
 	failingSince time.Time
 	open         bool

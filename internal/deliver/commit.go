@@ -43,16 +43,22 @@ func (e *Engine) changedLazily(t *tenant) {
 
 func (e *Engine) commitLazy() {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, t := range e.lazy {
-		t.isLazy = false
-		if !t.isChanged {
-			t.isChanged = true
-			e.changed = append(e.changed, t)
-		}
-	}
+	tenants := e.lazy
 	e.lazy = nil
-	e.wakeCommit()
+	for _, t := range tenants {
+		t.isLazy = false
+	}
+	e.mu.Unlock()
+	for _, t := range tenants {
+		t.mu.Lock()
+		for l := range t.unwritten {
+			if l.loaded {
+				l.change()
+			}
+		}
+		e.queueCommit(t)
+		t.mu.Unlock()
+	}
 }
 
 func (e *Engine) wakeCommit() {
@@ -153,14 +159,14 @@ func (t *tenant) collect(p *store.Progress, lanes []committed) []committed {
 		if !l.gone && l.loaded {
 			row := l.row()
 			c.behind = row.Behind
+			delete(t.unwritten, l)
 			p.Lanes = append(p.Lanes, c.taken.laneChange(row))
 		}
 		lanes = append(lanes, c)
 	}
 	t.changed = nil
-	// Not beyond what a lane was given whose row is still to be read, and so cannot say yet that it is behind.
 	matched := t.matched
-	for l := range t.unloaded {
+	for l := range t.unwritten {
 		if len(l.window) > 0 {
 			matched = min(matched, l.window[0].seq-1)
 		}
@@ -168,6 +174,9 @@ func (t *tenant) collect(p *store.Progress, lanes []committed) []committed {
 	if matched > t.committed {
 		t.committed = matched
 		p.Matched = append(p.Matched, store.Tail{Tenant: t.id, Matched: matched})
+	}
+	if matched < t.matched {
+		t.engine.changedLazily(t)
 	}
 	return lanes
 }
@@ -228,12 +237,9 @@ func (l *lane) committed(c committed, err error) {
 	if l.gone {
 		return
 	}
-	if l.idle() {
-		delete(t.lanes, l.id)
-		t.engine.timer.set(l, time.Time{})
-		return
+	if !l.leaveIfIdle() {
+		l.update()
 	}
-	l.update()
 }
 
 // commitAnd waits until the lane's present changes are durable. The tenant's mutex is held on entry and not on return.

@@ -90,7 +90,7 @@ type Engine struct {
 	ready    []*tenant // with lanes that may send
 	toRead   []*tenant // with something to read
 	inFlight int       // slots taken
-	suspect  int       // of them by lanes whose last attempt failed
+	suspect  int       // of them by retries and by lanes that fail
 	waiting  []*lane   // suspects that wait for a slot of theirs
 	changed  []*tenant // with something to commit
 	lazy     []*tenant // with a matching position to commit, which has time

@@ -22,7 +22,7 @@ type job struct {
 	seq, prev eventhose.Sequence
 	number    int
 	sub       *subscription
-	suspect   bool
+	suspect   bool // takes a slot of the budget for retries and failing lanes
 }
 
 // dispatchLoop gives slots to ready lanes, a tenant and a lane at a time.
@@ -64,7 +64,7 @@ func (e *Engine) dispatchLoop() {
 }
 
 // pick takes the next attempt of the tenant's lanes by turns, and reports whether others are ready. suspects says
-// whether there is a slot for a lane whose last attempt failed; one that finds none waits for it.
+// whether there is a slot for a retry or for a lane that fails; one that finds none waits for it.
 func (t *tenant) pick(suspects bool) (*job, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -75,9 +75,10 @@ func (t *tenant) pick(suspects bool) (*job, bool) {
 		l.isReady = false
 		j := l.choose(now)
 		if j == nil {
+			l.leaveIfIdle()
 			continue
 		}
-		if j.suspect = l.circuit.run > 0; j.suspect && !suspects {
+		if j.suspect = l.circuit.run > 0 || j.parked != nil; j.suspect && !suspects {
 			if !l.isWaiting {
 				l.isWaiting = true
 				t.engine.mu.Lock()
@@ -127,20 +128,22 @@ func (l *lane) choose(now time.Time) *job {
 	return nil
 }
 
-// probe chooses what is sent while the circuit is open: what has waited longest.
+// probe chooses what is sent while the circuit is open: in turns what has waited longest, and what was not tried yet,
+// since what was may be refused for its own sake.
 func (l *lane) probe(strict bool) *job {
+	var retry *job
 	if len(l.retries) > 0 {
-		return l.retryJob(l.retries[0], eventhose.AttemptProbe)
+		retry = l.retryJob(l.retries[0], eventhose.AttemptProbe)
 	}
-	if strict && len(l.blocking) > 0 {
-		return nil
+	if strict && len(l.blocking) > 0 || retry != nil && l.circuit.probes%2 == 0 {
+		return retry
 	}
 	for i := range 3 {
 		if j := l.source(i, eventhose.AttemptProbe); j != nil {
 			return j
 		}
 	}
-	return nil
+	return retry
 }
 
 // source answers the next of one kind of events that were not tried before: keys that catch up, live ones, replays.

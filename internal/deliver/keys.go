@@ -99,12 +99,14 @@ func (l *lane) unblock(head eventhose.Sequence) {
 		return
 	}
 	k.Head = 0
-	if k.Count == 0 {
+	if k.First == 0 || k.First > k.Last {
 		l.dropKey(k)
 		return
 	}
 	l.writeKey(k)
 	l.released = append(l.released, k)
+	after, _ := k.resumeAt()
+	k.inSweep = l.sweep.active && after >= l.sweep.at
 }
 
 // caughtUp moves a key on after its first pending entry was settled; failed says that this entry now blocks the key.
@@ -261,7 +263,9 @@ func (t *tenant) readSweep(ctx context.Context, l *lane) error {
 		if !k.inSweep {
 			continue
 		}
-		k.swept, k.sweptPrev = l.sweep.at, l.sweep.lastDue
+		if after, _ := k.resumeAt(); l.sweep.at > after {
+			k.swept, k.sweptPrev = l.sweep.at, l.sweep.lastDue
+		}
 		if k.swept >= k.Last {
 			k.inSweep = false
 			if len(k.pending) == 0 && !k.sending {

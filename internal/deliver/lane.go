@@ -232,6 +232,17 @@ func (l *lane) idle() bool {
 		!l.toRead && !l.isWaiting && !l.isReady && !l.circuit.open && l.hold.IsZero()
 }
 
+// leaveIfIdle takes the lane out of memory if it needs to be there no more, and reports whether it did.
+func (l *lane) leaveIfIdle() bool {
+	if l.gone || !l.idle() {
+		return false
+	}
+	delete(l.tenant.lanes, l.id)
+	delete(l.tenant.unwritten, l)
+	l.tenant.engine.timer.set(l, time.Time{})
+	return true
+}
+
 // nextDue is when the lane has something to do by itself, zero if never.
 func (l *lane) nextDue() time.Time {
 	var due time.Time
@@ -277,11 +288,18 @@ func (l *lane) load(row store.Lane, rows []store.Parked, keys []store.BlockedKey
 	for _, p := range row.Replays {
 		l.replays = append(l.replays, &replay{Replay: p, examined: p.At})
 	}
-	// What matching has put here meanwhile comes after the cursor, or is already settled.
+	// What matching has put here meanwhile comes after the cursor, or is already settled; a lane that is behind reads it
+	// again, in order.
 	arrived := l.window
 	l.window = nil
 	l.lastDue = row.Previous
-	if !l.tailing {
+	switch {
+	case row.Behind:
+		for _, n := range arrived {
+			l.tenant.engine.unpin(n)
+		}
+		arrived, l.tailing, l.examined = nil, false, cursor
+	case !l.tailing:
 		l.examined = max(l.examined, cursor)
 	}
 	for _, n := range arrived {

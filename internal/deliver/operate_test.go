@@ -131,7 +131,7 @@ func TestReplay(t *testing.T) {
 					}
 					return taken()
 				})
-				w.append(some(1000, 500)...)
+				w.append(some(1000, 1000)...)
 				pass(time.Hour)
 				dead := w.status(id).Dead
 				if dead != 100 {

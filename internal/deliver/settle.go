@@ -34,7 +34,6 @@ func (e *Engine) settle(j *job, event *eventhose.Event, r sink.Result) {
 		l.settled1(j)
 	case eventhose.OutcomeGone:
 		disable = "the receiver answered 410 Gone: it wants no more"
-		l.circuit.failed(now, true, 0)
 		l.putBack(j, true)
 	default:
 		if r.Slow {
@@ -43,7 +42,7 @@ func (e *Engine) settle(j *job, event *eventhose.Event, r sink.Result) {
 		if r.RetryAfter > 0 && (r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable) {
 			l.hold = later(l.hold, now.Add(r.RetryAfter))
 		}
-		if l.circuit.failed(now, j.kind == eventhose.AttemptProbe, r.RetryAfter) {
+		if l.tellsOfOutage(j, r.Started) && l.circuit.failed(now, j.kind == eventhose.AttemptProbe, r.RetryAfter) {
 			l.unpinAll()
 		}
 		if j.kind == eventhose.AttemptProbe {
@@ -52,7 +51,7 @@ func (e *Engine) settle(j *job, event *eventhose.Event, r sink.Result) {
 		} else {
 			a.Next = l.failed(j, event, r, now)
 		}
-		if after := time.Duration(l.sub.Retry.DisableAfter); after > 0 && now.Sub(l.circuit.failingSince) >= after {
+		if after := time.Duration(l.sub.Retry.DisableAfter); after > 0 && !l.circuit.failingSince.IsZero() && now.Sub(l.circuit.failingSince) >= after {
 			disable = fmt.Sprintf("nothing but failures since %s", l.circuit.failingSince.UTC().Format(time.RFC3339))
 		}
 	}
@@ -70,6 +69,15 @@ func (e *Engine) settle(j *job, event *eventhose.Event, r sink.Result) {
 	l.update()
 	t.mu.Unlock()
 	e.opts.Observe(a, event.Appended)
+}
+
+// tellsOfOutage reports whether a failure is a sign that the destination is down, rather than that this event is one it
+// will not take: nothing was taken since the event was tried first.
+func (l *lane) tellsOfOutage(j *job, started time.Time) bool {
+	if j.parked != nil && j.parked.Tries > 0 {
+		started = j.parked.Since
+	}
+	return l.lastTaken.Before(started)
 }
 
 // settleUnsent ends an attempt that did not take place: done says that the event needs no other.

@@ -34,9 +34,10 @@ type tenant struct {
 	reads   []*lane                    // lanes to read for
 	ready   []*lane                    // lanes that may send
 	changed []*lane                    // lanes to commit
-	// unloaded are the lanes in memory whose rows are still to be read, wants who waits for a lane to be in memory.
-	unloaded map[*lane]bool
-	wants    map[eventhose.SubscriptionID][]chan struct{}
+	// unwritten are the lanes that were given events while their stored rows do not say that they are behind: matching
+	// must not be committed beyond those events before the rows say so. wants is who waits for a lane to be in memory.
+	unwritten map[*lane]bool
+	wants     map[eventhose.SubscriptionID][]chan struct{}
 	// committed is the matching position that is durable.
 	committed eventhose.Sequence
 
@@ -49,7 +50,7 @@ type tenant struct {
 
 func newTenant(e *Engine, id eventhose.TenantID) *tenant {
 	return &tenant{engine: e, id: id, index: filter.NewIndex(), subs: map[eventhose.SubscriptionID]*subscription{},
-		lanes: map[eventhose.SubscriptionID]*lane{}, unloaded: map[*lane]bool{}, wants: map[eventhose.SubscriptionID][]chan struct{}{}}
+		lanes: map[eventhose.SubscriptionID]*lane{}, unwritten: map[*lane]bool{}, wants: map[eventhose.SubscriptionID][]chan struct{}{}}
 }
 
 // read does a bounded piece of what is to be read for the tenant and reports whether there is more.
@@ -188,7 +189,6 @@ func (t *tenant) lane(sub *subscription) *lane {
 		l = newLane(t, sub)
 		l.tailing = true
 		t.lanes[sub.ID] = l
-		t.unloaded[l] = true
 	}
 	return l
 }
@@ -251,8 +251,11 @@ func (t *tenant) change(s eventhose.Subscription) {
 	was := l.sub
 	l.sub = t.subs[s.ID]
 	if !l.loaded {
-		if !known {
+		switch {
+		case !known:
 			l.tailing = false // a new lane's row says where it begins
+		case !l.sub.active() && l.tailing:
+			l.tailing, l.examined = false, t.matched // it is not matched for from here on
 		}
 		l.needRead()
 		return
@@ -326,12 +329,12 @@ func (t *tenant) match(ctx context.Context) (bool, error) {
 	}
 	t.matched = events[len(events)-1].Sequence
 	for l := range touched {
+		if !l.persistedBehind {
+			t.unwritten[l] = true
+		}
 		if !l.loaded {
 			l.needRead()
 			continue
-		}
-		if !l.persistedBehind {
-			l.change() // the row must say so before matching is committed beyond it
 		}
 		l.update()
 	}
@@ -360,7 +363,13 @@ func (t *tenant) readLane(ctx context.Context, l *lane) error {
 	if err := t.readSweep(ctx, l); err != nil {
 		return err
 	}
-	return t.readReplays(ctx, l)
+	if err := t.readReplays(ctx, l); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l.leaveIfIdle()
+	return nil
 }
 
 func (t *tenant) loadLane(ctx context.Context, l *lane) error {
@@ -397,11 +406,6 @@ func (t *tenant) loadLane(ctx context.Context, l *lane) error {
 		return nil
 	}
 	l.load(row, rows, keys, t.stored)
-	if row.Behind {
-		l.tailing = false
-		l.examined = max(row.Cursor, l.examined)
-	}
-	delete(t.unloaded, l)
 	t.tellWants(l.id)
 	l.change()
 	l.update()

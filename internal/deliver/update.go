@@ -33,6 +33,9 @@ func (l *lane) update() {
 		if l.hold.After(now) {
 			due = l.hold
 		}
+		if !due.After(now) {
+			due = time.Time{} // it is now, and whatever stands in the way calls update when it is gone
+		}
 		l.tenant.engine.timer.set(l, due)
 	} else {
 		l.tenant.engine.timer.set(l, time.Time{})
@@ -85,7 +88,7 @@ func (l *lane) drop() {
 	for _, n := range l.window {
 		t.engine.unpin(n)
 	}
-	delete(t.unloaded, l)
+	delete(t.unwritten, l)
 	l.change() // so that its slots come back
 }
 
