@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
@@ -22,9 +23,7 @@ type watch struct {
 	p        *program
 	colour   bool
 	attempts chan eventhose.Attempt
-
-	mu     sync.Mutex
-	unseen int // attempts that came faster than they were printed
+	unseen   atomic.Int64 // attempts that came faster than they were printed
 
 	last                               eventhose.Sequence // of the printed events
 	early                              []eventhose.Attempt
@@ -45,22 +44,18 @@ func (w *watch) observe(a eventhose.Attempt) {
 	select {
 	case w.attempts <- a:
 	default:
-		w.mu.Lock()
-		w.unseen++
-		w.mu.Unlock()
+		w.unseen.Add(1)
 	}
 }
 
 // run prints until ctx ends, then the totals. The first event must come round to the receiver within firstDelivery.
 func (w *watch) run(ctx context.Context, log *client.Tenant, from eventhose.Cursor, r *receiver, first string, failed <-chan struct{}) error {
 	reading, stop := context.WithCancel(ctx)
-	defer stop()
 	pages := make(chan eventhose.Page)
 	broken := make(chan error, 1)
 	var reader sync.WaitGroup
 	reader.Go(func() { broken <- follow(reading, log, from, pages) })
-	defer reader.Wait()
-	defer stop()
+	defer func() { stop(); reader.Wait() }()
 	verified := make(chan error, 1)
 	reader.Go(func() {
 		waiting, cancel := context.WithTimeout(reading, firstDelivery)
@@ -197,9 +192,7 @@ func (w *watch) painted(s string, o eventhose.Outcome) string {
 }
 
 func (w *watch) totals() {
-	w.mu.Lock()
-	unseen := w.unseen
-	w.mu.Unlock()
+	unseen := int(w.unseen.Load())
 	if w.p.output != "text" {
 		w.line(map[string]map[string]int{"totals": {"events": w.events, "attempts": w.tried, "delivered": w.delivered, "failed": w.notTaken, "not_shown": unseen}})
 		return
