@@ -24,6 +24,12 @@ const maxIdempotencyKey = 255
 // maxKeyedAnswer bounds the answers that are stored, in bytes. Only an append of thousands of events with long ids comes near.
 const maxKeyedAnswer = 4 << 20
 
+// How long a request with a key may take, within Control's reservation of a minute, and the storing of its answer.
+const (
+	keyedTime = 45 * time.Second
+	saveTime  = 10 * time.Second
+)
+
 // keyed answers a request with an Idempotency-Key once.
 func (a *API) keyed(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -57,16 +63,19 @@ func (a *API) keyed(next http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		held := &heldAnswer{header: w.Header()}
-		// Whatever happens, the key is settled: an answer is stored even if its client has gone meanwhile.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 10*time.Second)
-		defer cancel()
+		// A client that leaves must find its answer when it comes back, so nothing of this ends with it.
+		detached := context.WithoutCancel(r.Context())
 		defer func() {
+			ctx, cancel := context.WithTimeout(detached, saveTime)
+			defer cancel()
 			if err := a.control.SaveAnswer(ctx, tenant, key, digest, held.stored()); err != nil {
 				a.logger.LogAttrs(ctx, slog.LevelError, "http: cannot settle an idempotency key", slog.String("request_id", x.id), slog.String("error", err.Error()))
 			}
 			held.send(w)
 		}()
-		next(held, r)
+		ctx, cancel := context.WithTimeout(detached, keyedTime)
+		defer cancel()
+		next(held, r.WithContext(ctx))
 	}
 }
 

@@ -60,7 +60,7 @@ type ReplayRequest struct {
 // ReplayAnswer says what was started, or would be.
 type ReplayAnswer struct {
 	Replay *eventhose.Replay `json:"replay,omitempty" doc:"What was started; absent after a dry run"`
-	Count  int               `json:"count" doc:"How many events it concerns"`
+	Count  *int              `json:"count,omitempty" doc:"How many events it concerns, after a dry run"`
 }
 
 // Chosen is the body of redrive and discard.
@@ -164,6 +164,7 @@ func (a *API) addLanes() {
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "replay", Method: http.MethodPost, Path: path + "/replay", Tags: tags,
 		Summary: "Send events once more, beside live order and marked by a header", DefaultStatus: http.StatusAccepted,
+		Responses: map[string]*huma.Response{"200": a.jsonResponse("Counted, by a dry run", schemaOf[ReplayAnswer](a))},
 	}, a.replay)
 }
 
@@ -204,11 +205,10 @@ func (a *API) replay(ctx context.Context, in *replayInput) (*replayOutput, error
 	if err != nil {
 		return nil, err
 	}
-	out := &replayOutput{Status: http.StatusOK, Body: ReplayAnswer{Count: n}}
-	if !in.Body.DryRun {
-		out.Status, out.Body.Replay = http.StatusAccepted, &replay
+	if in.Body.DryRun {
+		return &replayOutput{Status: http.StatusOK, Body: ReplayAnswer{Count: &n}}, nil
 	}
-	return out, nil
+	return &replayOutput{Status: http.StatusAccepted, Body: ReplayAnswer{Replay: &replay}}, nil
 }
 
 // place answers the sequence of one end of a range; from says which end it is.

@@ -148,6 +148,9 @@ func (a *API) event(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		deliveries, err = a.delivery.Deliveries(r.Context(), e)
 	}
+	for i := range deliveries {
+		deliveries[i].Attempts = notNil(deliveries[i].Attempts)
+	}
 	var told []byte
 	if err == nil {
 		told, err = marshal(notNil(deliveries))

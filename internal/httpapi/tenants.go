@@ -60,6 +60,7 @@ func (a *API) addTenants() {
 	manage(a, rule{scope: eventhose.ScopeAdmin, platform: true, creates: true, maxBody: smallBody}, huma.Operation{
 		OperationID: "putTenant", Method: http.MethodPut, Path: "/v1/tenants/{tenant}", Tags: []string{"tenants"},
 		Summary: "Create a tenant, or update its retention", DefaultStatus: http.StatusOK,
+		Responses: map[string]*huma.Response{"201": a.jsonResponse("Created", schemaOf[eventhose.Tenant](a))},
 	}, func(ctx context.Context, in *putTenantInput) (*tenantOutput, error) {
 		t := eventhose.Tenant{ID: in.Tenant}
 		if in.Body != nil {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,28 @@ type world struct {
 	server  *httptest.Server
 	logs    *lockedBuffer
 	attempt chan eventhose.Attempt
+	gate    *gate
+}
+
+// gate is the log, and tells when a read begins and ends to wait.
+type gate struct {
+	*eventlog.Log
+	begun atomic.Pointer[chan struct{}]
+	ended chan struct{}
+}
+
+func (g *gate) Wait(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence) error {
+	if begun := g.begun.Swap(nil); begun != nil {
+		close(*begun)
+	}
+	err := g.Log.Wait(ctx, tenant, after)
+	if err != nil {
+		select {
+		case g.ended <- struct{}{}:
+		default:
+		}
+	}
+	return err
 }
 
 // script checks destinations as the real sink does and answers what it is told to.
@@ -112,7 +135,8 @@ func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 	if err := w.engine.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	o := httpapi.Options{Log: w.log, Control: w.ctl, Delivery: w.engine, Logger: logger, Version: "1.2.3", Backup: backups{}}
+	w.gate = &gate{Log: w.log, ended: make(chan struct{}, 1)}
+	o := httpapi.Options{Log: w.gate, Control: w.ctl, Delivery: w.engine, Logger: logger, Version: "1.2.3", Backup: backups{}}
 	if change != nil {
 		change(&o)
 	}

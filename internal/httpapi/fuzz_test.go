@@ -1,0 +1,235 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/eventhose/eventhose"
+)
+
+// Whatever a body parser accepts must be sound, by the judgement of encoding/json and of the words themselves: the
+// fuzzers check that, not only that nothing crashes.
+
+// sound checks events that a parser let in, and that they come out of the API as they went in.
+func sound(t *testing.T, events []eventhose.Event) {
+	t.Helper()
+	for i := range events {
+		e := &events[i]
+		if err := e.Validate(); err != nil {
+			t.Fatalf("accepted %+v: %v", e, err)
+		}
+		if strings.HasPrefix(e.Type, eventhose.SystemPrefix) {
+			t.Fatalf("accepted the type %q", e.Type)
+		}
+		if e.JSON() && !json.Valid(e.Data) {
+			t.Fatalf("accepted data that is not JSON: %q", e.Data)
+		}
+		out := append(appendEvent(nil, e, eventhose.Cursor{}), '}')
+		var back struct {
+			ID, Type, Key string
+			Attributes    map[string]string
+			Data          json.RawMessage
+			DataBase64    []byte `json:"data_base64"`
+		}
+		if err := json.Unmarshal(out, &back); err != nil {
+			t.Fatalf("%v in %s", err, out)
+		}
+		data := []byte(back.Data)
+		if !e.JSON() {
+			data = back.DataBase64
+		}
+		// encoding/json does not give the white space around a value.
+		if back.ID != e.ID || back.Type != e.Type || back.Key != e.Key || len(back.Attributes) != len(e.Attributes) || !bytes.Equal(data, trimmed(e)) {
+			t.Fatalf("%+v came back as %s", e, out)
+		}
+	}
+}
+
+func trimmed(e *eventhose.Event) []byte {
+	if e.JSON() {
+		return bytes.Trim(e.Data, " \t\r\n")
+	}
+	return e.Data
+}
+
+// coded checks that a refusal has a code that is the client's fault and can be told.
+func coded(t *testing.T, err error) {
+	t.Helper()
+	switch eventhose.CodeOf(err) {
+	case eventhose.CodeMalformed, eventhose.CodeInvalid, eventhose.CodeTooLarge, eventhose.CodeUnsupported:
+	default:
+		t.Fatalf("refused with %q: %v", eventhose.CodeOf(err), err)
+	}
+	body, err := marshal(problemOf(eventhose.CodeOf(err), err))
+	if err != nil || !utf8.Valid(body) {
+		t.Fatalf("cannot be told: %v %q", err, body)
+	}
+}
+
+var eventSeeds = []string{
+	``, `{}`, `[]`, `null`, `{"type":"t","data":1}`, `[{"type":"t","data":{"a":[1,2.50,"é\u00e9"]}},{"type":"a.b","id":"x","key":"k","data":null}]`,
+	`{"type":"t","content_type":"image/png","data_base64":"AAEC","attributes":{"a":"b"},"time":"2026-01-31T12:00:00Z","version":"1"}`,
+	`{"type":"t","data":{"a":1,"a":2}}`, "{\"type\":\"\xff\",\"data\":1}", `{"type":"t","data":1}}`, `[{"type":"t","data":1},]`, `{"type":"t","data":` + strings.Repeat("[", 50),
+	`{"type":"eventhose.x","data":1}`, `{"type":"t","data":"\ud800"}`, `{"type":"t","data": {"x" :1 } , "id":"a"}` + "\n",
+}
+
+func FuzzEvents(f *testing.F) {
+	for _, s := range eventSeeds {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		events, _, err := decodeEvents(body)
+		if err != nil {
+			coded(t, err)
+			return
+		}
+		if !json.Valid(body) {
+			t.Fatalf("accepted what is not JSON: %q", body)
+		}
+		for i := range events {
+			if events[i].JSON() && !bytes.Contains(body, []byte("data_base64")) && !bytes.Contains(body, events[i].Data) {
+				t.Fatalf("data %q is not in the body %q", events[i].Data, body)
+			}
+		}
+		sound(t, events)
+	})
+}
+
+func FuzzLines(f *testing.F) {
+	for _, s := range eventSeeds {
+		f.Add([]byte(s + "\n" + s))
+		f.Add([]byte(s + "\r\n\n" + s + "\n"))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		events, err := decodeLines(body)
+		if err != nil {
+			coded(t, err)
+			return
+		}
+		if lines := len(bytes.FieldsFunc(body, func(r rune) bool { return r == '\n' })); len(events) > lines {
+			t.Fatalf("%d events in %d lines", len(events), lines)
+		}
+		sound(t, events)
+	})
+}
+
+var cloudSeeds = []string{
+	`{"specversion":"1.0","id":"i","source":"/s","type":"t"}`,
+	`{"specversion":"1.0","id":"i","source":"/s","type":"t","data":{"a":1.50},"subject":"s","n":7,"b":true,"x":null,"partitionkey":"k","time":"2026-01-31T12:00:00Z","dataschema":"/d"}`,
+	`{"specversion":"1.0","id":"i","source":"/s","type":"t","datacontenttype":"text/plain","data":"a\u0000b"}`,
+	`{"specversion":"1.0","id":"i","source":"/s","type":"t","datacontenttype":"image/png","data_base64":"AAEC"}`,
+	`{"specversion":"1.0","id":"i","source":"/s","type":"t","data_base64":"e30="}`, `{"specversion":"1.0"}`, `{"ext":{}}`, `{"n":1e5}`,
+}
+
+func FuzzCloudEventStructured(f *testing.F) {
+	for _, s := range cloudSeeds {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		e, err := decodeStructured(body)
+		if err != nil {
+			coded(t, err)
+			return
+		}
+		if !json.Valid(body) || e.ID == "" || e.Scope == "" {
+			t.Fatalf("accepted %q as %+v", body, e)
+		}
+		sound(t, []eventhose.Event{e})
+	})
+}
+
+func FuzzCloudEventBatch(f *testing.F) {
+	for _, s := range cloudSeeds {
+		f.Add([]byte("[" + s + "," + s + "]"))
+	}
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		events, err := decodeBatch(body)
+		if err != nil {
+			coded(t, err)
+			return
+		}
+		if !json.Valid(body) {
+			t.Fatalf("accepted %q", body)
+		}
+		sound(t, events)
+	})
+}
+
+func FuzzCloudEventBinary(f *testing.F) {
+	f.Add("1.0", "i", "/s", "t", "subject", "a%20b", "application/json", []byte(`{"a": 1}`))
+	f.Add("1.0", "i", "/s", "t", "partitionkey", `"q\"uoted"`, "text/plain", []byte("\xff"))
+	f.Add("1.0", "i%2", "/s", "t", "time", `2026-01-31T12:00:00Z`, "", []byte(""))
+	f.Add("0.3", "i", "/s", "t", "a-b", "%ff", "a/b;", []byte("x"))
+	f.Fuzz(func(t *testing.T, spec, id, source, typ, name, value, media string, body []byte) {
+		h := http.Header{"Ce-Specversion": {spec}, "Ce-Id": {id}, "Ce-Source": {source}, "Ce-Type": {typ}}
+		h.Set("Ce-"+name, value)
+		if media != "" {
+			h.Set("Content-Type", media)
+		}
+		e, err := decodeBinary(h, body)
+		if err != nil {
+			coded(t, err)
+			return
+		}
+		if len(body) > 0 && !bytes.Equal(e.Data, body) {
+			t.Fatalf("data %q of the body %q", e.Data, body)
+		}
+		sound(t, []eventhose.Event{e})
+	})
+}
+
+func FuzzQuery(f *testing.F) {
+	for _, s := range []string{"", "after=0&limit=10&types=a.*,b&keys=k&wait=30s", "after=1a_7", "limit=99999999999999999999", "types=%ff", "a;b", "%zz", "limit=1&limit=2", "expression=type%20==%20'a'", "wait=1h", "x=1"} {
+		f.Add(s)
+	}
+	a := &API{maxWait: 60e9}
+	known := map[string]bool{"after": false, "limit": false, "types": true, "keys": true, "expression": false, "wait": false}
+	f.Fuzz(func(t *testing.T, raw string) {
+		q, err := readQuery(raw, known)
+		if err != nil {
+			coded(t, err)
+			return
+		}
+		after, filter, limit, wait, err := a.readParameters(&exchange{query: q})
+		if err != nil {
+			coded(t, err)
+			return
+		}
+		if limit < 1 || limit > maxLimit || wait < 0 || wait > a.maxWait || filter.Validate() != nil {
+			t.Fatalf("accepted limit %d, wait %v, filter %+v", limit, wait, filter)
+		}
+		if again, err := eventhose.ParseCursor(after.String()); err != nil || again != after {
+			t.Fatalf("the cursor %v does not read back", after)
+		}
+		if _, err := url.ParseQuery(raw); err != nil {
+			t.Fatalf("accepted %q", raw)
+		}
+	})
+}
+
+func FuzzHeaders(f *testing.F) {
+	f.Add("Bearer abc", `"key"`, "application/json; charset=utf-8")
+	f.Add("bearer", "k", "text/plain")
+	f.Add("", `"`, ";")
+	f.Fuzz(func(t *testing.T, auth, idempotency, media string) {
+		if key, err := bearer([]string{auth}); err == nil && (key == "" || len(string(key)) > maxKeyLength) {
+			t.Fatalf("accepted the key of %q", auth)
+		}
+		if key, err := idempotencyKey([]string{idempotency}); err == nil && (key == "" || len(key) > maxIdempotencyKey) {
+			t.Fatalf("accepted %q as %q", idempotency, key)
+		}
+		if got, err := jsonType(http.Header{"Content-Type": {media}}, typeJSON); err == nil && got != typeJSON {
+			t.Fatalf("accepted %q as %q", media, got)
+		}
+		r := &http.Request{Header: http.Header{"X-Request-Id": {idempotency}}}
+		if id := requestID(r); id == "" || strings.ContainsAny(id, " \r\n\"") {
+			t.Fatalf("the request id is %q", id)
+		}
+	})
+}

@@ -1,0 +1,121 @@
+package httpapi_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/httpapi"
+)
+
+func TestIdempotencyKey(t *testing.T) {
+	w := newWorld(t, nil)
+	body := `{"type":"t","data":1}`
+	first := w.want(202, w.root("POST", events, body, "Idempotency-Key", `"k1"`))
+	again := w.want(202, w.root("POST", events, body, "Idempotency-Key", "k1"))
+	if string(first.body) != string(again.body) || first.Header.Get("Idempotency-Replayed") != "" || again.Header.Get("Idempotency-Replayed") != "true" || again.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("first %s %v, again %s %v", first.body, first.Header, again.body, again.Header)
+	}
+	// Other tenants have their own keys, other requests may not use the same.
+	w.want(202, w.root("POST", "/v1/tenants/globex/events", `{"type":"t","data":2}`, "Idempotency-Key", "k1"))
+	w.refused("invalid", "Idempotency-Key", w.root("POST", events, `{"type":"t","data":2}`, "Idempotency-Key", "k1"))
+	w.refused("invalid", "Idempotency-Key", w.root("POST", subscriptions, body, "Idempotency-Key", "k1"))
+	ce := []string{"Ce-Specversion", "1.0", "Ce-Id", "i", "Ce-Source", "/s", "Ce-Type", "t", "Idempotency-Key", "ce"}
+	w.want(202, w.root("POST", events, "1", ce...))
+	w.refused("invalid", "Idempotency-Key", w.root("POST", events, "1", append(ce, "Ce-Subject", "s")...))
+	if n := len(w.page(events).Data); n != 2 {
+		t.Errorf("%d events in the log", n)
+	}
+	// What failed is not stored.
+	w.refused("invalid", "data", w.root("POST", events, `{"type":"t"}`, "Idempotency-Key", "k2"))
+	w.want(202, w.root("POST", events, body, "Idempotency-Key", "k2"))
+	for _, key := range []string{strings.Repeat("k", 256), `""`, `"a"b"`, "a\tb", `a\b`, "é"} {
+		w.refused("invalid", "Idempotency-Key", w.root("POST", events, body, "Idempotency-Key", key))
+	}
+	w.want(202, w.root("POST", events, body, "Idempotency-Key", strings.Repeat("k", 255)))
+	// An answer with a secret is given again whole.
+	for path, body := range map[string]string{"/v1/keys": `{"scopes":["read"]}`, subscriptions: `{` + hook + `}`} {
+		first := w.want(201, w.root("POST", path, body, "Idempotency-Key", "made"+path[:7]))
+		again := w.want(201, w.root("POST", path, body, "Idempotency-Key", "made"+path[:7]))
+		if string(first.body) != string(again.body) {
+			t.Errorf("%s: first %s, again %s", path, first.body, again.body)
+		}
+	}
+	// GETs do not care.
+	w.want(200, w.root("GET", events, "", "Idempotency-Key", "k1"))
+	// An answer that could not be stored is not begun.
+	var many strings.Builder
+	for i := range 9_000 {
+		fmt.Fprintf(&many, `{"type":"t","id":"%0240d","data":1}`+"\n", i)
+	}
+	w.refused("invalid", "Idempotency-Key", w.root("POST", events, many.String(), "Content-Type", "application/x-ndjson", "Idempotency-Key", "k3"))
+	w.want(202, w.root("POST", events, many.String(), "Content-Type", "application/x-ndjson"))
+}
+
+// slowLog lets an append wait.
+type slowLog struct {
+	httpapi.Log
+	begun, end chan struct{}
+}
+
+func (s *slowLog) Append(ctx context.Context, tenant eventhose.TenantID, events ...eventhose.Event) ([]eventhose.Placement, error) {
+	if events[0].Type == "slow" {
+		s.begun <- struct{}{}
+		<-s.end
+	}
+	if events[0].Type == "broken" {
+		return nil, fmt.Errorf("the disk says: %s", planted)
+	}
+	if events[0].Type == "panic" {
+		var none map[string]int
+		none[planted]++
+	}
+	return s.Log.Append(ctx, tenant, events...)
+}
+
+const planted = "planted-secret-7f3a"
+
+func TestIdempotencyKeyInFlight(t *testing.T) {
+	slow := &slowLog{begun: make(chan struct{}), end: make(chan struct{})}
+	w := newWorld(t, func(o *httpapi.Options) { slow.Log, o.Log = o.Log, slow })
+	body := `{"type":"slow","data":1}`
+	answers := make(chan reply)
+	go func() {
+		r, err := w.try(context.Background(), rootKey, "POST", events, body, "Idempotency-Key", "k")
+		if err != nil {
+			t.Error(err)
+		}
+		answers <- r
+	}()
+	<-slow.begun
+	w.refused("conflict", "Idempotency-Key", w.root("POST", events, body, "Idempotency-Key", "k"))
+	close(slow.end)
+	first := w.want(202, <-answers)
+	if again := w.want(202, w.root("POST", events, body, "Idempotency-Key", "k")); string(again.body) != string(first.body) {
+		t.Errorf("first %s, again %s", first.body, again.body)
+	}
+
+	// A client that leaves finds its answer when it comes back: it is appended once.
+	slow.end = make(chan struct{})
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		_, _ = w.try(ctx, rootKey, "POST", events, body, "Idempotency-Key", "left")
+	}()
+	<-slow.begun
+	leave()
+	<-left
+	w.refused("conflict", "Idempotency-Key", w.root("POST", events, body, "Idempotency-Key", "left"))
+	close(slow.end)
+	r := w.root("POST", events, body, "Idempotency-Key", "left")
+	for r.StatusCode == 409 {
+		r = w.root("POST", events, body, "Idempotency-Key", "left")
+	}
+	w.want(202, r)
+	if n := len(w.page(events).Data); n != 2 || r.Header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("%d events in the log, answered %v", n, r.Header)
+	}
+}

@@ -1,0 +1,300 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/httpapi"
+)
+
+const subscriptions = "/v1/tenants/acme/subscriptions"
+
+func TestTenants(t *testing.T) {
+	w := newWorld(t, nil)
+	created := w.want(201, w.root("PUT", "/v1/tenants/child", `{"parent":"acme","retention":{"age":"72h","bytes":1048576}}`)).json(t)
+	if created["id"] != "child" || created["parent"] != "acme" || fmt.Sprint(created["retention"]) != "map[age:72h0m0s bytes:1.048576e+06]" {
+		t.Errorf("created %v", created)
+	}
+	w.want(200, w.root("PUT", "/v1/tenants/child", `{"parent":"acme"}`))
+	w.want(201, w.root("PUT", "/v1/tenants/empty", ``))
+	w.refused("conflict", "parent", w.root("PUT", "/v1/tenants/child", `{"parent":"globex"}`))
+	for body, field := range map[string]string{
+		`{"retention":{"age":"1s"}}`:     "retention.age",
+		`{"retention":{"age":"long"}}`:   "retention.age",
+		`{"retention":{"age":3600}}`:     "retention.age",
+		`{"retention":{"bytes":"many"}}`: "retention.bytes",
+		`{"retention":{"bytes":1.5}}`:    "retention.bytes",
+		`{"retention":{"bytes":1e30}}`:   "retention.bytes",
+		`{"retention":{"days":1}}`:       "retention.days",
+		`{"retention":7}`:                "retention",
+		`{"name":"x"}`:                   "name",
+		`{"parent":"a b"}`:               "parent",
+		`[]`:                             "",
+	} {
+		r := w.root("PUT", "/v1/tenants/bad", body)
+		r.what = body
+		w.refused("invalid", field, r)
+	}
+	for body, field := range map[string]string{`{`: "", `{} {}`: "", `{"parent":"a","parent":"a"}`: "parent", "{\"parent\":\"\xff\"}": "parent"} {
+		r := w.root("PUT", "/v1/tenants/bad", body)
+		r.what = body
+		w.refused("malformed", field, r)
+	}
+	w.refused("unsupported_media_type", "Content-Type", w.root("PUT", "/v1/tenants/bad", `{}`, "Content-Type", "text/plain"))
+	w.refused("too_large", "", w.root("PUT", "/v1/tenants/bad", strings.Repeat(" ", 1<<20+1)))
+	w.refused("invalid", "tenant", w.root("PUT", "/v1/tenants/-bad", `{}`))
+	w.refused("not_found", "", w.root("GET", "/v1/tenants/bad", ""))
+	w.refused("not_found", "", w.root("GET", "/v1/tenants/-bad", ""))
+
+	var ids []string
+	for next := "?limit=2"; next != ""; {
+		page := w.want(200, w.root("GET", "/v1/tenants"+next, "")).json(t)
+		for _, item := range page["data"].([]any) {
+			ids = append(ids, item.(map[string]any)["id"].(string))
+		}
+		next = ""
+		if page["next"] != nil {
+			next = "?limit=2&after=" + page["next"].(string)
+		}
+	}
+	if strings.Join(ids, " ") != "acme child empty globex" {
+		t.Errorf("tenants %v", ids)
+	}
+	w.refused("invalid", "limit", w.root("GET", "/v1/tenants?limit=0", ""))
+	w.refused("invalid", "limit", w.root("GET", "/v1/tenants?limit=x", ""))
+	w.refused("invalid", "state", w.root("GET", "/v1/tenants?state=x", ""))
+}
+
+func TestKeys(t *testing.T) {
+	w := newWorld(t, nil)
+	_, admin := w.key("acme", eventhose.ScopeAdmin)
+	// A key of a tenant makes keys of this tenant, whether it names it or not.
+	for _, body := range []string{`{"scopes":["read"]}`, `{"tenant":"acme","scopes":["read"]}`} {
+		made := w.want(201, w.call(admin, "POST", "/v1/keys", body)).json(t)
+		if made["tenant"] != "acme" || !strings.HasPrefix(made["key"].(string), "ehk_") {
+			t.Errorf("made %v", made)
+		}
+		w.want(200, w.call(made["key"].(string), "GET", events, ""))
+		w.want(204, w.call(admin, "DELETE", "/v1/keys/"+made["id"].(string), ""))
+		w.refused("unauthenticated", "", w.call(made["key"].(string), "GET", events, ""))
+	}
+	w.refused("not_found", "", w.call(admin, "POST", "/v1/keys", `{"tenant":"globex","scopes":["read"]}`))
+	w.refused("not_found", "", w.root("POST", "/v1/keys", `{"tenant":"nobody","scopes":["read"]}`))
+	w.refused("invalid", "scopes", w.root("POST", "/v1/keys", `{}`))
+	w.refused("invalid", "scopes", w.root("POST", "/v1/keys", `{"scopes":[]}`))
+	w.refused("invalid", "scopes[1]", w.root("POST", "/v1/keys", `{"scopes":["read","all"]}`))
+	w.refused("invalid", "scopes[0]", w.root("POST", "/v1/keys", `{"scopes":[7]}`))
+	w.refused("invalid", "expires", w.root("POST", "/v1/keys", `{"scopes":["read"],"expires":"2001-01-01T00:00:00Z"}`))
+	w.refused("invalid", "expires", w.root("POST", "/v1/keys", `{"scopes":["read"],"expires":"soon"}`))
+	w.refused("malformed", "", w.root("POST", "/v1/keys", ``))
+	list := w.want(200, w.root("GET", "/v1/keys?tenant=acme", ""))
+	if strings.Contains(string(list.body), admin) || len(list.json(t)["data"].([]any)) != 3 {
+		t.Errorf("keys %s", list.body)
+	}
+}
+
+func TestSubscriptions(t *testing.T) {
+	w := newWorld(t, nil)
+	r := w.want(201, w.root("POST", subscriptions, `{"name":"n","filter":{"types":["a.*"],"attributes":{"x":"y"}},"ordering":"key","retry":{"schedule":["0s","5s"],"timeout":"10s"},"destination":{"type":"webhook","url":"https://example.com/h","headers":{"X-Team":"topsecret"}}}`))
+	s := r.json(t)
+	secret := s["secret"].(string)
+	if !strings.HasPrefix(secret, "whsec_") || !strings.HasPrefix(s["id"].(string), "sub_") || s["state"] != "active" || s["ordering"] != "key" || s["on_exhausted"] != "park" {
+		t.Errorf("created %s", r.body)
+	}
+	path := subscriptions + "/" + s["id"].(string)
+	get := w.want(200, w.root("GET", path, ""))
+	if strings.Contains(string(get.body), secret) || !strings.Contains(string(get.body), `"headers":{"X-Team":"***"}`) || get.json(t)["status"].(map[string]any)["circuit"] != "closed" {
+		t.Errorf("got %s", get.body)
+	}
+	for _, r := range []reply{get, w.root("GET", subscriptions, ""), w.root("PATCH", path, `{"name":"m"}`), w.root("POST", path+"/pause", ""), w.root("POST", path+"/resume", "")} {
+		w.want(200, r)
+		if strings.Contains(string(r.body), "topsecret") || strings.Contains(string(r.body), secret) {
+			t.Errorf("%s shows a secret: %s", r.what, r.body)
+		}
+	}
+	if got := w.want(200, w.root("POST", path+"/pause", "")).json(t); got["state"] != "paused" {
+		t.Errorf("paused: %v", got)
+	}
+	if got := w.want(200, w.root("POST", path+"/resume", "")).json(t); got["state"] != "active" || got["name"] != "m" {
+		t.Errorf("resumed: %v", got)
+	}
+	shown := w.want(200, w.root("GET", path+"/secret", "")).json(t)
+	rotated := w.want(200, w.root("POST", path+"/secret/rotate", `{"overlap":"1h"}`)).json(t)
+	after := w.want(200, w.root("GET", path+"/secret", "")).json(t)
+	if shown["secret"] != secret || rotated["secret"] == secret || after["secret"] != rotated["secret"] || len(after["secrets"].([]any)) != 2 {
+		t.Errorf("before %v, rotated %v, after %v", shown, rotated["secret"], after)
+	}
+	w.want(200, w.root("POST", path+"/secret/rotate", ""))
+	w.refused("invalid", "overlap", w.root("POST", path+"/secret/rotate", `{"overlap":"-1h"}`))
+	w.refused("invalid", "overlap", w.root("POST", path+"/secret/rotate", `{"overlap":"soon"}`))
+
+	attempt := w.want(200, w.root("POST", path+"/test", "")).json(t)
+	if attempt["kind"] != "test" || attempt["outcome"] != "taken" {
+		t.Errorf("test: %v", attempt)
+	}
+	w.want(204, w.root("DELETE", path, ""))
+	w.refused("not_found", "", w.root("GET", path, ""))
+	w.refused("not_found", "", w.root("DELETE", path, ""))
+}
+
+func TestSubscriptionsRefused(t *testing.T) {
+	w := newWorld(t, nil)
+	const good = `"destination":{"type":"webhook","url":"https://example.com/h"}`
+	for _, c := range []struct{ body, field string }{
+		{`{}`, "destination"},
+		{`{"destination":null}`, "destination"},
+		{`{"destination":{}}`, "destination.type"},
+		{`{"destination":{"type":"webhook"}}`, "destination.url"},
+		{`{"destination":{"type":"pigeon","url":"https://example.com"}}`, "destination.type"},
+		{`{"destination":{"type":"webhook","url":7}}`, "destination.url"},
+		{`{"destination":{"type":"webhook","url":"http://127.0.0.1:1/"}}`, "destination.url"},
+		{`{"destination":{"type":"webhook","url":"https://169.254.169.254/"}}`, "destination.url"},
+		{`{"destination":{"type":"webhook","url":"ftp://example.com"}}`, "destination.url"},
+		{`{"destination":{"type":"webhook","url":"https://example.com","headers":{"Host":"x"}}}`, "destination.headers.Host"},
+		{`{"destination":{"type":"webhook","url":"https://example.com","headers":{"X-A":7}}}`, "destination.headers.X-A"},
+		{`{"destination":{"type":"webhook","url":"https://example.com","format":"x"}}`, "destination.format"},
+		{`{"batch":{"max_events":10},` + good + `}`, "batch"},
+		{`{"filter":{"types":["a..b"]},` + good + `}`, "filter.types[0]"},
+		{`{"filter":{"types":["a",7]},` + good + `}`, "filter.types[1]"},
+		{`{"filter":{"types":"a"},` + good + `}`, "filter.types"},
+		{`{"filter":{"kinds":["a"]},` + good + `}`, "filter.kinds"},
+		{`{"filter":{"expression":"1+1"},` + good + `}`, "filter.expression"},
+		{`{"filter":{"expression":"nope == 1"},` + good + `}`, "filter.expression"},
+		{`{"ordering":"sometimes",` + good + `}`, "ordering"},
+		{`{"on_exhausted":"block",` + good + `}`, "on_exhausted"},
+		{`{"max_in_flight":65,` + good + `}`, "max_in_flight"},
+		{`{"max_in_flight":"8",` + good + `}`, "max_in_flight"},
+		{`{"retry":{"schedule":["0s","soon"]},` + good + `}`, "retry.schedule[1]"},
+		{`{"retry":{"schedule":[5]},` + good + `}`, "retry.schedule[0]"},
+		{`{"retry":{"timeout":"1h"},` + good + `}`, "retry.timeout"},
+		{`{"from":"yesterday",` + good + `}`, "from"},
+		{`{"state":"paused",` + good + `}`, "state"},
+	} {
+		r := w.root("POST", subscriptions, c.body)
+		r.what = c.body
+		w.refused("invalid", c.field, r)
+	}
+	w.refused("malformed", "filter.types", w.root("POST", subscriptions, `{"filter":{"types":[],"types":[]},`+good+`}`))
+	// Everything that is wrong is told at once, and no value is told back.
+	r := w.root("POST", subscriptions, `{"nope":"hush","filter":{"nein":"hush"},"destination":{"type":"webhook","url":"https://example.com","headers":{"A":["hush"]}}}`)
+	var p httpapi.Problem
+	if err := json.Unmarshal(r.body, &p); err != nil || len(p.Errors) != 3 || strings.Contains(string(r.body), "hush") {
+		t.Errorf("got %s", r.body)
+	}
+	if list := w.want(200, w.root("GET", subscriptions, "")); string(list.body) != "{\"data\":[],\"next\":null}\n" {
+		t.Errorf("something was made: %s", list.body)
+	}
+	id := w.subscribe("acme", "")
+	for body, field := range map[string]string{`{"nope":1}`: "nope", `{"ordering":"x"}`: "ordering", `{"destination":{"type":"webhook"}}`: "destination.url", `{"retry":{"timeout":"x"}}`: "retry.timeout"} {
+		r := w.root("PATCH", subscriptions+"/"+id, body)
+		r.what = body
+		w.refused("invalid", field, r)
+	}
+	w.want(200, w.root("PATCH", subscriptions+"/"+id, `{"name":"x"}`, "Content-Type", "application/merge-patch+json"))
+}
+
+func TestLanes(t *testing.T) {
+	w := newWorld(t, nil)
+	w.sink.answer(500)
+	path := subscriptions + "/" + w.subscribe("acme", `"retry":{"schedule":["0s"]},`)
+	w.append("acme", `{"type":"a","id":"one","data":1}`)
+	w.append("acme", `{"type":"b","id":"two","data":2}`)
+	w.attempts(2)
+	list := func(path string) (items []map[string]any, next any) {
+		page := w.want(200, w.root("GET", path, "")).json(t)
+		for _, item := range page["data"].([]any) {
+			items = append(items, item.(map[string]any))
+		}
+		return items, page["next"]
+	}
+	var dead []map[string]any
+	for len(dead) < 2 { // the second attempt may still be on its way into the store
+		dead, _ = list(path + "/parked?state=dead")
+	}
+	first, next := list(path + "/parked?limit=1")
+	second, last := list(path + "/parked?limit=1&after=" + next.(string))
+	if dead[0]["event"] != "one" || dead[1]["event"] != "two" || first[0]["event"] != "one" || second[0]["event"] != "two" || last != nil {
+		t.Errorf("dead %v, page by page %v %v %v", dead, first, second, last)
+	}
+	attempts, next := list(path + "/attempts?limit=1")
+	if older, _ := list(path + "/attempts?after=" + next.(string)); len(older) != 1 || older[0]["id"] == attempts[0]["id"] || attempts[0]["status"] != 500.0 {
+		t.Errorf("attempts %v, then %v", attempts, older)
+	}
+	if of, _ := list(path + "/attempts?event=one"); len(of) != 1 || fmt.Sprint(of[0]["events"]) != "[one]" {
+		t.Errorf("attempts of one: %v", of)
+	}
+	w.refused("not_found", "", w.root("GET", path+"/attempts?event=none", ""))
+	w.refused("invalid", "state", w.root("GET", path+"/parked?state=odd", ""))
+	w.refused("invalid", "after", w.root("GET", path+"/parked?after=x", ""))
+	status := w.want(200, w.root("GET", path, "")).json(t)["status"].(map[string]any)
+	if status["dead"] != 2.0 || status["lag"] != 0.0 {
+		t.Errorf("status %v", status)
+	}
+
+	w.refused("not_found", "events[1]", w.root("POST", path+"/parked/redrive", `{"events":["one","none"]}`))
+	w.refused("invalid", "events", w.root("POST", path+"/parked/discard", `{"events":[]}`))
+	w.refused("invalid", "events[0]", w.root("POST", path+"/parked/discard", `{"events":[1]}`))
+	w.sink.answer(200)
+	if got := w.want(200, w.root("POST", path+"/parked/redrive", `{"events":["one"]}`)).json(t); got["count"] != 1.0 {
+		t.Errorf("redrive: %v", got)
+	}
+	w.attempts(1)
+	if got := w.want(200, w.root("POST", path+"/parked/discard", "")).json(t); got["count"] != 1.0 {
+		t.Errorf("discard: %v", got)
+	}
+}
+
+func TestReplay(t *testing.T) {
+	w := newWorld(t, nil)
+	path := subscriptions + "/" + w.subscribe("acme", "")
+	for i := range 4 {
+		w.append("acme", fmt.Sprintf(`{"type":"t%d","data":%d}`, i%2, i))
+	}
+	w.attempts(4)
+	page := w.page(events)
+	whole := w.want(200, w.root("GET", events, "")).json(t)["data"].([]any)
+	appended := func(i int) string { return whole[i].(map[string]any)["appended"].(string) }
+	for w.want(200, w.root("GET", path, "")).json(t)["status"].(map[string]any)["lag"] != 0.0 {
+	}
+	for body, count := range map[string]float64{
+		``:                       4,
+		`{}`:                     4,
+		`{"from":2,"to":3}`:      2,
+		`{"from":"0"}`:           4,
+		`{"types":["t1"]}`:       2,
+		`{"status":"delivered"}`: 4,
+		`{"status":"dead"}`:      0,
+		`{"from":"` + page.Data[0].Cursor + `","to":"` + page.Data[2].Cursor + `"}`: 2,
+		`{"from":"` + appended(1) + `"}`:                                            3,
+		`{"to":"` + appended(1) + `"}`:                                              2,
+		`{"from":"2001-01-01T00:00:00Z","to":"2099-01-01T00:00:00Z"}`:               4,
+	} {
+		dry := strings.TrimSuffix(body, "}")
+		if dry != "" && dry != "{" {
+			dry += ","
+		} else {
+			dry = "{"
+		}
+		r := w.want(200, w.root("POST", path+"/replay", dry+`"dry_run":true}`))
+		if got := r.json(t); got["count"] != count || got["replay"] != nil {
+			t.Errorf("%s: %v, want %v", body, got, count)
+		}
+	}
+	for body, field := range map[string]string{
+		`{"from":"nonsense"}`: "from", `{"to":true}`: "to", `{"from":-1}`: "from", `{"from":1.5}`: "from", `{"status":"odd"}`: "status",
+		`{"from":"2099-01-01T00:00:00Z"}`: "from", `{"to":"2001-01-01T00:00:00Z"}`: "to", `{"to":"0"}`: "to", `{"until":1}`: "until",
+	} {
+		r := w.root("POST", path+"/replay", body)
+		r.what = body
+		w.refused("invalid", field, r)
+	}
+	w.refused("cursor_gone", "from", w.root("POST", path+"/replay", `{"from":"zzz_1"}`))
+	started := w.want(202, w.root("POST", path+"/replay", `{"from":2,"to":3}`)).json(t)
+	if started["replay"].(map[string]any)["from"] != 2.0 {
+		t.Errorf("started %v", started)
+	}
+	w.attempts(2)
+}

@@ -1,0 +1,230 @@
+package httpapi_test
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/httpapi"
+)
+
+func types(p toldPage) string {
+	var s []string
+	for _, e := range p.Data {
+		s = append(s, e.Type)
+	}
+	return strings.Join(s, " ")
+}
+
+func TestRead(t *testing.T) {
+	w := newWorld(t, nil)
+	empty := w.page(events)
+	if len(empty.Data) != 0 || empty.HasMore || empty.Cursor == "" {
+		t.Errorf("an empty log: %+v", empty)
+	}
+	w.want(202, w.root("POST", events, `[{"type":"order.a","key":"k1","data":{"n":1}},{"type":"order.b","key":"k2","data":{"n":2}},{"type":"mail.a","data":{"n":3}},{"type":"order.c","key":"k1","data":{"n":4}}]`))
+	if got := w.page(events + "?after=" + empty.Cursor); types(got) != "order.a order.b mail.a order.c" || got.HasMore {
+		t.Errorf("after the empty page's cursor: %+v", got)
+	}
+	for query, want := range map[string]string{
+		"":                                "order.a order.b mail.a order.c",
+		"types=order.*":                   "order.a order.b order.c",
+		"types=order.a,mail.a":            "order.a mail.a",
+		"types=order.a&types=mail.*":      "order.a mail.a",
+		"keys=k1":                         "order.a order.c",
+		"keys=k1&keys=k2":                 "order.a order.b order.c",
+		"limit=2":                         "order.a order.b",
+		"expression=data.n%20%3E%202":     "mail.a order.c",
+		"types=*&keys=k1&limit=1&after=0": "order.a",
+	} {
+		if got := types(w.page(events + "?" + query)); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	// Page by page, by either cursor.
+	var all []string
+	for cursor, more := "0", true; more; {
+		page := w.page(events + "?limit=1&after=" + cursor)
+		all = append(all, types(page))
+		if page.Data[0].Cursor != page.Cursor {
+			t.Errorf("the event's cursor is %s, the page's %s", page.Data[0].Cursor, page.Cursor)
+		}
+		cursor, more = page.Cursor, page.HasMore
+	}
+	if strings.Join(all, " ") != "order.a order.b mail.a order.c" {
+		t.Errorf("page by page: %v", all)
+	}
+	for query, field := range map[string]string{
+		"after=x": "after", "after=1_2_3": "after", "limit=0": "limit", "limit=1001": "limit", "limit=ten": "limit", "limit=1&limit=2": "limit",
+		"wait=61s": "wait", "wait=-1s": "wait", "wait=soon": "wait", "types=a..b": "types[0]", "types=a,": "types[1]", "keys=": "keys[0]",
+		"expression=1%2B1": "expression", "expression=nope": "expression", "typos=a": "typos", "After=0": "After",
+	} {
+		w.refused("invalid", field, w.root("GET", events+"?"+query, ""))
+	}
+	w.refused("malformed", "", w.root("GET", events+"?after=%zz", ""))
+	w.refused("malformed", "", w.root("GET", events+"?a;b", ""))
+	w.refused("malformed", "types", w.root("GET", events+"?types=%ff", ""))
+	w.refused("cursor_gone", "", w.root("GET", events+"?after=zzz_1", ""))
+	if first := w.root("GET", events+"?after=zzz_1", "").json(t)["first"]; first != 1.0 {
+		t.Errorf("first is %v", first)
+	}
+}
+
+func TestReadZipped(t *testing.T) {
+	w := newWorld(t, nil)
+	w.append("acme", `{"type":"t","data":"`+strings.Repeat("x", 5000)+`"}`)
+	plain := w.want(200, w.root("GET", events, ""))
+	r := w.want(200, w.root("GET", events, "", "Accept-Encoding", "gzip"))
+	if r.Header.Get("Content-Encoding") != "gzip" {
+		t.Fatalf("headers %v", r.Header)
+	}
+	z, err := gzip.NewReader(strings.NewReader(string(r.body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(z); err != nil || string(b) != string(plain.body) {
+		t.Errorf("%v, %d bytes, want %d", err, len(b), len(plain.body))
+	}
+}
+
+// waiting starts a read that waits and answers when it has begun to.
+func (w *world) waiting(ctx context.Context, path string) <-chan reply {
+	w.t.Helper()
+	begun := make(chan struct{})
+	w.gate.begun.Store(&begun)
+	answers := make(chan reply, 1)
+	go func() {
+		r, err := w.try(ctx, rootKey, "GET", path, "")
+		if err != nil && !errors.Is(err, context.Canceled) {
+			w.t.Error(err)
+		}
+		answers <- r
+	}()
+	select {
+	case <-begun:
+	case r := <-answers:
+		w.t.Fatalf("it did not wait: %s", r.body)
+	}
+	return answers
+}
+
+func TestLongPoll(t *testing.T) {
+	w := newWorld(t, func(o *httpapi.Options) { o.MaxWaiting = 1 })
+
+	// It ends with the event, and events that do not match do not end it.
+	answers := w.waiting(t.Context(), events+"?wait=50s&types=wanted")
+	w.refused("unavailable", "", w.root("GET", events+"?wait=50s", ""))
+	w.append("acme", `{"type":"other","data":1}`)
+	w.append("acme", `{"type":"wanted","data":2}`)
+	if r := w.want(200, <-answers); !strings.Contains(string(r.body), `"wanted"`) || strings.Contains(string(r.body), `"other"`) {
+		t.Errorf("got %s", r.body)
+	}
+	cursor := w.page(events).Cursor
+
+	// With nothing to come it ends with the wait.
+	if p := w.page(events + "?wait=20ms&after=" + cursor); len(p.Data) != 0 || p.Cursor != cursor {
+		t.Errorf("got %+v", p)
+	}
+	<-w.gate.ended
+	// What is there is answered at once.
+	if p := w.page(events + "?wait=50s&after=0"); len(p.Data) != 2 {
+		t.Errorf("got %+v", p)
+	}
+
+	// It ends when the client leaves.
+	ctx, leave := context.WithCancel(t.Context())
+	answers = w.waiting(ctx, events+"?wait=50s&after="+cursor)
+	leave()
+	<-answers
+	<-w.gate.ended
+
+	// It ends when the server drains, with what there is.
+	answers = w.waiting(t.Context(), events+"?wait=50s&after="+cursor)
+	w.api.Drain()
+	r := w.want(200, <-answers)
+	if string(r.body) != fmt.Sprintf(`{"data":[],"cursor":%q,"has_more":false}`, cursor) {
+		t.Errorf("got %s", r.body)
+	}
+}
+
+func TestEvent(t *testing.T) {
+	w := newWorld(t, nil)
+	sub := w.subscribe("acme", `"filter":{"types":["t"]},`)
+	w.subscribe("acme", `"filter":{"types":["other"]},`)
+	w.append("acme", `{"type":"t","id":"a/b c","data":{"x": 1}}`)
+	w.attempts(1)
+	path := events + "/" + url.PathEscape("a/b c")
+	var e struct {
+		told
+		Deliveries []eventhose.Delivery `json:"deliveries"`
+	}
+	for e.Deliveries == nil || e.Deliveries[0].State != eventhose.DeliveryDelivered {
+		r := w.want(200, w.root("GET", path, ""))
+		if err := json.Unmarshal(r.body, &e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e.ID != "a/b c" || string(e.Data) != `{"x": 1}` || len(e.Deliveries) != 1 || string(e.Deliveries[0].Subscription) != sub || len(e.Deliveries[0].Attempts) != 1 {
+		t.Errorf("got %+v", e)
+	}
+	w.want(202, w.root("POST", events, `7`, "Ce-Specversion", "1.0", "Ce-Id", "a/b c", "Ce-Source", "/s", "Ce-Type", "u"))
+	if got := w.want(200, w.root("GET", path+"?source=/s", "")).json(t); got["type"] != "u" || got["source"] != "/s" {
+		t.Errorf("in its scope: %v", got)
+	}
+	w.refused("not_found", "", w.root("GET", path+"?source=/other", ""))
+	w.refused("not_found", "", w.root("GET", events+"/evt_00000000000000000000000000", ""))
+
+	w.want(204, w.root("DELETE", path+"/data", ""))
+	w.want(204, w.root("DELETE", path+"/data", ""))
+	w.refused("erased", "", w.root("GET", path, ""))
+	w.refused("not_found", "", w.root("DELETE", events+"/nothing/data", ""))
+	page := w.page(events)
+	if len(page.Data) != 2 || !page.Data[0].Erased || page.Data[0].Data != nil || string(page.Data[1].Data) != "7" {
+		t.Errorf("the list: %+v", page)
+	}
+}
+
+func TestReadMethods(t *testing.T) {
+	w := newWorld(t, nil)
+	r := w.root("PUT", events, "{}")
+	w.refused("method_not_allowed", "", r)
+	if r.Header.Get("Allow") != "GET, HEAD, POST" {
+		t.Errorf("Allow: %s", r.Header.Get("Allow"))
+	}
+	w.refused("not_found", "", w.root("GET", "/v1/nothing", ""))
+	w.refused("not_found", "", w.call("", "GET", "/", ""))
+	head := w.want(200, w.root("HEAD", events, ""))
+	if len(head.body) != 0 {
+		t.Errorf("HEAD has a body: %s", head.body)
+	}
+	for _, auth := range []string{"Basic " + rootKey, "Bearer", "Bearer  ", rootKey, "Bearer " + strings.Repeat("x", 600)} {
+		r := w.call("", "GET", events, "", "Authorization", auth)
+		w.refused("unauthenticated", "", r)
+		if r.Header.Get("WWW-Authenticate") == "" {
+			t.Error("no WWW-Authenticate")
+		}
+	}
+	w.want(200, w.call("", "GET", events, "", "Authorization", "bearer "+rootKey))
+}
+
+// The server cuts off who does not finish a header.
+func TestServerLimits(t *testing.T) {
+	s := httpapi.Server(http.NotFoundHandler())
+	if s.ReadHeaderTimeout != 5*time.Second || s.MaxHeaderBytes != 64<<10 || s.IdleTimeout == 0 || s.WriteTimeout <= time.Minute || s.ReadTimeout != 0 {
+		t.Errorf("limits are %+v", s)
+	}
+	w := newWorld(t, nil)
+	r, err := w.try(t.Context(), rootKey, "GET", events, "", "X-Large", strings.Repeat("x", 100<<10))
+	if err == nil && r.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("a header of 100 KiB: %d", r.StatusCode)
+	}
+}
