@@ -1,64 +1,70 @@
 package embedded
 
 import (
+	"cmp"
 	"container/list"
+	"slices"
 	"sync"
 )
 
 // cacheBytes bounds the decoded record batches that stay in memory, so that readers at the tail share them.
-const cacheBytes = 16 << 20
+const cacheBytes = 32 << 20
 
-type cacheKey struct {
-	tenant tenantID
-	first  sequence
-}
-
-// batchCache keeps decoded batches by their first sequence, those used longest ago leave first. A batch is immutable
-// but for erasure; epoch keeps a reader that decoded the batch as it was before from putting it back afterwards.
+// batchCache keeps decoded batches, those used longest ago leave first. A batch is immutable but for erasure; epoch keeps
+// a reader that decoded the batch as it was before from putting it back afterwards.
 type batchCache struct {
 	mu    sync.Mutex
-	byKey map[cacheKey]*list.Element
-	order *list.List // of *cacheEntry, newest first
+	logs  map[tenantID][]*list.Element // of each log, by first sequence; batches of a log do not overlap
+	order *list.List                   // of *batch, newest first
 	size  int
 	epoch uint64
 }
 
-type cacheEntry struct {
-	key   cacheKey
-	batch *batch
-}
-
 func (c *batchCache) init() {
-	c.byKey, c.order = map[cacheKey]*list.Element{}, list.New()
+	c.logs, c.order = map[tenantID][]*list.Element{}, list.New()
 }
 
-// get answers the batch that begins at first, or nil, and the epoch to put one with.
-func (c *batchCache) get(tenant tenantID, first sequence) (*batch, uint64) {
+func cached(el *list.Element) *batch { return el.Value.(*batch) }
+
+// place answers where among a log's batches the one that holds seq is, or would be put.
+func (c *batchCache) place(tenant tenantID, seq sequence) (int, bool) {
+	of := c.logs[tenant]
+	i, found := slices.BinarySearchFunc(of, seq, func(el *list.Element, seq sequence) int { return cmp.Compare(cached(el).first, seq) })
+	if !found && i > 0 && cached(of[i-1]).last() >= seq {
+		return i - 1, true
+	}
+	return i, found
+}
+
+// get answers the batch that holds seq, or nil, and the epoch to put one with.
+func (c *batchCache) get(tenant tenantID, seq sequence) (*batch, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	el := c.byKey[cacheKey{tenant, first}]
-	if el == nil {
+	i, found := c.place(tenant, seq)
+	if !found {
 		return nil, c.epoch
 	}
+	el := c.logs[tenant][i]
 	c.order.MoveToFront(el)
-	return el.Value.(*cacheEntry).batch, c.epoch
+	return cached(el), c.epoch
 }
 
 // put keeps a batch that was read after get answered epoch.
 func (c *batchCache) put(b *batch, epoch uint64) {
-	key := cacheKey{b.records[0].event.Tenant, b.first}
+	tenant := b.records[0].event.Tenant
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if epoch != c.epoch || b.size > cacheBytes/8 {
 		return
 	}
-	if el := c.byKey[key]; el != nil {
-		c.drop(el)
+	i, found := c.place(tenant, b.first)
+	if found {
+		return // another reader was faster
 	}
-	c.byKey[key] = c.order.PushFront(&cacheEntry{key, b})
+	c.logs[tenant] = slices.Insert(c.logs[tenant], i, c.order.PushFront(b))
 	c.size += b.size
 	for c.size > cacheBytes {
-		c.drop(c.order.Back())
+		c.drop(cached(c.order.Back()))
 	}
 }
 
@@ -67,13 +73,20 @@ func (c *batchCache) forget(tenant tenantID, first sequence) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epoch++
-	if el := c.byKey[cacheKey{tenant, first}]; el != nil {
-		c.drop(el)
+	if i, found := c.place(tenant, first); found {
+		c.drop(cached(c.logs[tenant][i]))
 	}
 }
 
-func (c *batchCache) drop(el *list.Element) {
-	e := c.order.Remove(el).(*cacheEntry)
-	delete(c.byKey, e.key)
-	c.size -= e.batch.size
+func (c *batchCache) drop(b *batch) {
+	tenant := b.records[0].event.Tenant
+	i, found := c.place(tenant, b.first)
+	if !found {
+		return
+	}
+	c.order.Remove(c.logs[tenant][i])
+	if c.logs[tenant] = slices.Delete(c.logs[tenant], i, i+1); len(c.logs[tenant]) == 0 {
+		delete(c.logs, tenant)
+	}
+	c.size -= b.size
 }
