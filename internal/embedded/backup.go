@@ -18,10 +18,11 @@ func (s *Store) Backup(ctx context.Context, dir string) error {
 		return err
 	}
 	defer s.end()
-	if err := s.backup(dir); err != nil {
-		if failure := s.failure(); failure != nil {
-			return failure
-		}
+	err := s.backup(dir)
+	if failure := s.failure(); failure != nil {
+		return failure
+	}
+	if err != nil {
 		return fmt.Errorf("backup to %s: %w", dir, err)
 	}
 	return nil
@@ -41,7 +42,8 @@ func (s *Store) backup(dir string) (err error) {
 	s.commits.mu.Lock()
 	durable := s.commits.durable
 	s.commits.mu.Unlock()
-	if err := s.checkpoint(s.fs.PathJoin(dir, pebbleDir)); err != nil {
+	err = s.protect("checkpoint", func() error { return s.db.Checkpoint(s.fs.PathJoin(dir, pebbleDir), pebble.WithFlushedWAL()) })
+	if err != nil {
 		return err
 	}
 	if err := writeAttest(s.fs, dir, durable); err != nil {
@@ -55,17 +57,6 @@ func (s *Store) backup(dir string) (err error) {
 		return err
 	}
 	return syncDir(s.fs, s.fs.PathDir(dir))
-}
-
-// checkpoint holds the apply lock only to flush the log, which Pebble does by a write of its own.
-func (s *Store) checkpoint(dir string) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.fail(fmt.Errorf("checkpoint: %v", r))
-			err = s.failure()
-		}
-	}()
-	return s.db.Checkpoint(dir, pebble.WithFlushedWAL())
 }
 
 // Restore copies a backup to a directory that holds no store yet, and begins the new incarnation. o.FS has both.

@@ -51,6 +51,8 @@ type record struct {
 	// parentSeq is the place in the log of parent, 0 if there is none.
 	parent    tenantID
 	parentSeq sequence
+	// aside says that it is a copy kept aside, which has its own data also when it is a reference.
+	aside bool
 }
 
 // batch is a decoded record batch. It is shared and never changed.

@@ -84,30 +84,40 @@ func (s *Store) apply(b *pebble.Batch, last func(), of ...kind) (p pending, err 
 	if err := s.failure(); err != nil {
 		return p, err
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			s.fail(fmt.Errorf("commit: %v", r))
-			err = s.failure()
-		}
-	}()
 	if last != nil {
 		last()
 	}
 	c.counter++
-	err = b.Set(keyCounter, binary.BigEndian.AppendUint64(nil, c.counter), nil)
-	if err == nil {
-		err = s.db.ApplyNoSyncWait(b, pebble.Sync)
-	}
+	err = s.protect("commit", func() error {
+		err := b.Set(keyCounter, binary.BigEndian.AppendUint64(nil, c.counter), nil)
+		if err == nil {
+			err = s.db.ApplyNoSyncWait(b, pebble.Sync)
+		}
+		if err != nil {
+			s.fail(fmt.Errorf("commit: %w", err))
+		}
+		return err
+	})
 	if err != nil {
-		s.fail(fmt.Errorf("commit: %w", err))
-	}
-	if err := s.failure(); err != nil {
 		return p, err
 	}
 	for _, k := range of {
 		c.of[k].Store(c.counter)
 	}
 	return pending{b, c.counter}, nil
+}
+
+// protect calls into Pebble where a failing log makes it panic; that fails the store.
+func (s *Store) protect(what string, do func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.fail(fmt.Errorf("%s: %v", what, r))
+		}
+		if failure := s.failure(); failure != nil {
+			err = failure
+		}
+	}()
+	return do()
 }
 
 // await returns when the batch is durable.

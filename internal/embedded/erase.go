@@ -144,16 +144,18 @@ type scrubber struct {
 // maxPlaces bounds the queue; what is beyond it waits for the next start.
 const maxPlaces = 10_000
 
-// start takes up what an earlier run has left.
-func (c *scrubber) start(s *Store) error {
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	var places [][]byte
-	err := s.scan([]byte{spaceScrub}, []byte{spaceScrub + 1}, func(key, _ []byte) (bool, error) {
+// unscrubbed answers what an earlier run has left.
+func (s *Store) unscrubbed() (places [][]byte, err error) {
+	err = s.scan([]byte{spaceScrub}, []byte{spaceScrub + 1}, func(key, _ []byte) (bool, error) {
 		places = append(places, slices.Clone(key[1:]))
 		return len(places) < maxPlaces, nil
 	})
+	return places, err
+}
+
+func (c *scrubber) start(s *Store, places [][]byte) {
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.add(s, places...)
-	return err
 }
 
 func (c *scrubber) add(s *Store, places ...[]byte) {
@@ -194,7 +196,8 @@ func (s *Store) scrub(ctx context.Context, place []byte) error {
 	if err := s.failure(); err != nil {
 		return err
 	}
-	if err := s.db.Compact(ctx, place, append(slices.Clone(place), 0), false); err != nil {
+	err := s.protect("compact", func() error { return s.db.Compact(ctx, place, append(slices.Clone(place), 0), false) })
+	if err != nil {
 		return err
 	}
 	b := s.db.NewBatch()

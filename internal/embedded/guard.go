@@ -13,15 +13,19 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// guard stands between Pebble and the file system, because three of our promises are about what happens there:
+// guard stands between Pebble and the file system, because several of our promises are about what happens there:
 //
-//   - A failed fsync is fatal, whichever file it was, and is never tried again: the kernel may have dropped the pages
-//     and a second fsync would succeed without them.
-//   - After a failure nothing more is written, so that what the process still does cannot make the files worse.
+//   - A failed fsync is fatal, whichever file of the store it was, and is never tried again: the kernel may have dropped
+//     the pages, and a second fsync would succeed without them. So is any other error of a change to the store's files
+//     but a full disk, which heals; and a full disk too where it hits the write-ahead log.
+//   - After a failure nothing more is written, so that what the process still does cannot make the files worse. The
+//     guard then answers that all went well and does nothing: Pebble panics on errors in the middle of its locks, tries
+//     flushes again for ever, and would not come to an end. Nobody believes it any more: whoever waits for a
+//     commit asks whether the store has failed before it answers.
 //   - A write that finds the disk full gives back the reserve file and goes on, once.
 //
-// It also measures the syncs of the write-ahead log, and remembers whether the file system answered an error at all, which
-// tells a file that cannot be read from one that reads as nonsense.
+// It also measures the syncs of the log, remembers whether the file system answered an error at all, which tells a file
+// that cannot be read from one that reads as nonsense, and keeps erased data from living on in log files.
 type guard struct {
 	vfs.FS
 	root   string // the data directory; trouble outside of it (a backup's disk) is not the store's
@@ -30,23 +34,28 @@ type guard struct {
 	synced func(time.Duration, int64)
 	dead   atomic.Bool
 	errors atomic.Bool
-
-	deletions deletions
 }
 
-// errStopped is what a store that has failed answers its own background work.
 var errStopped = errors.New("the store has failed, nothing is written any more")
 
-// walCategory is the category of write-ahead log files.
-const walCategory vfs.DiskWriteCategory = "pebble-wal"
-
-// retryPause slows down flushes and compactions that fail again and again; Pebble repeats them at once.
-const retryPause = 20 * time.Millisecond
+const (
+	// walCategory is the category of write-ahead log files.
+	walCategory vfs.DiskWriteCategory = "pebble-wal"
+	// retryPause slows down flushes and compactions that find the disk full; Pebble repeats them at once.
+	retryPause = 20 * time.Millisecond
+	// archive is the directory that Pebble's ArchiveCleaner moves obsolete files to. Pebble has it because then it does
+	// not write over used log files again, which would keep erased data in them. Nothing is archived: files are removed.
+	archive = "archive"
+)
 
 // inside reports whether a path is the store's own.
 func (g *guard) inside(path string) bool {
 	rest, ok := strings.CutPrefix(path, g.root)
 	return g.root == "." || ok && (rest == "" || rest[0] == '/' || rest[0] == '\\')
+}
+
+func (g *guard) archives(path string) bool {
+	return g.PathBase(g.PathDir(path)) == archive && g.inside(path)
 }
 
 func (g *guard) Unwrap() vfs.FS { return g.FS }
@@ -61,46 +70,56 @@ func (g *guard) note(err error) error {
 	return err
 }
 
-// change does what changes the file system, again with the reserve given back if the disk is full.
-func (g *guard) change(do func() error) error {
+// change does what changes the file at path, again with the reserve given back if the disk is full.
+func (g *guard) change(path string, category vfs.DiskWriteCategory, do func() error) error {
 	if g.dead.Load() {
-		return errStopped
+		return nil
 	}
 	err := do()
-	if errors.Is(err, syscall.ENOSPC) && g.full != nil {
+	full := isFull(err)
+	if full && g.full != nil {
 		g.full()
 		err = do()
+		full = isFull(err)
 	}
-	return g.note(err)
+	switch {
+	case err == nil || errors.Is(err, os.ErrNotExist) || !g.inside(path):
+		return g.note(err)
+	case full && category != walCategory:
+		time.Sleep(retryPause)
+		return g.note(err)
+	}
+	g.note(err)
+	g.fail(fmt.Errorf("write %s: %w", path, err))
+	return nil
 }
 
-func (g *guard) file(f vfs.File, name string, category vfs.DiskWriteCategory) vfs.File {
-	return &guardFile{File: f, g: g, name: name, category: category}
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-func (g *guard) Create(name string, category vfs.DiskWriteCategory) (f vfs.File, err error) {
-	err = g.change(func() error { f, err = g.FS.Create(name, category); return err })
-	if err != nil {
-		pause(category)
+// create does what answers a file to write to.
+func (g *guard) create(name string, category vfs.DiskWriteCategory, do func() (vfs.File, error)) (vfs.File, error) {
+	var f vfs.File
+	if err := g.change(name, category, func() (err error) { f, err = do(); return err }); err != nil {
 		return nil, err
 	}
-	return g.file(f, name, category), nil
+	if f == nil || g.dead.Load() {
+		f = nowhere{}
+	}
+	return &guardFile{File: f, g: g, name: name, category: category}, nil
 }
 
-func (g *guard) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (f vfs.File, err error) {
-	err = g.change(func() error { f, err = g.FS.OpenReadWrite(name, category, opts...); return err })
-	if err != nil {
-		return nil, err
-	}
-	return g.file(f, name, category), nil
+func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.create(name, category, func() (vfs.File, error) { return g.FS.Create(name, category) })
 }
 
-func (g *guard) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (f vfs.File, err error) {
-	err = g.change(func() error { f, err = g.FS.ReuseForWrite(oldname, newname, category); return err })
-	if err != nil {
-		return nil, err
-	}
-	return g.file(f, newname, category), nil
+func (g *guard) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	return g.create(name, category, func() (vfs.File, error) { return g.FS.OpenReadWrite(name, category, opts...) })
+}
+
+func (g *guard) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.create(newname, category, func() (vfs.File, error) { return g.FS.ReuseForWrite(oldname, newname, category) })
 }
 
 func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
@@ -108,7 +127,7 @@ func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	if err != nil {
 		return nil, g.note(err)
 	}
-	return g.file(f, name, ""), nil
+	return &guardFile{File: f, g: g, name: name}, nil
 }
 
 func (g *guard) OpenDir(name string) (vfs.File, error) {
@@ -116,36 +135,39 @@ func (g *guard) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, g.note(err)
 	}
-	return g.file(f, name, ""), nil
+	return &guardFile{File: f, g: g, name: name}, nil
 }
 
 func (g *guard) Link(oldname, newname string) error {
-	return g.change(func() error { return g.FS.Link(oldname, newname) })
+	return g.change(newname, "", func() error { return g.FS.Link(oldname, newname) })
 }
 
 func (g *guard) Remove(name string) error {
-	if strings.HasPrefix(g.PathBase(name), "OPTIONS-") {
-		return g.discard(name)
+	if g.dead.Load() {
+		return nil
 	}
-	return g.change(func() error { return g.FS.Remove(name) })
+	return g.note(g.FS.Remove(name)) // what stays is found again
 }
 
 func (g *guard) RemoveAll(name string) error {
-	return g.change(func() error { return g.FS.RemoveAll(name) })
+	if g.dead.Load() {
+		return nil
+	}
+	return g.note(g.FS.RemoveAll(name))
 }
 
 func (g *guard) Rename(oldname, newname string) error {
 	if g.archives(newname) {
-		return g.discard(oldname)
+		return g.Remove(oldname)
 	}
-	return g.change(func() error { return g.FS.Rename(oldname, newname) })
+	return g.change(newname, "", func() error { return g.FS.Rename(oldname, newname) })
 }
 
 func (g *guard) MkdirAll(dir string, perm os.FileMode) error {
 	if g.archives(g.PathJoin(dir, "x")) {
 		return nil
 	}
-	return g.change(func() error { return g.FS.MkdirAll(dir, perm) })
+	return g.change(dir, "", func() error { return g.FS.MkdirAll(dir, perm) })
 }
 
 func (g *guard) List(dir string) ([]string, error) {
@@ -158,6 +180,7 @@ func (g *guard) Stat(name string) (vfs.FileInfo, error) {
 	return info, g.note(err)
 }
 
+// guardFile is a file below a guard.
 type guardFile struct {
 	vfs.File
 	g        *guard
@@ -181,35 +204,29 @@ func (f *guardFile) Stat() (vfs.FileInfo, error) {
 	return info, f.g.note(err)
 }
 
-func (f *guardFile) Write(p []byte) (n int, err error) {
-	err = f.g.change(func() error {
-		m, err := f.File.Write(p[n:])
+func (f *guardFile) Write(p []byte) (int, error) {
+	return f.write(p, func(done int) (int, error) { return f.File.Write(p[done:]) })
+}
+
+func (f *guardFile) WriteAt(p []byte, off int64) (int, error) {
+	return f.write(p, func(done int) (int, error) { return f.File.WriteAt(p[done:], off+int64(done)) })
+}
+
+func (f *guardFile) write(p []byte, do func(done int) (int, error)) (n int, err error) {
+	err = f.g.change(f.name, f.category, func() error {
+		m, err := do(n)
 		n += m
 		return err
 	})
 	f.written += int64(n)
-	if err != nil {
-		pause(f.category)
+	if err == nil {
+		n = len(p)
 	}
 	return n, err
 }
 
-func (f *guardFile) WriteAt(p []byte, off int64) (n int, err error) {
-	err = f.g.change(func() error {
-		m, err := f.File.WriteAt(p[n:], off+int64(n))
-		n += m
-		return err
-	})
-	return n, err
-}
-
-func (f *guardFile) Sync() error {
-	return f.sync(f.File.Sync)
-}
-
-func (f *guardFile) SyncData() error {
-	return f.sync(f.File.SyncData)
-}
+func (f *guardFile) Sync() error     { return f.sync(f.File.Sync) }
+func (f *guardFile) SyncData() error { return f.sync(f.File.SyncData) }
 
 func (f *guardFile) SyncTo(length int64) (full bool, err error) {
 	err = f.sync(func() error { full, err = f.File.SyncTo(length); return err })
@@ -218,18 +235,16 @@ func (f *guardFile) SyncTo(length int64) (full bool, err error) {
 
 func (f *guardFile) sync(do func() error) error {
 	if f.g.dead.Load() {
-		return errStopped
+		return nil
 	}
 	start := time.Now()
-	if err := do(); err != nil {
-		err = fmt.Errorf("sync %s: %w", f.name, f.g.note(err))
-		if f.g.inside(f.name) {
-			f.g.fail(err)
+	if err := f.g.note(do()); err != nil {
+		err = fmt.Errorf("sync %s: %w", f.name, err)
+		if !f.g.inside(f.name) {
+			return err
 		}
-		return err
-	}
-	if f.g.dead.Load() {
-		return errStopped
+		f.g.fail(err)
+		return nil
 	}
 	if f.category == walCategory && f.g.synced != nil {
 		f.g.synced(time.Since(start), f.written)
@@ -238,9 +253,27 @@ func (f *guardFile) sync(do func() error) error {
 	return nil
 }
 
-// pause holds up background writers whose write failed.
-func pause(category vfs.DiskWriteCategory) {
-	if category != walCategory && category != vfs.WriteCategoryUnspecified {
-		time.Sleep(retryPause)
+func (f *guardFile) Close() error {
+	err := f.g.note(f.File.Close())
+	if err != nil && f.category != "" && f.g.inside(f.name) {
+		f.g.fail(fmt.Errorf("close %s: %w", f.name, err))
+		return nil
 	}
+	return err
 }
+
+// nowhere is the file that a failed store writes to.
+type nowhere struct{}
+
+func (nowhere) Close() error                           { return nil }
+func (nowhere) Read([]byte) (int, error)               { return 0, errStopped }
+func (nowhere) ReadAt([]byte, int64) (int, error)      { return 0, errStopped }
+func (nowhere) Write(p []byte) (int, error)            { return len(p), nil }
+func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (nowhere) Preallocate(int64, int64) error         { return nil }
+func (nowhere) Stat() (vfs.FileInfo, error)            { return nil, errStopped }
+func (nowhere) Sync() error                            { return nil }
+func (nowhere) SyncTo(int64) (bool, error)             { return true, nil }
+func (nowhere) SyncData() error                        { return nil }
+func (nowhere) Prefetch(int64, int64) error            { return nil }
+func (nowhere) Fd() uintptr                            { return vfs.InvalidFd }

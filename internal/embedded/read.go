@@ -246,6 +246,7 @@ func decodeKept(tenant tenantID, seq sequence, value []byte) (*record, error) {
 	if err != nil || b.first != seq || len(b.records) != 1 {
 		return nil, corrupt(fmt.Sprintf("kept event of log %s, sequence %d", tenant, seq), errors.Join(errMalformed, err))
 	}
+	b.records[0].aside = true
 	return &b.records[0], nil
 }
 
@@ -259,8 +260,7 @@ func (s *Store) Lookup(ctx context.Context, tenant tenantID, ref store.Ref) (*ev
 	if err != nil {
 		return nil, err
 	}
-	// A kept copy of a reference has its own data.
-	if r.event.Origin != (eventhose.Origin{}) && !r.event.Erased && r.event.Data == nil {
+	if r.event.Origin != (eventhose.Origin{}) && !r.event.Erased && !r.aside {
 		return s.resolve(&r.event)
 	}
 	return &r.event, nil

@@ -124,35 +124,75 @@ func (s *Store) start(o Options) (err error) {
 		return err
 	}
 	s.space.init(s.fs, s.dir, o.MinFree)
-	attested, err := readAttest(s.fs, s.dir)
+	found, err := s.examine()
 	if err != nil {
 		return err
 	}
-	if err := s.openPebble(attested > 0); err != nil {
+	if err := s.openPebble(s.dbOptions(false)); err != nil {
 		return err
 	}
-	counter, err := s.getSequence(keyCounter)
-	if err != nil {
-		return err
-	}
-	if uint64(counter) < attested {
-		return fmt.Errorf("%w: %s holds commits up to %d, %s says that %d were durable: the newest MANIFEST or log file there is damaged at its end",
-			store.ErrCorrupt, s.fs.PathJoin(s.dir, pebbleDir), counter, attestFile, attested)
-	}
-	s.commits.counter, s.commits.durable = uint64(counter), uint64(counter)
-	if err := s.enter(); err != nil {
+	if err := s.enter(found); err != nil {
 		return err
 	}
 	if err := s.attest(); err != nil {
 		return err
 	}
-	s.fs.release()
 	s.cache.init()
 	s.ids.start(s)
-	if err := s.scrubber.start(s); err != nil {
-		return err
-	}
+	s.scrubber.start(s, found.scrub)
 	return s.failure()
+}
+
+// found is what a store held when it was opened.
+type found struct {
+	counter      uint64
+	incarnations []eventhose.Incarnation
+	opens        uint64
+	scrub        [][]byte
+}
+
+// examine looks at the database without changing anything. Pebble takes a damaged end of its manifest or log for the
+// end, goes on from there, and removes what it then no longer knows; so whether all is there is found out before that.
+func (s *Store) examine() (f found, err error) {
+	attested, err := readAttest(s.fs, s.dir)
+	if err != nil || attested == 0 {
+		return f, err // nothing was ever answered
+	}
+	if err := s.openPebble(s.dbOptions(true)); err != nil {
+		return f, err
+	}
+	f, err = s.read()
+	err = errors.Join(err, s.db.Close())
+	s.db = nil
+	if err == nil && f.counter < attested {
+		err = fmt.Errorf("%w: %s holds commits up to %d, %s says that %d were durable: its newest MANIFEST or log file is damaged at the end",
+			store.ErrCorrupt, s.fs.PathJoin(s.dir, pebbleDir), f.counter, attestFile, attested)
+	}
+	return f, err
+}
+
+func (s *Store) read() (f found, err error) {
+	counter, err := s.getSequence(keyCounter)
+	if err != nil {
+		return f, err
+	}
+	opens, err := s.getSequence(keyOpens)
+	if err != nil {
+		return f, err
+	}
+	f.counter, f.opens = uint64(counter), uint64(opens)
+	row, err := s.get(keyIncarnations)
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		return f, err
+	}
+	if len(row)%4 != 0 {
+		return f, corrupt("incarnations", errMalformed)
+	}
+	for ; len(row) > 0; row = row[4:] {
+		f.incarnations = append(f.incarnations, eventhose.Incarnation(binary.BigEndian.Uint32(row)))
+	}
+	f.scrub, err = s.unscrubbed()
+	return f, err
 }
 
 func lock(fs *guard, dir string) (io.Closer, error) {
@@ -210,18 +250,11 @@ func checkFormat(name, text string) error {
 	return nil
 }
 
-// openPebble opens the database, which must be there if exists says so.
-func (s *Store) openPebble(exists bool) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", store.ErrCorrupt, r)
-		}
-	}()
-	cache := pebble.NewCache(64 << 20)
-	defer cache.Unref()
+// dbOptions are those of the database, which must be there to be read only.
+func (s *Store) dbOptions(readOnly bool) *pebble.Options {
 	opts := &pebble.Options{
 		FS:                          s.fs,
-		Cache:                       cache,
+		CacheSize:                   64 << 20,
 		FormatMajorVersion:          pebble.FormatNewest,
 		Cleaner:                     pebble.ArchiveCleaner{},
 		MemTableSize:                s.space.memTable(),
@@ -230,7 +263,8 @@ func (s *Store) openPebble(exists bool) (err error) {
 		L0StopWritesThreshold:       40,
 		LBaseMaxBytes:               64 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
-		ErrorIfNotExists:            exists,
+		ReadOnly:                    readOnly,
+		ErrorIfNotExists:            readOnly,
 		Logger:                      pebbleLogger{s},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { s.logger.Warn("background work of the store failed", "error", err) },
@@ -248,18 +282,23 @@ func (s *Store) openPebble(exists bool) (err error) {
 	// Pebble's own scheduler looks for work every 100 ms, for ever. This is the same one without that: it looks when a
 	// flush or compaction ends.
 	opts.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
+	return opts
+}
+
+func (s *Store) openPebble(opts *pebble.Options) error {
 	name := s.fs.PathJoin(s.dir, pebbleDir)
-	db, err := pebble.Open(name, opts)
-	if failure := s.failure(); failure != nil {
-		if db != nil {
-			s.db = db
-		}
-		return failure
+	var err error
+	failed := s.protect("open", func() error {
+		s.db, err = pebble.Open(name, opts)
+		return nil
+	})
+	if failed != nil {
+		return failed
 	}
 	if err != nil {
+		s.db = nil
 		return s.openError(name, err)
 	}
-	s.db = db
 	return nil
 }
 
@@ -275,19 +314,11 @@ func (s *Store) openError(name string, err error) error {
 }
 
 // enter begins this run of the store: a first incarnation for a new store, another one for a restored backup.
-func (s *Store) enter() error {
-	value, err := s.get(keyIncarnations)
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
-		return err
-	}
-	if len(value)%4 != 0 {
-		return corrupt("incarnations", errMalformed)
-	}
-	for ; len(value) > 0; value = value[4:] {
-		s.incarnations = append(s.incarnations, eventhose.Incarnation(binary.BigEndian.Uint32(value)))
-	}
+func (s *Store) enter(f found) error {
+	s.commits.counter, s.commits.durable = f.counter, f.counter
+	s.incarnations, s.epoch = f.incarnations, f.opens+1
 	marker := s.fs.PathJoin(s.dir, backupFile)
-	_, err = s.fs.Stat(marker)
+	_, err := s.fs.Stat(marker)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -296,18 +327,13 @@ func (s *Store) enter() error {
 		s.incarnations = append(s.incarnations, s.newIncarnation())
 		s.incarnations = s.incarnations[max(0, len(s.incarnations)-maxForks-1):]
 	}
-	opens, err := s.getSequence(keyOpens)
-	if err != nil {
-		return err
-	}
-	s.epoch = uint64(opens) + 1
 	b := s.db.NewBatch()
 	var row []byte
 	for _, inc := range s.incarnations {
 		row = binary.BigEndian.AppendUint32(row, uint32(inc))
 	}
 	_ = b.Set(keyIncarnations, row, nil)
-	_ = b.Set(keyOpens, encodeSequence(opens+1), nil)
+	_ = b.Set(keyOpens, encodeSequence(sequence(s.epoch)), nil)
 	if err := s.commit(b, nil); err != nil {
 		return err
 	}
@@ -335,10 +361,15 @@ func (s *Store) newIncarnation() eventhose.Incarnation {
 	}
 }
 
-// closeWait bounds how long a store that has failed waits for Pebble to end. Nothing can be written then.
-const closeWait = time.Second
+const (
+	// closeWait bounds how long a store that has failed waits for Pebble to end. Nothing can be written then.
+	closeWait = time.Second
+	// flushWait bounds how long Close waits for memory to be written to tables. Nothing is lost without that: it is in
+	// the log.
+	flushWait = 30 * time.Second
+)
 
-// Close implements store.Store. A store that is closed without a failure has nothing left to replay.
+// Close implements store.Store. A store that was closed with room on its disk has nothing left to replay.
 func (s *Store) Close() error {
 	s.scrubber.stop(s.failure() != nil)
 	s.open.Lock()
@@ -349,13 +380,28 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.attester.stop()
 	var err error
-	if s.failure() == nil {
-		if err = s.db.Flush(); err == nil {
+	if s.failure() == nil && s.space.room(needProgress) == nil {
+		if err = s.protect("flush", s.flush); err == nil {
 			err = s.attest()
 		}
 	}
 	s.space.close()
 	return errors.Join(err, s.abandon())
+}
+
+// flush writes what is in memory to tables.
+func (s *Store) flush() error {
+	flushed, err := s.db.AsyncFlush()
+	if err != nil {
+		return err
+	}
+	timer := time.NewTimer(flushWait)
+	defer timer.Stop()
+	select {
+	case <-flushed:
+	case <-timer.C:
+	}
+	return nil
 }
 
 // abandon ends Pebble and gives the lock back.
