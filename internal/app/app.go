@@ -192,7 +192,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.onStop("retention", func(context.Context) error { stopRetaining(); retention.Wait(); return nil })
 
 	api, err := httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
-		Version: a.opts.Version, Ready: a.ready(st.Failed), Backup: backups{st, a.opts.BackupDir}})
+		Version: a.opts.Version, Ready: a.ready(st), Backup: backups{st, a.opts.BackupDir}})
 	if err != nil {
 		return err
 	}
@@ -238,9 +238,10 @@ func (a *App) firstStart(ctx context.Context, ctl *control.Control) error {
 }
 
 // ready names what has to be well for this node to take requests.
-func (a *App) ready(storeFailed func() error) func(context.Context) map[string]error {
-	return func(context.Context) map[string]error {
-		checks := map[string]error{"store": storeFailed(), "draining": nil}
+func (a *App) ready(st *embedded.Store) func(context.Context) map[string]error {
+	return func(ctx context.Context) map[string]error {
+		_, failed := st.Head(ctx, defaultTenant)
+		checks := map[string]error{"store": failed, "draining": nil}
 		select {
 		case <-a.draining:
 			checks["draining"] = errors.New("this node is stopping")
@@ -264,7 +265,7 @@ func (a *App) Stop(ctx context.Context) error {
 }
 
 // Restore makes a data directory of a backup. The logs in it begin a new incarnation.
-func Restore(backup, dir string) error { return embedded.Restore(backup, dir) }
+func Restore(backup, dir string) error { return embedded.Restore(backup, dir, embedded.Options{}) }
 
 // backups makes online backups below one directory.
 type backups struct {
@@ -273,7 +274,7 @@ type backups struct {
 }
 
 // Backup makes a backup under a name that is not taken and answers where it is.
-func (b backups) Backup(_ context.Context, name string) (string, error) {
+func (b backups) Backup(ctx context.Context, name string) (string, error) {
 	if name == "" || name != filepath.Base(name) || name == "." || name == ".." {
 		return "", eventhose.Invalid("name", "must be a plain directory name")
 	}
@@ -284,5 +285,5 @@ func (b backups) Backup(_ context.Context, name string) (string, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return "", &eventhose.Error{Code: eventhose.CodeConflict, Field: "name", Message: "a backup of this name exists", Fix: "choose another name"}
 	}
-	return dir, b.store.Backup(dir)
+	return dir, b.store.Backup(ctx, dir)
 }
