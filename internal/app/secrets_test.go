@@ -126,7 +126,7 @@ func (r *recorder) RoundTrip(q *http.Request) (*http.Response, error) {
 	once := q.Method == http.MethodPost && (strings.HasSuffix(q.URL.Path, "/keys") || strings.HasSuffix(q.URL.Path, "/subscriptions") || strings.HasSuffix(q.URL.Path, "/rotate"))
 	if !once || resp.StatusCode >= 300 {
 		r.mu.Lock()
-		fmt.Fprintln(&r.body, q.Method, q.URL.Path, resp.StatusCode, resp.Header)
+		fmt.Fprintln(&r.body, resp.StatusCode, resp.Header)
 		r.body.Write(body)
 		r.mu.Unlock()
 	}
