@@ -1,0 +1,207 @@
+package eventhose_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+// A reader's cursor goes on where it stood, and is told when that is no longer possible.
+func TestResolve(t *testing.T) {
+	h := eventhose.Head{Incarnation: 30, First: 11, Last: 100, Forks: []eventhose.Fork{{Incarnation: 10, At: 50}, {Incarnation: 20, At: 80}}}
+	for _, tc := range []struct {
+		cursor eventhose.Cursor
+		after  eventhose.Sequence
+		first  eventhose.Sequence // of cursor_gone, 0 if it resolves
+	}{
+		{eventhose.Cursor{}, 10, 0},
+		{h.Cursor(100), 100, 0},
+		{h.Cursor(10), 10, 0},
+		{h.Cursor(9), 0, 11},
+		{h.Cursor(101), 0, 11},
+		{eventhose.Cursor{Incarnation: 20, Sequence: 80}, 80, 0},
+		{eventhose.Cursor{Incarnation: 20, Sequence: 81}, 0, 81},
+		{eventhose.Cursor{Incarnation: 10, Sequence: 50}, 50, 0},
+		{eventhose.Cursor{Incarnation: 10, Sequence: 51}, 0, 51},
+		{eventhose.Cursor{Incarnation: 10, Sequence: 9}, 0, 11},
+		{eventhose.Cursor{Incarnation: 7, Sequence: 50}, 0, 11},
+	} {
+		after, err := h.Resolve(tc.cursor)
+		var e *eventhose.Error
+		if tc.first == 0 && (err != nil || after != tc.after) {
+			t.Errorf("%v: %d, %v, want %d", tc.cursor, after, err, tc.after)
+		}
+		if tc.first != 0 && (!errors.As(err, &e) || e.Code != eventhose.CodeCursorGone || e.First != tc.first) {
+			t.Errorf("%v: %v, want cursor_gone with first %d", tc.cursor, err, tc.first)
+		}
+	}
+	// A later fork at an earlier place takes away what an older incarnation had beyond it.
+	h.Forks = []eventhose.Fork{{Incarnation: 10, At: 50}, {Incarnation: 20, At: 30}}
+	if _, err := h.Resolve(eventhose.Cursor{Incarnation: 10, Sequence: 40}); eventhose.CodeOf(err) != eventhose.CodeCursorGone {
+		t.Errorf("beyond the second fork: %v", err)
+	}
+}
+
+func FuzzParseCursor(f *testing.F) {
+	for _, s := range []string{"", "0", "1_0", "zz_18446744073709551615", "1z141z3_9", "0_1", "1_01", "_", "-1_2", "1_+2", "1Z_2"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		c, err := eventhose.ParseCursor(s)
+		if err != nil {
+			if eventhose.CodeOf(err) != eventhose.CodeInvalid {
+				t.Errorf("%q: %v", s, err)
+			}
+			return
+		}
+		if s != "" && c.String() != s {
+			t.Errorf("%q is read as %v", s, c)
+		}
+	})
+}
+
+func FuzzEventIDSequence(f *testing.F) {
+	f.Add(eventhose.EventID(1, 2))
+	f.Add("evt_00000000000000000000000000")
+	f.Add("evt_zzzzzzzzzzzzzzzzzzzzzzzzzz")
+	f.Fuzz(func(t *testing.T, s string) {
+		if _, ok := eventhose.EventIDSequence(s); ok && (len(s) != 30 || !strings.HasPrefix(s, "evt_")) {
+			t.Errorf("%q is taken for an id of ours", s)
+		}
+	})
+}
+
+func TestEventID(t *testing.T) {
+	for _, seq := range []eventhose.Sequence{1, 255, 1 << 40} {
+		id := eventhose.EventID(seq, 42)
+		if got, ok := eventhose.EventIDSequence(id); !ok || got != seq {
+			t.Errorf("%s stands at %d, %v", id, got, ok)
+		}
+	}
+	if a, b := eventhose.EventID(1, 9), eventhose.EventID(2, 0); a >= b {
+		t.Errorf("%s does not sort before %s", a, b)
+	}
+}
+
+// webhook-id is signed in front of a full stop, so it holds none, and is another for another event.
+func TestWebhookID(t *testing.T) {
+	seen := map[string]string{}
+	for _, e := range []eventhose.Event{{ID: "evt_1"}, {ID: "order.1"}, {ID: "order 1"}, {ID: "a", Scope: "b"}, {ID: "b", Scope: "a"}, {ID: "é"},
+		{ID: "acme/evt_1"}, {ID: (&eventhose.Event{ID: "order.1"}).WebhookID()}} {
+		id := e.WebhookID()
+		if strings.ContainsAny(id, ". \n/") || id != e.WebhookID() {
+			t.Errorf("%+v has %q", e, id)
+		}
+		if other, twice := seen[id]; twice {
+			t.Errorf("%s and %s share %s", e.ID, other, id)
+		}
+		seen[id] = e.ID
+	}
+	if id := (&eventhose.Event{ID: "evt_1"}).WebhookID(); id != "evt_1" {
+		t.Errorf("a safe id becomes %s", id)
+	}
+}
+
+func TestEventValidate(t *testing.T) {
+	good := eventhose.Event{Type: "order.paid", ID: "1", Key: "k", Attributes: map[string]string{"a": "b"}, ContentType: "text/plain; charset=utf-8", Data: []byte("x")}
+	if err := good.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for field, change := range map[string]func(*eventhose.Event){
+		"type":         func(e *eventhose.Event) { e.Type = "order..paid" },
+		"id":           func(e *eventhose.Event) { e.ID = "a\nb" },
+		"source":       func(e *eventhose.Event) { e.Scope = strings.Repeat("x", 300) },
+		"key":          func(e *eventhose.Event) { e.Key = "\xff" },
+		"version":      func(e *eventhose.Event) { e.Version = strings.Repeat("1", 65) },
+		"attributes":   func(e *eventhose.Event) { e.Attributes = map[string]string{"a b": ""} },
+		"attributes.a": func(e *eventhose.Event) { e.Attributes = map[string]string{"a": "\x00"} },
+		"content_type": func(e *eventhose.Event) { e.ContentType = "text\r\nX: y" },
+		"time":         func(e *eventhose.Event) { e.Time = time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"data":         func(e *eventhose.Event) { e.Data = make([]byte, eventhose.MaxData+1) },
+	} {
+		e := good
+		change(&e)
+		var got *eventhose.Error
+		if err := e.Validate(); !errors.As(err, &got) || got.Field != field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+func TestSubscriptionValidate(t *testing.T) {
+	base := eventhose.Subscription{Destination: eventhose.Destination{Type: "webhook", URL: "https://example.com/"}}
+	if err := base.WithDefaults().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for field, change := range map[string]func(*eventhose.Subscription){
+		"name":                  func(s *eventhose.Subscription) { s.Name = "\x01" },
+		"filter.types[1]":       func(s *eventhose.Subscription) { s.Filter.Types = []string{"*", "a.*.b"} },
+		"filter.keys[0]":        func(s *eventhose.Subscription) { s.Filter.Keys = []string{""} },
+		"filter.expression":     func(s *eventhose.Subscription) { s.Filter.Expression = strings.Repeat("x", 5000) },
+		"ordering":              func(s *eventhose.Subscription) { s.Ordering = "some" },
+		"on_exhausted":          func(s *eventhose.Subscription) { s.OnExhausted = eventhose.OnExhaustedBlock },
+		"max_in_flight":         func(s *eventhose.Subscription) { s.MaxInFlight = 65 },
+		"retry.schedule":        func(s *eventhose.Subscription) { s.Retry.Schedule = make([]eventhose.Duration, 51) },
+		"retry.schedule[0]":     func(s *eventhose.Subscription) { s.Retry.Schedule = []eventhose.Duration{-1} },
+		"retry.timeout":         func(s *eventhose.Subscription) { s.Retry.Timeout = 1 },
+		"retry.disable_after":   func(s *eventhose.Subscription) { s.Retry.DisableAfter = 1 },
+		"destination.type":      func(s *eventhose.Subscription) { s.Destination.Type = "pigeon" },
+		"destination.url":       func(s *eventhose.Subscription) { s.Destination.URL = "/relative" },
+		"destination.signature": func(s *eventhose.Subscription) { s.Destination.Signature = "v2" },
+	} {
+		s := base
+		change(&s)
+		var got *eventhose.Error
+		if err := s.WithDefaults().Validate(); !errors.As(err, &got) || got.Field != field || got.Code != eventhose.CodeInvalid {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+// A secret shows itself in no way of printing.
+func TestSecretIsRedacted(t *testing.T) {
+	const planted = "planted-0badc0de"
+	d := eventhose.Destination{URL: "https://example.com", Headers: map[string]eventhose.Secret{"Authorization": planted}}
+	body, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", eventhose.Secret(planted), "destination", d)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "secret", eventhose.Secret(planted), "destination", d)
+	for _, shown := range []string{string(body), log.String(), fmt.Sprintf("%v %+v %#v %s %q %x", d, d, d, d.Headers, d.Headers, d.Headers)} {
+		if strings.Contains(shown, planted) || strings.Contains(shown, fmt.Sprintf("%x", planted)) || !strings.Contains(shown, "***") {
+			t.Errorf("shown as %s", shown)
+		}
+	}
+}
+
+// Every error has a code, and wrapping keeps the cause without telling it twice.
+func TestCodeOf(t *testing.T) {
+	cause := errors.New("cause")
+	wrapped := eventhose.Errorf(eventhose.CodeConflict, "doing: %w", cause)
+	for _, tc := range []struct {
+		err  error
+		want eventhose.Code
+	}{
+		{nil, ""}, {cause, eventhose.CodeInternal}, {context.Canceled, eventhose.CodeUnavailable}, {fmt.Errorf("x: %w", context.DeadlineExceeded), eventhose.CodeTimeout},
+		{wrapped, eventhose.CodeConflict}, {fmt.Errorf("x: %w", eventhose.NotFound("event")), eventhose.CodeNotFound},
+	} {
+		if got := eventhose.CodeOf(tc.err); got != tc.want {
+			t.Errorf("%v is %s, want %s", tc.err, got, tc.want)
+		}
+	}
+	if !errors.Is(wrapped, cause) || wrapped.Error() != "doing: cause" {
+		t.Errorf("wrapped: %q", wrapped)
+	}
+	if e := (&eventhose.Error{Code: eventhose.CodeInternal, Field: "f", Message: "m", Err: cause}); e.Error() != "f: m: cause" {
+		t.Errorf("%q", e)
+	}
+}
