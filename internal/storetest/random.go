@@ -3,18 +3,15 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/eventhose/eventhose/internal/store"
 	"pgregory.net/rapid"
 )
 
-// drawn lets rapid draw, and so shrink, what a script chooses.
-type drawn struct{ t *rapid.T }
-
-func (d drawn) IntN(n int) int { return rapid.IntRange(0, n-1).Draw(d.t, "") }
-
 // runScripts compares a store with the model after every step of random scripts, some of which open the store again.
+// rapid chooses what kinds of steps there are, and so shrinks them; what is in a step hangs on one number each.
 func runScripts(t *testing.T, open func(t *testing.T) store.Store, reopen func(t *testing.T, s store.Store) store.Store) {
 	rapid.Check(t, func(rt *rapid.T) {
 		st := open(t)
@@ -23,10 +20,10 @@ func runScripts(t *testing.T, open func(t *testing.T) store.Store, reopen func(t
 				rt.Errorf("close: %v", err)
 			}
 		}()
-		script := NewScript(drawn{rt}, "a", NewModel(), 0)
+		script := NewScript(nil, "a", NewModel(), 0)
 		step := func(kind string) func(*rapid.T) {
 			return func(rt *rapid.T) {
-				script.src = drawn{rt}
+				script.src = rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, kind), 1))
 				if err := script.Run(t.Context(), st, script.Step(kind)); err != nil {
 					rt.Fatal(err)
 				}
@@ -34,13 +31,14 @@ func runScripts(t *testing.T, open func(t *testing.T) store.Store, reopen func(t
 		}
 		actions := map[string]func(*rapid.T){
 			"": func(rt *rapid.T) {
-				script.src = drawn{rt}
+				script.src = rand.New(rand.NewPCG(uint64(script.n), 2))
 				if err := script.Check(t.Context(), st, 5); err != nil {
 					rt.Fatalf("after op %d: %v", script.n, err)
 				}
 			},
 			"reopen":       func(*rapid.T) { st = reopen(t, st) },
-			"append again": step("append"), "commit again": step("commit"),
+			"append again": step("append"),
+			"commit again": step("commit"),
 		}
 		for _, kind := range OpKinds {
 			actions[kind] = step(kind)

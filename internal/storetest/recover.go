@@ -36,9 +36,11 @@ func (s *Script) recoverAppend(ctx context.Context, st store.Store, group []stor
 	a.Heads = map[eventhose.TenantID]eventhose.Head{}
 	for _, entry := range group {
 		tenant, l := entry.Tenant, s.Model.log(entry.Tenant)
-		if next[tenant] == 0 {
-			next[tenant] = l.last + 1
-			known[tenant] = map[idKey]remembered{}
+		for _, t := range []eventhose.TenantID{tenant, entry.Parent} {
+			if t != "" && next[t] == 0 {
+				next[t] = s.Model.log(t).last + 1
+				known[t] = map[idKey]remembered{}
+			}
 		}
 		var r store.AppendResult
 		fresh := map[idKey]remembered{}
@@ -61,22 +63,26 @@ func (s *Script) recoverAppend(ctx context.Context, st store.Store, group []stor
 				continue
 			}
 			p := eventhose.Placement{ID: e.Event.ID, Sequence: seq}
-			if p.ID == "" {
-				found, err := st.Lookup(ctx, tenant, store.Ref{Sequence: seq})
-				if err != nil {
-					return a, fmt.Errorf("event %d of %s: %w", seq, tenant, err)
-				}
-				p.ID = found.ID
-			}
 			fresh[key] = remembered{seq, e.Digest}
 			r.Placements = append(r.Placements, p)
 			seq++
 		}
 		if r.Err == nil {
+			next[entry.Parent] += seq - next[tenant]
 			next[tenant] = seq
 			for key, x := range fresh {
 				known[tenant][key] = x
 			}
+		}
+		for i, p := range r.Placements {
+			if p.ID != "" || r.Err != nil {
+				continue
+			}
+			found, err := st.Lookup(ctx, tenant, store.Ref{Sequence: p.Sequence})
+			if err != nil {
+				return a, fmt.Errorf("event %d of %s: %w", p.Sequence, tenant, err)
+			}
+			r.Placements[i].ID = found.ID
 		}
 		a.Results = append(a.Results, r)
 		for _, t := range []eventhose.TenantID{tenant, entry.Parent} {
@@ -100,7 +106,7 @@ func (s *Script) recoverTrim(ctx context.Context, st store.Store, o TrimOp) (a A
 	a.Trimmed.First = h.First
 	for seq := l.first; seq < h.First && l.events[seq] != nil; seq++ {
 		a.Trimmed.Removed++
-		a.Trimmed.Bytes += int64(len(l.events[seq].Data))
+		a.Trimmed.Bytes += size(l.events[seq])
 	}
 	for ref, lane := range s.Model.lanes {
 		if ref.Tenant != o.Tenant {

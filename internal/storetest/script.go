@@ -97,7 +97,7 @@ func (o Op) Do(ctx context.Context, s store.Store) (a Answer) {
 	return a
 }
 
-// Source draws random numbers in [0, n): a *rand.Rand of math/rand/v2, or rapid.
+// Source draws random numbers in [0, n), as a *rand.Rand of math/rand/v2 does.
 type Source interface{ IntN(n int) int }
 
 // Script makes random operations that make sense on what its model holds, over every changing method of the seam. Two
@@ -124,15 +124,15 @@ func NewScript(src Source, name string, m *Model, n int) *Script {
 }
 
 func (s *Script) tenants() []eventhose.TenantID {
-	return []eventhose.TenantID{s.tenant("0"), s.tenant("1"), s.tenant("2"), s.parent()}
+	return []eventhose.TenantID{s.tenant("0"), s.tenant("1"), s.parent()}
 }
 
 func (s *Script) tenant(n string) eventhose.TenantID { return eventhose.TenantID(s.name + "-" + n) }
 func (s *Script) parent() eventhose.TenantID         { return s.tenant("platform") }
 
-// parentOf: tenants 1 and 2 are connected to the platform, 0 is alone.
+// parentOf: tenant 1 is connected to the platform, 0 is alone.
 func (s *Script) parentOf(t eventhose.TenantID) eventhose.TenantID {
-	if t == s.tenant("1") || t == s.tenant("2") {
+	if t == s.tenant("1") {
 		return s.parent()
 	}
 	return ""
@@ -140,7 +140,7 @@ func (s *Script) parentOf(t eventhose.TenantID) eventhose.TenantID {
 
 func (s *Script) subs() []eventhose.SubscriptionID {
 	var ids []eventhose.SubscriptionID
-	for i := range 3 {
+	for i := range 2 {
 		ids = append(ids, eventhose.SubscriptionID("sub_"+eventhose.IDText([16]byte{15: byte(i + 1)})))
 	}
 	return ids
@@ -280,7 +280,7 @@ func (s *Script) place(tenant eventhose.TenantID) eventhose.Sequence {
 }
 
 func (s *Script) erase() *EraseOp {
-	tenant := s.tenant(fmt.Sprint(s.src.IntN(3)))
+	tenant := s.tenant(fmt.Sprint(s.src.IntN(2)))
 	l := s.Model.log(tenant)
 	seq := s.place(tenant)
 	if kept := sortedKeys(l.kept); len(kept) > 0 && s.chance(30) {
