@@ -110,7 +110,14 @@ func (g *guard) create(name string, category vfs.DiskWriteCategory, do func() (v
 	return &guardFile{File: f, g: g, name: name, category: category}, nil
 }
 
+// Create makes a file. Pebble's markers say by their name which file is the newest of its kind; a power cut may keep the
+// marker's place in the directory and not that file's, unless the directory is synced in between.
 func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.HasPrefix(g.PathBase(name), "marker.") {
+		if err := syncDir(g, g.PathDir(name)); err != nil {
+			return nil, err
+		}
+	}
 	return g.create(name, category, func() (vfs.File, error) { return g.FS.Create(name, category) })
 }
 
