@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -72,6 +73,9 @@ func (s *serverFlags) options(p *program) (app.Options, error) {
 	if s.adminKey != "" && len(s.adminKey) < 16 {
 		o.Logger.Warn("the admin key is short enough to be guessed; make one with: openssl rand -hex 24")
 	}
+	// What libraries write to the standard log may hold what strangers sent.
+	log.SetFlags(0)
+	log.SetOutput(slog.NewLogLogger(handler, slog.LevelDebug).Writer())
 	return o, nil
 }
 
@@ -83,10 +87,7 @@ func networks(allow []string) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, &usageError{what: fmt.Sprintf("--allow-networks: %q is not a CIDR", s), fix: "--allow-networks 10.0.0.0/8,fd00::/8"}
 		}
-		if prefix != prefix.Masked() {
-			return nil, &usageError{what: fmt.Sprintf("--allow-networks: %s has bits beyond its length", s), fix: "--allow-networks " + prefix.Masked().String()}
-		}
-		prefixes = append(prefixes, prefix)
+		prefixes = append(prefixes, prefix.Masked())
 	}
 	return prefixes, nil
 }

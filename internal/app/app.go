@@ -138,11 +138,12 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.onStop("listener", func(context.Context) error { a.listener.Close(); return nil })
 
 	registry, metrics := newMetrics(a.opts.Version)
-	st, err := embedded.Open(a.opts.Data, embedded.Options{Logger: a.logger, MinFree: a.opts.MinFree, OnFatal: a.fail})
+	st, err := embedded.Open(a.opts.Data, embedded.Options{Logger: a.logger, MinFree: a.opts.MinFree, OnFatal: a.fail, Synced: metrics.fsync})
 	if err != nil {
 		return fmt.Errorf("open the data directory: %w", err)
 	}
 	a.onStop("store", func(context.Context) error { return st.Close() })
+	metrics.watchStore(st)
 
 	secretKey := a.opts.SecretKey
 	if secretKey == nil {
@@ -181,6 +182,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 			}
 		}})
 	ctl.Announce(engine.Changed)
+	registry.MustRegister(newDeliveries(engine))
 	if err := engine.Start(ctx); err != nil {
 		return fmt.Errorf("go on with deliveries: %w", err)
 	}

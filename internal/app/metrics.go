@@ -8,7 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/deliver"
 	"github.com/eventhose/eventhose/internal/egress"
+	"github.com/eventhose/eventhose/internal/embedded"
 )
 
 // metrics are what this process counts beside its HTTP requests. They carry no tenant and no subscription: labels
@@ -18,6 +20,7 @@ type metrics struct {
 	attempts *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	lag      prometheus.Histogram
+	fsyncs   prometheus.Histogram
 }
 
 func newMetrics(version string) (*prometheus.Registry, *metrics) {
@@ -29,10 +32,12 @@ func newMetrics(version string) (*prometheus.Registry, *metrics) {
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "eventhose_delivery_lag_seconds",
 			Help: "From append to the first time an event was taken.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 12)}),
 	}
+	m.fsyncs = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "eventhose_fsync_duration_seconds",
+		Help: "How long the store's log took to reach the disk.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)})
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "eventhose_build_info", Help: "Always 1; the labels tell the build.",
 		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()}})
 	info.Set(1)
-	m.registry.MustRegister(m.attempts, m.duration, m.lag, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.attempts, m.duration, m.lag, m.fsyncs, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m.registry, m
 }
 
@@ -43,6 +48,52 @@ func (m *metrics) attempt(a eventhose.Attempt, appended time.Time) {
 	if a.Outcome == eventhose.OutcomeTaken && a.Kind == eventhose.AttemptFirst {
 		m.lag.Observe(a.Started.Add(time.Duration(a.Duration)).Sub(appended).Seconds())
 	}
+}
+
+// fsync is told of each sync of the store's write-ahead log.
+func (m *metrics) fsync(took time.Duration, _ int64) { m.fsyncs.Observe(took.Seconds()) }
+
+// deliveries shows what the engine holds, looked at when it is scraped.
+type deliveries struct {
+	engine                             *deliver.Engine
+	pending, oldest, inFlight, subject *prometheus.Desc
+}
+
+func newDeliveries(e *deliver.Engine) *deliveries {
+	return &deliveries{e,
+		prometheus.NewDesc("eventhose_pending_deliveries", "Places of logs that lanes have still to look at or deliver, retrying and waiting events.", nil, nil),
+		prometheus.NewDesc("eventhose_oldest_pending_age_seconds", "Age of the oldest event that is due and not delivered; 0 if there is none.", nil, nil),
+		prometheus.NewDesc("eventhose_in_flight_deliveries", "Attempts under way or not yet recorded.", nil, nil),
+		prometheus.NewDesc("eventhose_subscriptions", "Subscriptions of tenants that had work since the start, by state; failing ones have an open circuit.", []string{"state"}, nil)}
+}
+
+func (d *deliveries) Describe(c chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{d.pending, d.oldest, d.inFlight, d.subject} {
+		c <- desc
+	}
+}
+
+func (d *deliveries) Collect(c chan<- prometheus.Metric) {
+	st := d.engine.Stats()
+	gauge := func(desc *prometheus.Desc, v float64, labels ...string) {
+		c <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(d.pending, float64(st.Pending))
+	age := 0.0
+	if !st.Oldest.IsZero() {
+		age = max(0, time.Since(st.Oldest).Seconds())
+	}
+	gauge(d.oldest, age)
+	gauge(d.inFlight, float64(st.InFlight))
+	for _, state := range deliver.States() {
+		gauge(d.subject, float64(st.Subscriptions[state]), state)
+	}
+}
+
+// watchStore shows how much the store's files take.
+func (m *metrics) watchStore(st *embedded.Store) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "eventhose_log_bytes",
+		Help: "Bytes of the store's files."}, func() float64 { return float64(st.DiskUsage()) }))
 }
 
 // watchEgress counts the connects that the guard has refused.

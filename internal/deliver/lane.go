@@ -373,9 +373,3 @@ func (l *lane) hang(p *parked) {
 	l.parked[p.Sequence] = p
 	heap.Push(&l.retries, p)
 }
-
-// unhang removes one that is in the heap.
-func (l *lane) unhang(p *parked) {
-	delete(l.parked, p.Sequence)
-	heap.Remove(&l.retries, p.index)
-}

@@ -216,6 +216,7 @@ func (e *Engine) Test(ctx context.Context, tenant eventhose.TenantID, sub eventh
 		Data: []byte(`{"message":"a test event from Eventhose"}`)}
 	b := &sink.Batch{ID: event.WebhookID(), Subscription: &s, Kind: eventhose.AttemptTest, Number: 1, Items: []sink.Item{{Event: event}}}
 	a := e.record(b, e.send(ctx, b))
+	e.opts.Observe(a, now)
 	err = e.withLane(ctx, tenant, sub, func(l *lane) error {
 		l.changes.attempts = append(l.changes.attempts, a)
 		if a.Outcome == eventhose.OutcomeTaken && l.circuit.open {
