@@ -239,6 +239,9 @@ func corrupt(where string, err error) error {
 
 // readError turns an error of Pebble's reading into ours.
 func (s *Store) readError(err error) error {
+	if failure := s.failure(); failure != nil {
+		return failure // what Pebble answers after that is its consequence
+	}
 	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
 		return fmt.Errorf("%w: %s: %w", store.ErrCorrupt, info.Path, err)
 	}
