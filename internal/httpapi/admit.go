@@ -1,9 +1,12 @@
 package httpapi
 
 import (
+	"bytes"
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -12,6 +15,9 @@ import (
 
 // maxKeyLength bounds what is looked up as a credential.
 const maxKeyLength = 512
+
+// requestTime is how long a request may take beside waiting for events. Server's time for writing is longer than both.
+const requestTime = 45 * time.Second
 
 // admit puts before a route's handler what its rule asks for. The order is the promise that a tenant sees its own: who
 // asks, whether the tenant is within reach (if not, the answer is the one for an absent tenant), whether the scopes
@@ -22,7 +28,10 @@ func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Han
 		next = a.keyed(next)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := exchangeOf(r.Context())
+		ctx, cancel := context.WithTimeout(r.Context(), a.maxWait+requestTime)
+		defer cancel()
+		r = r.WithContext(ctx)
+		x := exchangeOf(ctx)
 		x.route = op.Path
 		x.tenant = eventhose.TenantID(r.PathValue("tenant"))
 		if ru.scope != "" {
@@ -42,6 +51,10 @@ func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Han
 			return
 		}
 		defer give()
+		if op.RequestBody == nil && len(x.body) > 0 && string(bytes.TrimSpace(x.body)) != "{}" {
+			a.fail(w, r, &eventhose.Error{Code: eventhose.CodeInvalid, Message: "the route takes no body"})
+			return
+		}
 		next(w, r)
 	})
 }

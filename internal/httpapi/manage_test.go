@@ -115,7 +115,8 @@ func TestSubscriptions(t *testing.T) {
 			t.Errorf("%s shows a secret: %s", r.what, r.body)
 		}
 	}
-	if got := w.want(200, w.root("POST", path+"/pause", "")).json(t); got["state"] != "paused" {
+	w.refused("invalid", "", w.root("POST", path+"/pause", `{"for":"1h"}`))
+	if got := w.want(200, w.root("POST", path+"/pause", `{}`, "Accept", "text/html")).json(t); got["state"] != "paused" {
 		t.Errorf("paused: %v", got)
 	}
 	if got := w.want(200, w.root("POST", path+"/resume", "")).json(t); got["state"] != "active" || got["name"] != "m" {
@@ -183,6 +184,14 @@ func TestSubscriptionsRefused(t *testing.T) {
 	var p httpapi.Problem
 	if err := json.Unmarshal(r.body, &p); err != nil || len(p.Errors) != 3 || strings.Contains(string(r.body), "hush") {
 		t.Errorf("got %s", r.body)
+	}
+	var many strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&many, `"%s%d":1,`, strings.Repeat("x", 10), i)
+	}
+	fmt.Fprintf(&many, `"%s":1,`, strings.Repeat("y", 10_000))
+	if r := w.want(422, w.root("POST", subscriptions, `{`+many.String()+good+`}`)); len(r.body) > 10<<10 {
+		t.Errorf("an answer of %d bytes", len(r.body))
 	}
 	if list := w.want(200, w.root("GET", subscriptions, "")); string(list.body) != "{\"data\":[],\"next\":null}\n" {
 		t.Errorf("something was made: %s", list.body)

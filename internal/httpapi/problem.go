@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -154,6 +155,9 @@ var hookHuma = sync.OnceFunc(func() {
 	}
 })
 
+// maxFields bounds how many faults one answer tells.
+const maxFields = 20
+
 // refusal is what huma found wrong with a request, in our words. Values are left out: they may be secrets.
 func refusal(status int, msg string, errs ...error) huma.StatusError {
 	code := eventhose.CodeInvalid
@@ -174,6 +178,11 @@ func refusal(status int, msg string, errs ...error) huma.StatusError {
 			fields = append(fields, fieldOf(d))
 		}
 	}
+	// huma walks objects in no order.
+	slices.SortStableFunc(fields, func(a, b ProblemField) int { return strings.Compare(a.Field, b.Field) })
+	if len(fields) > maxFields {
+		fields = fields[:maxFields]
+	}
 	if len(fields) == 0 {
 		return problemOf(code, &eventhose.Error{Code: code, Message: msg})
 	}
@@ -190,6 +199,9 @@ func refusal(status int, msg string, errs ...error) huma.StatusError {
 func fieldOf(d *huma.ErrorDetail) ProblemField {
 	f := ProblemField{Message: d.Message}
 	_, f.Field, _ = strings.Cut(d.Location, ".")
+	if len(f.Field) > maxField {
+		f.Field = strings.ToValidUTF8(f.Field[:maxField], "") + "…"
+	}
 	var missing string
 	if n, _ := fmt.Sscanf(d.Message, "expected required property %s to be present", &missing); n == 1 {
 		return ProblemField{strings.TrimPrefix(f.Field+"."+missing, "."), "is required"}
@@ -238,6 +250,9 @@ func jsonError(err error) pathError {
 	}
 	return pathError{&eventhose.Error{Code: eventhose.CodeMalformed, Message: "is not JSON: the text ends too early"}}
 }
+
+// maxField bounds, in bytes, how much of a path that huma names is told.
+const maxField = 256
 
 // maxFieldPath bounds how many steps of a hostile document's path are told.
 const maxFieldPath = 20

@@ -49,7 +49,10 @@ const ruleKey = "rule"
 type adapter struct{ a *API }
 
 func (d adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
-	d.a.handle(op, func(w http.ResponseWriter, r *http.Request) { handler(humago.NewContext(op, r, w)) })
+	d.a.handle(op, func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Accept") // there is nothing to choose from
+		handler(humago.NewContext(op, r, w))
+	})
 }
 
 func (d adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.a.ServeHTTP(w, r) }
