@@ -69,8 +69,8 @@ func (s *slowLog) Append(ctx context.Context, tenant eventhose.TenantID, events 
 		return nil, fmt.Errorf("the disk says: %s", planted)
 	}
 	if events[0].Type == "panic" {
-		var none map[string]int
-		none[planted]++
+		events = events[:len(events)-1]
+		return nil, events[len(events)].Validate() // which panics
 	}
 	return s.Log.Append(ctx, tenant, events...)
 }

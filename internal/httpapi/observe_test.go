@@ -92,7 +92,7 @@ func TestObserved(t *testing.T) {
 	w.root("POST", events+"/"+"%2e%2e", "{}")
 	w.try(t.Context(), rootKey, "BREW", events, "")
 
-	for _, c := range []struct{ typ, logged string }{{"broken", "the disk says"}, {"panic", "nil map"}} {
+	for _, c := range []struct{ typ, logged string }{{"broken", "the disk says"}, {"panic", "out of range"}} {
 		before := strings.Count(w.logs.String(), "level=ERROR")
 		r := w.root("POST", events, `{"type":"`+c.typ+`","data":1}`, "X-Request-Id", "id-"+c.typ, "Idempotency-Key", c.typ)
 		w.refused("internal", "", r)
