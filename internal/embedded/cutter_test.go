@@ -1,6 +1,9 @@
 package embedded_test
 
 import (
+	"crypto/sha256"
+	"fmt"
+	"hash/fnv"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -40,6 +43,16 @@ func (d *powerDisk) clone(percent int, rng *rand.Rand) *vfs.MemFS {
 	d.twice.Lock()
 	defer d.twice.Unlock()
 	return d.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rng})
+}
+
+// contents sums up every file of a disk, names and bytes.
+func contents(disk *vfs.MemFS) uint64 {
+	h := fnv.New64a()
+	for _, f := range list(disk, dataDir) {
+		b, err := disk.UnsafeGetFileDataBuffer(f.name)
+		fmt.Fprintf(h, "%s %d %v %x ", f.name, len(b), err, sha256.Sum256(b))
+	}
+	return h.Sum64()
 }
 
 // cutter takes copies of a disk from inside its operations.
@@ -104,7 +117,7 @@ func (c *cutter) maybeCut() {
 		return
 	}
 	c.left--
-	cut := cut{percent: []int{0, 0, 1 + c.rng.IntN(99), 1 + c.rng.IntN(99), 100}[c.rng.IntN(5)], opening: c.opening}
+	cut := cut{percent: []int{0, 0, 0, 1 + c.rng.IntN(99), 100, 100}[c.rng.IntN(6)], opening: c.opening}
 	load := func(of func(*line) *atomic.Int64) (n []int64) {
 		for _, l := range c.lines {
 			n = append(n, of(l).Load())

@@ -262,7 +262,7 @@ func TestPowerCutSees(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			seed := seed(t)
-			fault.scripts, fault.ops, fault.cuts, fault.tally = 2, 120, 60, new(tally)
+			fault.scripts, fault.ops, fault.cuts, fault.tally = 2, 120, 150, new(tally)
 			const rounds = 20
 			for i := range uint64(rounds) {
 				if err := fault.run(seed + i); err != nil {
