@@ -97,13 +97,16 @@ type Engine struct {
 	stopping bool
 	canSend  *sync.Cond
 	canRead  *sync.Cond
+	jobs     chan *job
 	commitC  chan struct{}
 	// commitEnd is closed when only what has changed already is to be committed.
 	commitEnd chan struct{}
 	lazyTimer *time.Timer
-	timer     *wakeups
-	lastID    attemptIDs
-	pinned    atomic.Int64 // bytes of events that windows hold
+	// noMoreJobs is closed when attempters that are free may end.
+	noMoreJobs chan struct{}
+	timer      *wakeups
+	lastID     attemptIDs
+	pinned     atomic.Int64 // bytes of events that windows hold
 }
 
 // readers is how many tenants are read for at once.
@@ -124,7 +127,7 @@ func New(st Store, lanes Lanes, system SystemLog, sinks map[string]sink.Sink, o 
 		o.Fatal = func(error) {}
 	}
 	e := &Engine{store: st, lanes: lanes, system: system, sinks: sinks, opts: o, logger: o.Logger,
-		tenants: map[eventhose.TenantID]*tenant{}, commitC: make(chan struct{}, 1), commitEnd: make(chan struct{})}
+		tenants: map[eventhose.TenantID]*tenant{}, jobs: make(chan *job), noMoreJobs: make(chan struct{}), commitC: make(chan struct{}, 1), commitEnd: make(chan struct{})}
 	e.canSend, e.canRead = sync.NewCond(&e.mu), sync.NewCond(&e.mu)
 	e.sending, e.cutSending = context.WithCancel(context.Background())
 	e.reading, e.stopReading = context.WithCancel(context.Background())
@@ -181,6 +184,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 	e.stopReading()
 	e.timer.stop()
 	e.loops.Wait()
+	close(e.noMoreJobs)
 	finished := make(chan struct{})
 	go func() { e.attempts.Wait(); close(finished) }()
 	var err error

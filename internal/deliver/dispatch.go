@@ -57,8 +57,29 @@ func (e *Engine) dispatchLoop() {
 		}
 		e.mu.Unlock()
 		if j != nil {
-			e.attempts.Add(1)
-			go e.attempt(j)
+			e.hand(j)
+		}
+	}
+}
+
+// hand gives a job to an attempter that is free, or to a new one. Free ones stay, so there are about as many as there were
+// slots in use at once.
+func (e *Engine) hand(j *job) {
+	select {
+	case e.jobs <- j:
+	default:
+		e.attempts.Go(func() { e.attemptLoop(j) })
+	}
+}
+
+// attemptLoop makes one attempt after another until there are no more.
+func (e *Engine) attemptLoop(j *job) {
+	for {
+		e.attempt(j)
+		select {
+		case j = <-e.jobs:
+		case <-e.noMoreJobs:
+			return
 		}
 	}
 }

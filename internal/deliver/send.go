@@ -12,7 +12,6 @@ import (
 
 // attempt makes one attempt and settles it.
 func (e *Engine) attempt(j *job) {
-	defer e.attempts.Done()
 	event, err := j.event, error(nil)
 	if event == nil {
 		event, err = e.store.Lookup(e.sending, j.lane.tenant.id, store.Ref{Sequence: j.seq})

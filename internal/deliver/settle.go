@@ -63,8 +63,7 @@ func (e *Engine) settle(j *job, event *eventhose.Event, r sink.Result) {
 		held := *l.sub // stands still at once, not only when the change has come round
 		held.State = eventhose.StateDisabled
 		l.sub = &held
-		e.attempts.Add(1)
-		go e.disable(t.id, l.id, disable)
+		e.attempts.Go(func() { e.disable(t.id, l.id, disable) })
 	}
 	l.update()
 	t.mu.Unlock()
@@ -287,7 +286,6 @@ func (l *lane) unpinAll() {
 
 // disable holds a subscription and tells.
 func (e *Engine) disable(tenant eventhose.TenantID, sub eventhose.SubscriptionID, reason string) {
-	defer e.attempts.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	e.logger.Warn("subscription disabled", "tenant", tenant, "subscription", sub, "reason", reason)
