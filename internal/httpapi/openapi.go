@@ -90,7 +90,7 @@ func (a *API) describe() error {
 		}
 	}
 	for _, op := range known {
-		if op.Method == http.MethodPost && op.RequestBody != nil || op.OperationID == "testSubscription" || op.OperationID == "pauseSubscription" || op.OperationID == "resumeSubscription" {
+		if op.Method == http.MethodPost {
 			op.Parameters = append(op.Parameters, idempotencyParameter())
 		}
 	}
