@@ -172,7 +172,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 
 	var engine *deliver.Engine
-	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) }})
+	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
+		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) { engine.Erased(t, seq) }})
 	a.onStop("log", func(context.Context) error { return log.Close() })
 	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail,
 		Observe: func(at eventhose.Attempt, appended time.Time) {
@@ -278,14 +279,14 @@ type backups struct {
 // Backup makes a backup under a name that is not taken and answers where it is.
 func (b backups) Backup(ctx context.Context, name string) (string, error) {
 	if name == "" || name != filepath.Base(name) || name == "." || name == ".." {
-		return "", eventhose.Invalid("name", "must be a plain directory name")
+		return "", eventhose.Invalid("dir", "must be a plain directory name")
 	}
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return "", fmt.Errorf("make the backup directory: %w", err)
 	}
 	dir := filepath.Join(b.dir, name)
 	if _, err := os.Stat(dir); err == nil {
-		return "", &eventhose.Error{Code: eventhose.CodeConflict, Field: "name", Message: "a backup of this name exists", Fix: "choose another name"}
+		return "", &eventhose.Error{Code: eventhose.CodeConflict, Field: "dir", Message: "a backup of this name exists", Fix: "choose another name"}
 	}
 	return dir, b.store.Backup(ctx, dir)
 }

@@ -200,7 +200,11 @@ func (l *lane) entryJob(n *entry, kind eventhose.AttemptKind) *job {
 	if n.tries > 0 && kind == eventhose.AttemptFirst {
 		kind = eventhose.AttemptRetry
 	}
-	return &job{lane: l, kind: kind, entry: n, event: n.event, seq: n.seq, prev: n.prev, number: n.tries + 1, sub: l.sub}
+	event := n.event
+	if event != nil && time.Since(n.pinned) > maxPinAge {
+		event = nil
+	}
+	return &job{lane: l, kind: kind, entry: n, event: event, seq: n.seq, prev: n.prev, number: n.tries + 1, sub: l.sub}
 }
 
 func (l *lane) retryJob(p *parked, kind eventhose.AttemptKind) *job {

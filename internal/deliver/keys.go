@@ -250,7 +250,7 @@ func (t *tenant) readSweep(ctx context.Context, l *lane) error {
 		}
 		if k := l.keys[e.Key]; k != nil && k.Head == 0 && k.inSweep && e.Key != "" {
 			if from, _ := k.resumeAt(); e.Sequence > from && e.Sequence <= k.Last {
-				k.pending = append(k.pending, &entry{seq: e.Sequence, prev: l.sweep.lastDue, key: e.Key, event: t.engine.pin(e)})
+				k.pending = append(k.pending, t.engine.pin(&entry{seq: e.Sequence, prev: l.sweep.lastDue, key: e.Key}, e))
 				l.sweep.pending++
 			}
 		}

@@ -76,6 +76,7 @@ type entry struct {
 	key       string
 	appended  time.Time
 	event     *eventhose.Event // nil if it is to be read again
+	pinned    time.Time        // when event was read
 	tries     int              // not charged ones included
 	sending   bool
 	done      bool
@@ -107,7 +108,7 @@ func newLane(t *tenant, sub *subscription) *lane {
 
 // push adds a due event at its place in the window and routes it.
 func (l *lane) push(e *eventhose.Event, prev eventhose.Sequence) {
-	n := &entry{seq: e.Sequence, prev: prev, key: e.Key, appended: e.Appended, event: l.tenant.engine.pin(e)}
+	n := l.tenant.engine.pin(&entry{seq: e.Sequence, prev: prev, key: e.Key, appended: e.Appended}, e)
 	at := len(l.window)
 	if at > 0 && l.window[at-1].seq >= n.seq {
 		var found bool

@@ -160,7 +160,7 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 		}
 		r.examined = e.Sequence
 		if wanted[i] && l.parked[e.Sequence] == nil && !r.holds(e.Sequence) {
-			r.window = append(r.window, &entry{seq: e.Sequence, prev: r.lastDue, key: e.Key, event: t.engine.pin(e)})
+			r.window = append(r.window, t.engine.pin(&entry{seq: e.Sequence, prev: r.lastDue, key: e.Key}, e))
 		}
 		if due[i] {
 			r.lastDue = e.Sequence

@@ -1,6 +1,8 @@
 package deliver
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -108,14 +110,55 @@ const (
 	minPinned = 4 << 10
 )
 
-// pin answers the event if there is room to hold it, else nil.
-func (e *Engine) pin(ev *eventhose.Event) *eventhose.Event {
+// pin lets an entry hold its event if there is room for it.
+func (e *Engine) pin(n *entry, ev *eventhose.Event) *entry {
 	size := int64(max(len(ev.Data), minPinned))
 	if e.pinned.Add(size) > maxPinned {
 		e.pinned.Add(-size)
-		return nil
+		return n
 	}
-	return ev
+	n.event, n.pinned = ev, time.Now()
+	return n
+}
+
+// maxPinAge is how long an event in memory is believed not to have been erased meanwhile. Erased makes windows let go
+// of it at once; this is for what was being read at that moment.
+const maxPinAge = time.Second
+
+// Erased tells that the data of an event is gone: whoever holds it in memory reads it again. It does not block for long.
+func (e *Engine) Erased(id eventhose.TenantID, seq eventhose.Sequence) {
+	e.mu.Lock()
+	tenants := slices.Collect(maps.Values(e.tenants))
+	e.mu.Unlock()
+	gone := eventhose.Origin{Tenant: id, Sequence: seq}
+	for _, t := range tenants {
+		t.mu.Lock()
+		for _, l := range t.lanes {
+			l.entries(func(n *entry) {
+				if n.event != nil && (t.id == id && n.seq == seq || n.event.Origin == gone) {
+					e.unpin(n)
+				}
+			})
+		}
+		t.mu.Unlock()
+	}
+}
+
+// entries calls each for every entry in memory.
+func (l *lane) entries(each func(*entry)) {
+	for _, n := range l.window {
+		each(n)
+	}
+	for _, k := range l.released {
+		for _, n := range k.pending {
+			each(n)
+		}
+	}
+	for _, r := range l.replays {
+		for _, n := range r.window {
+			each(n)
+		}
+	}
 }
 
 func (e *Engine) unpin(n *entry) {

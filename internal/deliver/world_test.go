@@ -56,7 +56,8 @@ func (w *world) start() {
 	if w.ctl, err = control.New(w.store, control.Options{SecretKey: make([]byte, 32), Sinks: sinks}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.log = eventlog.New(w.store, w.ctl, eventlog.Options{Appended: func(id eventhose.TenantID) { w.eng.Appended(id) }})
+	w.log = eventlog.New(w.store, w.ctl, eventlog.Options{Appended: func(id eventhose.TenantID) { w.eng.Appended(id) },
+		Erased: func(id eventhose.TenantID, seq eventhose.Sequence) { w.eng.Erased(id, seq) }})
 	opts := w.opts
 	opts.Fatal = func(err error) { w.t.Errorf("the engine gave up: %v", err) }
 	opts.Logger = slog.New(slog.DiscardHandler)

@@ -39,6 +39,7 @@ type Log struct {
 	logger  *slog.Logger
 	commits *committer
 	heads   heads
+	erased  func(eventhose.TenantID, eventhose.Sequence)
 }
 
 // Options of a Log.
@@ -46,11 +47,13 @@ type Options struct {
 	Logger *slog.Logger
 	// Appended is called after events became durable, once per tenant and group; it must not block. It is a hint only.
 	Appended func(eventhose.TenantID)
+	// Erased is called after an event's data was removed; it must not block for long.
+	Erased func(eventhose.TenantID, eventhose.Sequence)
 }
 
 // New starts a log over a store, which it does not close. Close must be called.
 func New(st store.Log, tenants Tenants, o Options) *Log {
-	l := &Log{store: st, tenants: tenants, logger: o.Logger}
+	l := &Log{store: st, tenants: tenants, logger: o.Logger, erased: o.Erased}
 	if l.logger == nil {
 		l.logger = slog.New(slog.DiscardHandler)
 	}
@@ -302,6 +305,9 @@ func (l *Log) Erase(ctx context.Context, tenant eventhose.TenantID, scope, id st
 		return eventhose.NotFound("event")
 	} else if err != nil {
 		return wrap(err, "erase the data")
+	}
+	if l.erased != nil {
+		l.erased(tenant, seq)
 	}
 	return nil
 }

@@ -1,0 +1,115 @@
+package deliver_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/deliver"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// A subscription that retention has overtaken is told, and goes on with the first event left; what was dead before is
+// kept aside and can still be redriven.
+func TestRetentionOvertakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(quick(eventhose.OrderingNone))
+		other := w.subscribe(nil)
+		w.sink.set(always(failed(400)))
+		if _, err := w.ctl.SetState(t.Context(), tenant, other, eventhose.StatePaused); err != nil {
+			t.Fatal(err)
+		}
+		w.append(some(3, 0)...)
+		pass(time.Hour)
+		if st := w.status(id); st.Dead != 3 {
+			t.Fatalf("before: %+v", st)
+		}
+		if _, err := w.ctl.SetState(t.Context(), tenant, id, eventhose.StatePaused); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		w.append(some(100, 0)...)
+		pass(time.Hour)
+		between := time.Now()
+		w.append(some(50, 0)...)
+		done, err := w.store.Trim(t.Context(), tenant, store.Trim{Before: between, Keep: 1 << 20})
+		if err != nil || done.First != 104 || len(done.Lost) != 0 {
+			t.Fatalf("trim: %+v, %v", done, err)
+		}
+		w.sink.set(nil)
+		for _, sub := range []eventhose.SubscriptionID{id, other} {
+			if _, err := w.ctl.SetState(t.Context(), tenant, sub, eventhose.StateActive); err != nil {
+				t.Fatal(err)
+			}
+			w.drained(sub)
+		}
+		got := map[eventhose.SubscriptionID][]eventhose.Sequence{}
+		for _, d := range w.sink.all() {
+			if d.taken {
+				got[d.sub] = append(got[d.sub], d.seq)
+			}
+		}
+		for _, sub := range []eventhose.SubscriptionID{id, other} {
+			if len(got[sub]) != 50 || slices.Min(got[sub]) != 104 {
+				t.Errorf("%v taken, want the 50 that are left", got[sub])
+			}
+			told := 0
+			for e, err := range w.log.Read(t.Context(), tenant, 103, eventhose.Filter{Types: []string{deliver.Overtaken}}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(string(e.Data), string(sub)) && strings.Contains(string(e.Data), `"first":104`) {
+					told++
+				}
+			}
+			if told != 1 {
+				t.Errorf("told %d times that retention has overtaken, want once", told)
+			}
+		}
+		if n, err := w.eng.Redrive(t.Context(), tenant, id, nil); n != 3 || err != nil {
+			t.Fatalf("redrive: %d, %v", n, err)
+		}
+		w.drained(id)
+		taken := 0
+		for _, d := range w.sink.all() {
+			if d.taken && d.seq <= 3 {
+				taken++
+			}
+		}
+		if taken != 3 {
+			t.Errorf("%d of 3 dead events were taken after retention had removed them from the log", taken)
+		}
+	})
+}
+
+// An event that is erased before its turn is not sent, and holds nobody up.
+func TestErasedBeforeItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(quick(eventhose.OrderingStrict))
+		w.sink.set(always(failed(500)))
+		placed := w.append(some(10, 0)...)
+		synctest.Wait()
+		for _, i := range []int{0, 4} {
+			if err := w.log.Erase(t.Context(), tenant, "", placed[i].ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.sink.set(nil)
+		w.drained(id)
+		var got []eventhose.Sequence
+		for _, d := range w.sink.firsts() {
+			got = append(got, d.seq)
+		}
+		want := []eventhose.Sequence{2, 3, 4, 6, 7, 8, 9, 10}
+		if !slices.Equal(got, want) {
+			t.Errorf("taken: %v, want %v", got, want)
+		}
+	})
+}
