@@ -40,6 +40,7 @@ type commits struct {
 	durable uint64
 	err     error // why the store has failed
 	failed  atomic.Bool
+	told    chan struct{} // closed when OnFatal was told
 }
 
 // pending is an applied batch whose fsync is under way.
@@ -60,19 +61,23 @@ func (s *Store) fail(cause error) {
 		c.moved.Broadcast()
 	}
 	c.mu.Unlock()
-	if first && s.onFatal != nil {
+	if !first {
+		return
+	}
+	if s.onFatal != nil {
 		s.onFatal(cause)
 	}
+	close(c.told)
 }
 
-// failure answers why the store has failed, or nil.
+// failure answers why the store has failed, or nil. Nobody learns it before OnFatal does.
 func (s *Store) failure() error {
-	if !s.commits.failed.Load() {
+	c := &s.commits
+	if !c.failed.Load() {
 		return nil
 	}
-	s.commits.mu.Lock()
-	defer s.commits.mu.Unlock()
-	return s.commits.err
+	<-c.told
+	return c.err
 }
 
 // apply makes a batch visible to Pebble's readers and starts its fsync. Under the lock, before that, it calls last, which
@@ -154,11 +159,11 @@ func (s *Store) settled(k kind) error {
 	c := &s.commits
 	want := c.of[k].Load()
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for c.durable < want && c.err == nil {
 		c.moved.Wait()
 	}
-	return c.err
+	c.mu.Unlock()
+	return s.failure()
 }
 
 // begin takes part in the store being open; end ends it.

@@ -30,7 +30,8 @@ type guard struct {
 	vfs.FS
 	root   string // the data directory; trouble outside of it (a backup's disk) is not the store's
 	fail   func(error)
-	full   func() // gives back the reserve
+	full   func()                                 // gives back the reserve
+	wrote  func(vfs.DiskWriteCategory, int) error // asks whether there is room to write so much
 	synced func(time.Duration, int64)
 	dead   atomic.Bool
 	errors atomic.Bool
@@ -39,10 +40,12 @@ type guard struct {
 var errStopped = errors.New("the store has failed, nothing is written any more")
 
 const (
-	// walCategory is the category of write-ahead log files.
-	walCategory vfs.DiskWriteCategory = "pebble-wal"
+	// The categories of write-ahead log files and of what compactions write.
+	walCategory        vfs.DiskWriteCategory = "pebble-wal"
+	compactionCategory vfs.DiskWriteCategory = "pebble-compaction"
 	// retryPause slows down flushes and compactions that find the disk full; Pebble repeats them at once.
-	retryPause = 20 * time.Millisecond
+	retryPause   = 20 * time.Millisecond
+	compactPause = 500 * time.Millisecond
 	// archive is the directory that Pebble's ArchiveCleaner moves obsolete files to. Pebble has it because then it does
 	// not write over used log files again, which would keep erased data in them. Nothing is archived: files are removed.
 	archive = "archive"
@@ -220,6 +223,12 @@ func (f *guardFile) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func (f *guardFile) write(p []byte, do func(done int) (int, error)) (n int, err error) {
+	if f.g.wrote != nil && f.g.inside(f.name) {
+		if err := f.g.wrote(f.category, len(p)); err != nil {
+			time.Sleep(compactPause)
+			return 0, err
+		}
+	}
 	err = f.g.change(f.name, f.category, func() error {
 		m, err := do(n)
 		n += m

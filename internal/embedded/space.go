@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -13,9 +14,10 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// A full disk must cost new events and nothing else. So Append stops while there is still room for progress, records and
-// compactions, these stop at a lower floor, and for what comes as a surprise (somebody else fills the disk) there is a
-// reserve file that is given back when a write fails. All of it heals as soon as there is room again.
+// A full disk must cost new events and nothing else. So Append stops while there is still room for all else; compactions
+// stop at half of that, since they need room to make room; progress, records and flushes stop at an eighth; and for what
+// comes as a surprise (somebody else fills the disk) there is a reserve file that is given back when a write fails. All
+// of it heals as soon as there is room again.
 
 const (
 	reserveFile    = "RESERVE"
@@ -112,12 +114,13 @@ func (s *Store) giveReserve() {
 	p := &s.space
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// Appends wait, and progress goes on if there was a reserve, until the next look finds out how much there is.
+	p.free, p.checked = 0, time.Now()
 	if p.held {
 		p.held = false
+		p.free = p.reserve
 		_ = p.fs.FS.Remove(p.fs.PathJoin(p.dir, reserveFile))
 	}
-	// Appends wait until the next look, which finds little.
-	p.free, p.checked = 0, time.Now()
 }
 
 // What a write needs at least.
@@ -146,6 +149,26 @@ func (p *space) room(n need) error {
 	}
 	if p.free < least {
 		return fmt.Errorf("%w: %d bytes are free, %d must stay", store.ErrFull, p.free, least)
+	}
+	return nil
+}
+
+// wrote counts what is about to be written, and refuses it to compactions where little is left.
+func (p *space) wrote(category vfs.DiskWriteCategory, n int) error {
+	if p.minFree == 0 {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free -= int64(n) // until the next look
+	if category != compactionCategory {
+		return nil
+	}
+	if age := time.Since(p.checked); age >= freshFor || age < 0 {
+		p.look()
+	}
+	if p.free < p.minFree/2 {
+		return fmt.Errorf("no room for a compaction: %w", syscall.ENOSPC)
 	}
 	return nil
 }

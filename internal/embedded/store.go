@@ -47,7 +47,8 @@ type Options struct {
 	MinFree int64
 	// Synced is told of every fsync of the write-ahead log, how long it took and how many bytes it covered. It must not block.
 	Synced func(took time.Duration, bytes int64)
-	// OnFatal is told once why the store has failed. It must neither block nor call the store.
+	// OnFatal is told once why the store has failed, before any call answers ErrFailed. It must neither block nor call
+	// the store.
 	OnFatal func(error)
 }
 
@@ -99,9 +100,10 @@ func Open(dir string, o Options) (*Store, error) {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
 	s.commits.moved.L = &s.commits.mu
+	s.commits.told = make(chan struct{})
 	s.heads.logs = map[tenantID]*logState{}
 	s.laneRows = map[store.LaneRef]laneRow{}
-	s.fs = &guard{FS: fs, root: dir, fail: s.fail, full: s.giveReserve, synced: o.Synced}
+	s.fs = &guard{FS: fs, root: dir, fail: s.fail, full: s.giveReserve, wrote: s.space.wrote, synced: o.Synced}
 	if err := s.start(o); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
@@ -250,6 +252,9 @@ func checkFormat(name, text string) error {
 	return nil
 }
 
+// flushDeletes is how soon retention's deletions are written to tables, which makes room.
+const flushDeletes = 3 * time.Second
+
 // dbOptions are those of the database, which must be there to be read only.
 func (s *Store) dbOptions(readOnly bool) *pebble.Options {
 	opts := &pebble.Options{
@@ -262,6 +267,7 @@ func (s *Store) dbOptions(readOnly bool) *pebble.Options {
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       40,
 		LBaseMaxBytes:               64 << 20,
+		FlushDelayDeleteRange:       flushDeletes,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		ReadOnly:                    readOnly,
 		ErrorIfNotExists:            readOnly,

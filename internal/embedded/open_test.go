@@ -1,0 +1,358 @@
+package embedded
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestRefusals(t *testing.T) {
+	write := func(name, text string) func(*testing.T, vfs.FS) {
+		return func(t *testing.T, fs vfs.FS) {
+			if err := writeSmall(fs, "data", name, text); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	remove := func(name string) func(*testing.T, vfs.FS) {
+		return func(t *testing.T, fs vfs.FS) {
+			if err := fs.Remove("data/" + name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		do   func(*testing.T, vfs.FS)
+		want error
+		says string
+	}{
+		"newer format":     {write(formatFile, sealed("eventhose data format 2")), store.ErrNewer, "says format 2, this version reads up to 1"},
+		"damaged format":   {write(formatFile, "eventhose data format 2 00000000\n"), store.ErrCorrupt, "data/FORMAT"},
+		"no format":        {remove(formatFile), store.ErrCorrupt, "data/FORMAT is missing"},
+		"no attest":        {remove(attestFile), store.ErrCorrupt, "data/ATTEST is missing"},
+		"damaged attest":   {write(attestFile, "eventhose attest 1 5 00000000\n"), store.ErrCorrupt, "data/ATTEST"},
+		"attested is lost": {write(attestFile, sealed("eventhose attest 1 1000")), store.ErrCorrupt, "ATTEST says that 1000 were durable"},
+		"no database":      {func(t *testing.T, fs vfs.FS) { _ = fs.RemoveAll("data/pebble") }, store.ErrCorrupt, "data/pebble"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := vfs.NewMem()
+			s := mustOpen(t, fs, "data")
+			mustAppend(t, s, "t", event(1, "a"))
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			c.do(t, fs)
+			before, _ := fs.List("data/pebble")
+			_, err := Open("data", Options{FS: fs})
+			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+				t.Fatalf("got %v, want %v with %q", err, c.want, c.says)
+			}
+			after, _ := fs.List("data/pebble")
+			slices.Sort(before)
+			slices.Sort(after)
+			if name != "no database" && !slices.Equal(before, after) {
+				t.Fatalf("the refusal changed files: %v, were %v", after, before)
+			}
+		})
+	}
+}
+
+func TestLocked(t *testing.T) {
+	dir := t.TempDir()
+	for _, fs := range []vfs.FS{vfs.NewMem(), nil} {
+		s := mustOpen(t, fs, dir)
+		if _, err := Open(dir, Options{FS: fs}); !errors.Is(err, store.ErrLocked) {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again := mustOpen(t, fs, dir)
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestKilled opens what a process leaves that ended without closing.
+func TestKilled(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	s := mustOpen(t, mem, "data")
+	for i := range 20 {
+		mustAppend(t, s, "t", event(i, fmt.Sprint(i)))
+	}
+	for _, percent := range []int{0, 100} {
+		clone := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: newRand(1)})
+		again := mustOpen(t, clone, "data")
+		if got := mustRead(t, again, "t", 0); len(got) != 20 {
+			t.Fatalf("%d events", len(got))
+		}
+	}
+}
+
+// TestAttested shows that the loss of the newest commits from the log file is seen.
+func TestAttested(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	s := mustOpen(t, mem, "data")
+	for i := range 3 {
+		mustAppend(t, s, "t", event(i, ""))
+	}
+	s.attester.stop() // no timer from here on
+	if err := s.attest(); err != nil {
+		t.Fatal(err)
+	}
+	clone := mem.CrashClone(vfs.CrashCloneCfg{})
+	names, _ := clone.List("data/pebble")
+	cut := 0
+	for _, name := range names {
+		if strings.HasSuffix(name, ".log") {
+			b, err := clone.UnsafeGetFileDataBuffer("data/pebble/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			clear(b[len(b)-min(len(b), 40):])
+			cut++
+		}
+	}
+	if cut == 0 {
+		t.Fatal("no log file")
+	}
+	if _, err := Open("data", Options{FS: clone}); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "ATTEST") {
+		t.Fatal(err)
+	}
+}
+
+func TestBackupAndRestore(t *testing.T) {
+	for name, fs := range map[string]vfs.FS{"memory": vfs.NewMem(), "files": nil} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			data, backup, restored := filepath.Join(dir, "data"), filepath.Join(dir, "backup"), filepath.Join(dir, "restored")
+			s := mustOpen(t, fs, data)
+			for i := range 100 {
+				mustAppend(t, s, "t", event(i, fmt.Sprint(i)))
+			}
+			before, _ := s.Head(ctx, "t")
+			if err := s.Backup(ctx, backup); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Backup(ctx, backup); !errors.Is(err, os.ErrExist) {
+				t.Fatal("backup over a backup:", err)
+			}
+			mustAppend(t, s, "t", event(100, "late"))
+			late, _ := s.Head(ctx, "t")
+			cursor := late.Cursor(late.Last)
+			if err := Restore(backup, restored, Options{FS: fs}); err != nil {
+				t.Fatal(err)
+			}
+			if err := Restore(backup, restored, Options{FS: fs}); !errors.Is(err, os.ErrExist) {
+				t.Fatal("restore over a store:", err)
+			}
+			if err := Restore(data, restored+"2", Options{FS: fs}); err == nil {
+				t.Fatal("restored what is no backup")
+			}
+			// The backup itself opens too.
+			for _, place := range []string{restored, backup} {
+				r := mustOpen(t, fs, place)
+				if got := mustRead(t, r, "t", 0); len(got) != 100 {
+					t.Fatalf("%d events", len(got))
+				}
+				head, _ := r.Head(ctx, "t")
+				if head.Incarnation == before.Incarnation || head.Last != 100 || len(head.Forks) != 1 ||
+					head.Forks[0] != (eventhose.Fork{Incarnation: before.Incarnation, At: 100}) {
+					t.Fatalf("head %+v, was %+v", head, before)
+				}
+				if _, err := head.Resolve(cursor); eventhose.CodeOf(err) != eventhose.CodeCursorGone {
+					t.Fatal("a cursor beyond the fork resolved:", err)
+				}
+				if seq, err := head.Resolve(before.Cursor(100)); err != nil || seq != 100 {
+					t.Fatal(seq, err)
+				}
+				empty, _ := r.Head(ctx, "nobody")
+				if empty.Incarnation != head.Incarnation || empty.Last != 0 || empty.First != 1 {
+					t.Fatalf("empty log %+v", empty)
+				}
+				mustAppend(t, r, "t", event(100, "other"))
+				grown, _ := r.Head(ctx, "t")
+				if err := r.Close(); err != nil {
+					t.Fatal(err)
+				}
+				r = mustOpen(t, fs, place)
+				if again, _ := r.Head(ctx, "t"); fmt.Sprint(again) != fmt.Sprint(grown) || len(again.Forks) != 1 {
+					t.Fatalf("opened again %+v, was %+v", again, grown)
+				}
+				if err := r.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// TestForks restores again and again: cursors of each life resolve up to where it was left, and the list stays bounded.
+func TestForks(t *testing.T) {
+	fs := vfs.NewMem()
+	s := mustOpen(t, fs, "life-0")
+	var lives []eventhose.Cursor
+	for i := range maxForks + 10 {
+		if i%3 == 0 { // some lives add nothing to the log
+			mustAppend(t, s, "t", event(i, ""))
+		}
+		head, _ := s.Head(ctx, "t")
+		lives = append(lives, head.Cursor(head.Last))
+		next := fmt.Sprintf("life-%d", i+1)
+		if err := errors.Join(s.Backup(ctx, "backup"), s.Close(), Restore("backup", next, Options{FS: fs}), fs.RemoveAll("backup")); err != nil {
+			t.Fatal(err)
+		}
+		s = mustOpen(t, fs, next)
+	}
+	head, _ := s.Head(ctx, "t")
+	if len(head.Forks) != maxForks {
+		t.Fatalf("%d forks", len(head.Forks))
+	}
+	for i, c := range lives {
+		seq, err := head.Resolve(c)
+		if i < 10 {
+			if eventhose.CodeOf(err) != eventhose.CodeCursorGone {
+				t.Fatalf("life %d: %v", i, err)
+			}
+		} else if err != nil || seq != c.Sequence {
+			t.Fatalf("life %d: %d %v", i, seq, err)
+		}
+	}
+}
+
+// TestIdleInBubble runs in a bubble with a fake clock: an idle store has no timer, or a year would not pass at once, and
+// nothing else that keeps the clock from moving.
+func TestIdleInBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewMem()
+		s, err := Open("data", Options{FS: fs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			mustAppend(t, s, "t", event(i, ""))
+			time.Sleep(365 * 24 * time.Hour)
+		}
+		if err := s.Erase(ctx, "t", 3); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Open("data", Options{FS: fs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := mustRead(t, again, "t", 0); len(got) != 10 {
+			t.Fatal(len(got))
+		}
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestErasedBytesLeaveFiles looks for erased data in every file, also after a crash between the erasure and the compaction.
+func TestErasedBytesLeaveFiles(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, nil, dir)
+	secret := "p1anted-5ecret-" + strings.Repeat("x", 10)
+	e := event(1, "e")
+	e.Event.Data = []byte(`{"card":"` + secret + `"}`)
+	mustAppend(t, s, "t", event(0, ""), e)
+	mustAppend(t, s, "t", event(2, ""))
+	holds := func() (found []string) {
+		_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), secret[:15]) {
+				found = append(found, path)
+			}
+			return nil
+		})
+		return found
+	}
+	if len(holds()) == 0 {
+		t.Fatal("the data is in no file before it is erased: the search is blind")
+	}
+	if err := s.Erase(ctx, "t", 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil { // may cut the compaction off
+		t.Fatal(err)
+	}
+	s = mustOpen(t, nil, dir)
+	s.scrubber.done.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if found := holds(); len(found) > 0 {
+		t.Fatalf("erased data is still in %v", found)
+	}
+	s = mustOpen(t, nil, dir)
+	got, err := s.Lookup(ctx, "t", store.Ref{ID: "e"})
+	if err != nil || !got.Erased || got.Data != nil || got.Sequence != 2 {
+		t.Fatalf("%+v %v", got, err)
+	}
+}
+
+func TestIDFilter(t *testing.T) {
+	fs := vfs.NewMem()
+	s := mustOpen(t, fs, "data")
+	var events []store.NewEvent
+	for i := range 5000 {
+		events = append(events, event(i, fmt.Sprint("id-", i)))
+	}
+	mustAppend(t, s, "t", events...)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, fs, "data")
+	s.ids.stopped.Wait()
+	if !s.ids.complete {
+		t.Fatal("the filter is not filled")
+	}
+	wrong := 0
+	for i := range 5000 {
+		if !s.ids.mayHave(idKey("t", "", fmt.Sprint("id-", i))) {
+			t.Fatalf("id %d is not in the filter", i)
+		}
+		if s.ids.mayHave(idKey("t", "", fmt.Sprint("new-", i))) {
+			wrong++
+		}
+	}
+	if wrong > 100 {
+		t.Fatalf("%d of 5000 new ids would be read for nothing", wrong)
+	}
+	// Segments fill up and grow.
+	for i := range 3 * firstSegment {
+		s.ids.add(binary.BigEndian.AppendUint64(nil, uint64(i)))
+	}
+	wrong = 0
+	for i := range 3 * firstSegment {
+		if !s.ids.mayHave(binary.BigEndian.AppendUint64(nil, uint64(i))) {
+			t.Fatal(i)
+		}
+		if s.ids.mayHave(binary.BigEndian.AppendUint64(nil, uint64(i)<<32|1<<63)) {
+			wrong++
+		}
+	}
+	if share := float64(wrong) / (3 * firstSegment); share > 0.03 {
+		t.Fatalf("%.1f %% of new ids would be read for nothing", 100*share)
+	}
+}
