@@ -86,9 +86,8 @@ func (e *Engine) commitLoop() {
 
 // committed is what one lane has in a commit.
 type committed struct {
-	lane   *lane
-	behind bool
-	taken  changes
+	lane  *lane
+	taken changes
 }
 
 // commit writes one group and reports whether there was one that could be written.
@@ -158,7 +157,8 @@ func (t *tenant) collect(p *store.Progress, lanes []committed) []committed {
 		l.changes = changes{}
 		if !l.gone && l.loaded {
 			row := l.row()
-			c.behind = row.Behind
+			// Said now and not when the commit is durable: what is matched meanwhile is committed after it.
+			l.writtenBehind = row.Behind
 			delete(t.unwritten, l)
 			p.Lanes = append(p.Lanes, c.taken.laneChange(row))
 		}
@@ -228,9 +228,6 @@ func (l *lane) committed(c committed, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l.unsettled -= c.taken.slots
-	if err == nil {
-		l.persistedBehind = c.behind
-	}
 	for _, w := range c.taken.waiters {
 		w <- err
 	}

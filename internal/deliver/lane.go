@@ -61,13 +61,13 @@ type lane struct {
 	hold      time.Time // what Retry-After asked for
 	lastTaken time.Time
 
-	persistedBehind bool // what the stored row says
-	changes         changes
-	isReady         bool // in the tenant's queue of ready lanes
-	isWaiting       bool // in the engine's queue of suspects
-	isChanged       bool // in the tenant's list of changed lanes
-	toRead          bool // in the tenant's list of lanes to read for
-	gone            bool // the subscription was deleted
+	writtenBehind bool // what the stored row says, or will say once the commit under way is durable
+	changes       changes
+	isReady       bool // in the tenant's queue of ready lanes
+	isWaiting     bool // in the engine's queue of suspects
+	isChanged     bool // in the tenant's list of changed lanes
+	toRead        bool // in the tenant's list of lanes to read for
+	gone          bool // the subscription was deleted
 }
 
 // entry is one due event on its way.
@@ -270,7 +270,7 @@ func (l *lane) load(row store.Lane, rows []store.Parked, keys []store.BlockedKey
 		l.settled[s] = true
 	}
 	l.lastTaken = row.LastSuccess
-	l.persistedBehind = row.Behind
+	l.writtenBehind = row.Behind
 	l.circuit.restore(row)
 	for i := range rows {
 		p := rows[i]

@@ -329,7 +329,7 @@ func (t *tenant) match(ctx context.Context) (bool, error) {
 	}
 	t.matched = events[len(events)-1].Sequence
 	for l := range touched {
-		if !l.persistedBehind {
+		if !l.writtenBehind {
 			t.unwritten[l] = true
 		}
 		if !l.loaded {
