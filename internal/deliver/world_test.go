@@ -30,6 +30,7 @@ type world struct {
 	dir   string
 	opts  deliver.Options
 	store *embedded.Store
+	wrap  func(deliver.Store) deliver.Store // what the engine gets in place of the store, if set
 	ctl   *control.Control
 	log   *eventlog.Log
 	eng   *deliver.Engine
@@ -61,7 +62,11 @@ func (w *world) start() {
 	opts := w.opts
 	opts.Fatal = func(err error) { w.t.Errorf("the engine gave up: %v", err) }
 	opts.Logger = slog.New(slog.DiscardHandler)
-	w.eng = deliver.New(w.store, w.ctl, w.log, sinks, opts)
+	engineStore := deliver.Store(w.store)
+	if w.wrap != nil {
+		engineStore = w.wrap(engineStore)
+	}
+	w.eng = deliver.New(engineStore, w.ctl, w.log, sinks, opts)
 	w.ctl.Announce(w.eng.Changed)
 	if err := w.eng.Start(context.Background()); err != nil {
 		w.t.Fatal(err)
