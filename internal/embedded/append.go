@@ -208,8 +208,7 @@ func (g *appendGroup) add(l *logAppend, r *record) {
 
 // flush writes the record batch that a log is at.
 func (g *appendGroup) flush(l *logAppend) {
-	_ = g.batch.Set(batchKey(l.tenant, l.next-1), l.w.finish(), nil)
-	l.w = batchWriter{}
+	l.w.finishInto(g.batch, batchKey(l.tenant, l.next-1))
 }
 
 func random() uint64 {

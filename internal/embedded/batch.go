@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/eventhose/eventhose"
 )
 
@@ -171,18 +173,42 @@ func (w *batchWriter) add(r *record) {
 
 // finish answers the encoded batch.
 func (w *batchWriter) finish() []byte {
+	head := w.head()
+	return w.put(head, make([]byte, w.encodedSize(head)))
+}
+
+// finishInto writes the batch into b under key, and empties w for the next one.
+func (w *batchWriter) finishInto(b *pebble.Batch, key []byte) {
+	head := w.head()
+	op := b.SetDeferred(len(key), w.encodedSize(head))
+	copy(op.Key, key)
+	w.put(head, op.Value)
+	_ = op.Finish()
+	*w = batchWriter{meta: writer{w.meta.b[:0]}, data: w.data[:0]}
+}
+
+func (w *batchWriter) head() []byte {
 	var head writer
 	head.uint(uint64(w.count))
 	head.uint(uint64(w.first))
 	head.str(string(w.parent))
-	out := make([]byte, 5, 5+binary.MaxVarintLen64+len(head.b)+w.size())
+	return append(binary.AppendUvarint(nil, uint64(len(head.b)+len(w.meta.b))), head.b...)
+}
+
+func (w *batchWriter) encodedSize(head []byte) int { return 5 + len(head) + w.size() }
+
+// put writes the batch into out, which has its size.
+func (w *batchWriter) put(head, out []byte) []byte {
 	out[0] = rowVersion
-	out = binary.AppendUvarint(out, uint64(len(head.b)+len(w.meta.b)))
-	out = append(out, head.b...)
-	out = append(out, w.meta.b...)
-	out = append(out, w.data...)
-	binary.LittleEndian.PutUint32(out[1:], crc32.Checksum(out[5:], castagnoli))
+	n := 5 + copy(out[5:], head)
+	n += copy(out[n:], w.meta.b)
+	copy(out[n:], w.data)
+	putChecksum(out)
 	return out
+}
+
+func putChecksum(value []byte) {
+	binary.LittleEndian.PutUint32(value[1:], crc32.Checksum(value[5:], castagnoli))
 }
 
 // decodeBatch reads a record batch of a tenant's log. It keeps nothing of value. Errors are errMalformed or tell that

@@ -1,0 +1,189 @@
+package embedded
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// records of every shape that the codec knows.
+func sampleRecords() []record {
+	var rs []record
+	for i := range 12 {
+		e := eventhose.Event{Tenant: "t", Sequence: eventhose.Sequence(100 + i), ID: fmt.Sprint("id", i), Type: "a.b", Appended: moment(i / 3), Time: moment(i / 3)}
+		r := record{event: e, parent: "p"}
+		switch i {
+		case 1:
+			r.generated, r.random = true, 0xfedcba9876543210
+			r.event.ID = eventhose.EventID(e.Sequence, r.random)
+		case 2:
+			r.event.Scope, r.event.Key, r.event.Version, r.event.ContentType = "scope", "key", "v1", "text/plain"
+		case 3:
+			r.event.Attributes = map[string]string{"b": "2", "a": "1", "": ""}
+		case 4:
+			r.event.Data = bytes.Repeat([]byte("x"), 5000)
+		case 5:
+			r.event.Erased = true
+		case 6:
+			r.event.Origin = eventhose.Origin{Tenant: "child", Sequence: 7}
+		case 7:
+			r.parentSeq = 1 << 40
+		case 8:
+			r.event.Time = time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC)
+		case 9:
+			r.event.Time, r.event.Appended = time.Time{}, time.Time{}
+		case 10:
+			r.event.Time = time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC)
+		}
+		rs = append(rs, r)
+	}
+	return rs
+}
+
+func TestBatchCodec(t *testing.T) {
+	want := sampleRecords()
+	value := encodeBatch(want)
+	b, err := decodeBatch("t", value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.first != 100 || b.last() != 111 || !reflect.DeepEqual(b.records, want) {
+		t.Fatalf("got  %+v\nwant %+v", b.records, want)
+	}
+	for i := range value { // every flipped bit is seen
+		damaged := bytes.Clone(value)
+		damaged[i] ^= 1 << (i % 8)
+		if _, err := decodeBatch("t", damaged); err == nil {
+			t.Fatalf("bit %d of byte %d is not seen", i%8, i)
+		}
+	}
+	for i := range value {
+		if _, err := decodeBatch("t", value[:i]); err == nil {
+			t.Fatalf("%d bytes of %d are taken", i, len(value))
+		}
+	}
+}
+
+func FuzzBatch(f *testing.F) {
+	f.Add(encodeBatch(sampleRecords()))
+	f.Add(encodeBatch(sampleRecords()[:1]))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, value []byte) {
+		for _, v := range [][]byte{value, sealBatch(value)} {
+			b, err := decodeBatch("t", v)
+			if err != nil {
+				continue
+			}
+			again, err := decodeBatch("t", encodeBatch(b.records))
+			if err != nil || len(again.records) != len(b.records) || again.first != b.first {
+				t.Fatalf("written again it is %+v, %v", again, err)
+			}
+		}
+	})
+}
+
+// sealBatch makes a fuzzer's bytes pass the checksum.
+func sealBatch(body []byte) []byte {
+	w := batchWriter{}
+	v := w.finish()[:5]
+	v = append(v, body...)
+	putChecksum(v)
+	return v
+}
+
+func sampleLane() store.Lane {
+	return store.Lane{LaneRef: store.LaneRef{Tenant: "t", Subscription: "s"}, Cursor: 10, Previous: 9, Settled: []eventhose.Sequence{12, 15}, Behind: true,
+		Due: moment(1), Retrying: 1, Dead: 2, Waiting: 3, FailingSince: moment(2), Run: 4, Open: true, Probes: 5, LastSuccess: moment(3),
+		Replays: []eventhose.Replay{{ID: "r", From: 1, To: 2, Types: []string{"a", "b.*"}, Status: "dead", At: 1, Sent: 3, Created: moment(4)}}}
+}
+
+func sampleParked() store.Parked {
+	return store.Parked{Parked: eventhose.Parked{Event: "e", Sequence: 5, Type: "t", Key: "k", State: eventhose.ParkedDead, Attempts: 3, Since: moment(1),
+		Due: moment(2), Status: 500, Reason: eventhose.ReasonStatus, Message: "m", Blocks: true}, Previous: 4, Tries: 6, Replay: "r", Redriven: true}
+}
+
+func sampleAttempt() eventhose.Attempt {
+	return eventhose.Attempt{ID: "att_x", Tenant: "t", Subscription: "s", Events: []string{"a", "b"}, Sequences: []eventhose.Sequence{1, 2},
+		Kind: eventhose.AttemptRetry, Number: 2, Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonTimeout, Message: "m", Status: 500,
+		Started: moment(1), Duration: 5, Phases: eventhose.Phases{DNS: 1, Connect: 2, TLS: 3, Wait: 4}, URL: "https://x", Address: "1.2.3.4:5",
+		ResponseHeaders: map[string]string{"a": "b", "c": "d"}, ResponseBody: "body", Next: moment(2), Replay: "r"}
+}
+
+func TestRowCodecs(t *testing.T) {
+	lane := sampleLane()
+	parked := sampleParked()
+	blocked := store.BlockedKey{Key: "k", Head: 1, First: 2, Last: 3, Count: 4, Previous: 5}
+	attempt := sampleAttempt()
+	rec := store.Record{Tenant: "t", Kind: "k", ID: "i", Version: 3, Value: []byte("v"), Expires: moment(1)}
+	check := func(name string, got, want any, err error) {
+		t.Helper()
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%s: got %+v (%v)\nwant %+v", name, got, err, want)
+		}
+	}
+	for range 2 { // as they are, and empty
+		gotLane, err := decodeLane(lane.LaneRef, encodeLane(&lane))
+		check("lane", gotLane, lane, err)
+		gotParked, err := decodeParked(parked.Sequence, encodeParked(&parked))
+		check("parked", gotParked, parked, err)
+		gotBlocked, err := decodeBlocked(blocked.Key, encodeBlocked(&blocked))
+		check("blocked", gotBlocked, blocked, err)
+		gotAttempt, err := decodeAttempt(attempt.Tenant, attempt.Subscription, attempt.ID, encodeAttempt(&attempt))
+		check("attempt", gotAttempt, attempt, err)
+		gotRecord, err := decodeRecord(rec.Tenant, rec.Kind, rec.ID, encodeRecord(&rec))
+		check("record", gotRecord, rec, err)
+		lane, parked, blocked, attempt, rec = store.Lane{}, store.Parked{}, store.BlockedKey{}, eventhose.Attempt{}, store.Record{}
+	}
+}
+
+func FuzzRows(f *testing.F) {
+	lane, parked, attempt := sampleLane(), sampleParked(), sampleAttempt()
+	f.Add(encodeLane(&lane))
+	f.Add(encodeParked(&parked))
+	f.Add(encodeAttempt(&attempt))
+	f.Add(encodeRecord(&store.Record{Value: []byte("v")}))
+	f.Add(encodeHead(&logState{inc: 1, forks: []eventhose.Fork{{Incarnation: 2, At: 3}}}, 1, 2, 3))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if l, err := decodeLane(store.LaneRef{}, value); err == nil {
+			if again, err := decodeLane(store.LaneRef{}, encodeLane(&l)); err != nil || !reflect.DeepEqual(again, l) {
+				t.Fatalf("%+v %+v %v", l, again, err)
+			}
+		}
+		if p, err := decodeParked(1, value); err == nil {
+			if again, err := decodeParked(1, encodeParked(&p)); err != nil || !reflect.DeepEqual(again, p) {
+				t.Fatalf("%+v %+v %v", p, again, err)
+			}
+		}
+		if a, err := decodeAttempt("t", "s", "i", value); err == nil {
+			if again, err := decodeAttempt("t", "s", "i", encodeAttempt(&a)); err != nil || !reflect.DeepEqual(again, a) {
+				t.Fatalf("%+v %+v %v", a, again, err)
+			}
+		}
+		_, _ = decodeRecord("t", "k", "i", value)
+		_, _ = decodeBlocked("k", value)
+		_, _ = decodeTried(value)
+		_, _ = decodeRemembered(value)
+		_ = decodeHead(value, &logState{})
+	})
+}
+
+// TestKeyOrder: ids come newest first, and a longer id is later than its beginning.
+func TestKeyOrder(t *testing.T) {
+	ids := []string{"b", "ab", "aa", "a", ""}
+	for i := 1; i < len(ids); i++ {
+		if bytes.Compare(attemptKey("t", "s", ids[i-1]), attemptKey("t", "s", ids[i])) >= 0 {
+			t.Errorf("%q does not come before %q", ids[i-1], ids[i])
+		}
+		if id, ok := newestFirstID(appendNewestFirst(nil, ids[i])); !ok || id != ids[i] {
+			t.Errorf("%q came back as %q", ids[i], id)
+		}
+	}
+	if bytes.Compare(end(prefix(spaceBatch, "a", 0)), prefix(spaceBatch, "ab", 0)) > 0 {
+		t.Error("one tenant's end lies within another's")
+	}
+}
