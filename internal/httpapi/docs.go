@@ -61,6 +61,20 @@ type docsCode struct {
 
 type docsSchema struct{ Name, Text string }
 
+// prose shows what stands between backticks as code.
+func prose(text string) template.HTML {
+	var b strings.Builder
+	for i, part := range strings.Split(text, "`") {
+		if i%2 == 1 {
+			part = "<code>" + template.HTMLEscapeString(part) + "</code>"
+		} else {
+			part = template.HTMLEscapeString(part)
+		}
+		b.WriteString(part)
+	}
+	return template.HTML(b.String())
+}
+
 // renderDocs writes the document as one page that needs nothing else.
 func renderDocs(doc *huma.OpenAPI) ([]byte, error) {
 	page := docsPage{Title: doc.Info.Title, Version: doc.Info.Version, Description: doc.Info.Description, Style: template.CSS(docsStyle)}
@@ -87,7 +101,7 @@ func renderDocs(doc *huma.OpenAPI) ([]byte, error) {
 		}
 		page.Schemas = append(page.Schemas, docsSchema{name, string(text)})
 	}
-	t, err := template.New("docs").Parse(docsTemplate)
+	t, err := template.New("docs").Funcs(template.FuncMap{"prose": prose}).Parse(docsTemplate)
 	if err != nil {
 		return nil, fmt.Errorf("docs: %w", err)
 	}
