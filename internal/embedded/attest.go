@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	pebblerecord "github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/eventhose/eventhose/internal/store"
@@ -17,7 +19,7 @@ import (
 
 // Pebble takes an unreadable end of its manifest or of its newest log for a write that a crash cut off, which is right
 // after a crash and silent loss after rot. So the counter of a commit that is known to be durable is written down beside it, and
-// a store that comes up with less than that is damaged.
+// how far the manifest is durable. A store that comes up with less than that is damaged.
 
 const (
 	attestFile = "ATTEST"
@@ -77,32 +79,71 @@ func (s *Store) attest() error {
 	s.commits.mu.Lock()
 	durable := s.commits.durable
 	s.commits.mu.Unlock()
-	return writeAttest(s.fs, s.dir, durable)
+	return writeAttest(s.fs, s.dir, durable, s.fs.manifest.Load())
 }
 
-func writeAttest(fs vfs.FS, dir string, counter uint64) error {
-	return writeSmall(fs, dir, attestFile, sealed(fmt.Sprintf("eventhose attest 1 %d", counter)))
+// writeAttest writes the file; manifest is nil where that is not known.
+func writeAttest(fs vfs.FS, dir string, counter uint64, manifest *manifestMark) error {
+	line := fmt.Sprintf("eventhose attest 1 %d", counter)
+	if manifest != nil {
+		line += fmt.Sprintf(" %s %d", manifest.name, manifest.size)
+	}
+	return writeSmall(fs, dir, attestFile, sealed(line))
 }
 
-// readAttest answers the counter that the store must have reached.
-func readAttest(fs vfs.FS, dir string) (uint64, error) {
+// readAttest answers the counter that the store must have reached, and how far the manifest must be good, if that is known.
+func readAttest(fs vfs.FS, dir string) (counter uint64, manifest *manifestMark, err error) {
 	name := fs.PathJoin(dir, attestFile)
 	text, err := readSmall(fs, name)
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, fmt.Errorf("%w: %s is missing", store.ErrCorrupt, name)
+		return 0, nil, fmt.Errorf("%w: %s is missing", store.ErrCorrupt, name)
 	}
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	line, ok := unsealed(text)
-	var counter uint64
 	if ok {
-		_, err = fmt.Sscanf(line, "eventhose attest 1 %d", &counter)
+		var m manifestMark
+		n, _ := fmt.Sscanf(line, "eventhose attest 1 %d %s %d", &counter, &m.name, &m.size)
+		if n == 3 {
+			manifest = &m
+		}
+		ok = n == 1 || n == 3
 	}
-	if !ok || err != nil {
-		return 0, fmt.Errorf("%w: %s offset 0: checksum or form is wrong", store.ErrCorrupt, name)
+	if !ok {
+		return 0, nil, fmt.Errorf("%w: %s offset 0: checksum or form is wrong", store.ErrCorrupt, name)
 	}
-	return counter, nil
+	return counter, manifest, nil
+}
+
+// checkManifest reads a manifest as far as it was durable. One that is not there any more has a successor.
+func checkManifest(fs vfs.FS, dir string, m *manifestMark) error {
+	if m == nil {
+		return nil
+	}
+	name := fs.PathJoin(dir, m.name)
+	f, err := fs.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for r := pebblerecord.NewReader(f, 0); r.Offset() < m.size; {
+		at := r.Offset()
+		edit, err := r.Next()
+		if err == nil {
+			_, err = io.Copy(io.Discard, edit)
+		}
+		switch {
+		case errors.Is(err, io.EOF), pebblerecord.IsInvalidRecord(err):
+			return fmt.Errorf("%w: %s offset %d: unreadable before its end at %d", store.ErrCorrupt, name, at, m.size)
+		case err != nil:
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // sealed ends a line with its checksum.

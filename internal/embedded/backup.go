@@ -46,7 +46,7 @@ func (s *Store) backup(dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeAttest(s.fs, dir, durable); err != nil {
+	if err := writeAttest(s.fs, dir, durable, nil); err != nil {
 		return err
 	}
 	if err := writeSmall(s.fs, dir, backupFile, "A backup. Opened as a store, its logs begin a new incarnation.\n"); err != nil {

@@ -35,6 +35,14 @@ type guard struct {
 	synced func(time.Duration, int64)
 	dead   atomic.Bool
 	errors atomic.Bool
+	// manifest is what is durable of the newest manifest, nil before there is one.
+	manifest atomic.Pointer[manifestMark]
+}
+
+// manifestMark says how far a manifest is durable.
+type manifestMark struct {
+	name string
+	size int64
 }
 
 var errStopped = errors.New("the store has failed, nothing is written any more")
@@ -197,6 +205,7 @@ type guardFile struct {
 	name     string
 	category vfs.DiskWriteCategory
 	written  int64 // since the last sync; Write and Sync of one file are sequential
+	size     int64 // written in all
 }
 
 func (f *guardFile) Read(p []byte) (int, error) {
@@ -235,6 +244,7 @@ func (f *guardFile) write(p []byte, do func(done int) (int, error)) (n int, err 
 		return err
 	})
 	f.written += int64(n)
+	f.size += int64(n)
 	if err == nil {
 		n = len(p)
 	}
@@ -264,6 +274,9 @@ func (f *guardFile) sync(do func() error) error {
 	}
 	if f.category == walCategory && f.g.synced != nil {
 		f.g.synced(time.Since(start), f.written)
+	}
+	if base := f.g.PathBase(f.name); strings.HasPrefix(base, "MANIFEST-") && f.g.inside(f.name) && f.size > 0 {
+		f.g.manifest.Store(&manifestMark{base, f.size})
 	}
 	f.written = 0
 	return nil

@@ -156,9 +156,12 @@ type found struct {
 // examine looks at the database without changing anything. Pebble takes a damaged end of its manifest or log for the
 // end, goes on from there, and removes what it then no longer knows; so whether all is there is found out before that.
 func (s *Store) examine() (f found, err error) {
-	attested, err := readAttest(s.fs, s.dir)
+	attested, manifest, err := readAttest(s.fs, s.dir)
 	if err != nil || attested == 0 {
 		return f, err // nothing was ever answered
+	}
+	if err := checkManifest(s.fs, s.fs.PathJoin(s.dir, pebbleDir), manifest); err != nil {
+		return f, err
 	}
 	if err := s.openPebble(s.dbOptions(true)); err != nil {
 		return f, err
@@ -226,7 +229,7 @@ func (s *Store) prepare() error {
 	if err := syncDir(s.fs, s.fs.PathDir(s.dir)); err != nil {
 		return err
 	}
-	if err := writeAttest(s.fs, s.dir, 0); err != nil {
+	if err := writeAttest(s.fs, s.dir, 0, nil); err != nil {
 		return err
 	}
 	return writeSmall(s.fs, s.dir, formatFile, formatText())
