@@ -92,6 +92,7 @@ func TestBacklogIsTheLog(t *testing.T) {
 
 // 10,000 subscriptions with narrow filters: an event that concerns three of them touches three.
 func TestNarrowFilters(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, deliver.Options{})
 		defer w.stop()

@@ -13,19 +13,17 @@ import (
 )
 
 // moody fails one in twenty and is slow at one in twenty.
-func moody(seed uint64) func(context.Context, *sink.Batch) sink.Result {
-	return func(ctx context.Context, b *sink.Batch) sink.Result {
-		switch rand.N(20) {
-		case 0:
-			return failed(500)
-		case 1:
-			select {
-			case <-time.After(time.Duration(rand.N(200)) * time.Millisecond):
-			case <-ctx.Done():
-			}
+func moody(ctx context.Context, _ *sink.Batch) sink.Result {
+	switch rand.N(20) {
+	case 0:
+		return failed(500)
+	case 1:
+		select {
+		case <-time.After(time.Duration(rand.N(200)) * time.Millisecond):
+		case <-ctx.Done():
 		}
-		return taken()
 	}
+	return taken()
 }
 
 // inversions counts the events that came, for the first time, after a later one of their key (strict: of all).
@@ -64,11 +62,12 @@ func TestOrder(t *testing.T) {
 		events   int
 	}{{eventhose.OrderingKey, 100_000}, {eventhose.OrderingStrict, 100_000}, {eventhose.OrderingNone, 20_000}} {
 		t.Run(string(tc.ordering), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, deliver.Options{})
 				defer w.stop()
 				id := w.subscribe(quick(tc.ordering))
-				w.sink.set(moody(1))
+				w.sink.set(moody)
 				w.append(some(tc.events, 1000)...)
 				w.drained(id)
 				sent, firsts := w.sink.all(), w.sink.firsts()
@@ -93,6 +92,7 @@ func TestOrder(t *testing.T) {
 
 // While one key is blocked for hours, the others keep moving; what waits behind it is one row, and comes in order.
 func TestBlockedKeyIsOneRow(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, deliver.Options{})
 		defer w.stop()
