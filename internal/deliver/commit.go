@@ -152,7 +152,7 @@ func (t *tenant) collect(p *store.Progress, lanes []committed) []committed {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, l := range t.changed {
-		l.isChanged = false
+		l.isChanged, l.committing = false, true
 		c := committed{lane: l, taken: l.changes}
 		l.changes = changes{}
 		if !l.gone && l.loaded {
@@ -167,8 +167,11 @@ func (t *tenant) collect(p *store.Progress, lanes []committed) []committed {
 	t.changed = nil
 	matched := t.matched
 	for l := range t.unwritten {
-		if len(l.window) > 0 {
+		switch {
+		case len(l.window) > 0:
 			matched = min(matched, l.window[0].seq-1)
+		case !l.tailing:
+			matched = min(matched, l.examined)
 		}
 	}
 	if matched > t.committed {
@@ -206,18 +209,24 @@ func (e *Engine) giveBack(lanes []committed) {
 		e.inFlight -= c.taken.slots
 		e.suspect -= c.taken.suspects
 	}
-	var woken []*lane
-	if free := max(1, e.opts.MaxInFlight/2) - e.suspect; free > 0 && len(e.waiting) > 0 {
-		n := min(free, len(e.waiting))
-		woken = slices.Clone(e.waiting[:n])
-		e.waiting = e.waiting[n:]
-	}
+	free := e.maxSuspects() - e.suspect
 	e.canSend.Broadcast()
 	e.mu.Unlock()
-	for _, l := range woken {
+	// A lane that has nothing to send any more passes its turn on.
+	for free > 0 {
+		e.mu.Lock()
+		if len(e.waiting) == 0 {
+			e.mu.Unlock()
+			return
+		}
+		l := e.waiting[0]
+		e.waiting = e.waiting[1:]
+		e.mu.Unlock()
 		l.tenant.mu.Lock()
 		l.isWaiting = false
-		l.update()
+		if l.update(); l.isReady {
+			free--
+		}
 		l.tenant.mu.Unlock()
 	}
 }
@@ -227,6 +236,7 @@ func (l *lane) committed(c committed, err error) {
 	t := l.tenant
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	l.committing = false
 	l.unsettled -= c.taken.slots
 	for _, w := range c.taken.waiters {
 		w <- err

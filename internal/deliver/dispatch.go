@@ -40,16 +40,13 @@ func (e *Engine) dispatchLoop() {
 		e.ready = e.ready[1:]
 		t.isReady = false
 		e.inFlight++
-		suspects := e.suspect < max(1, e.opts.MaxInFlight/2)
 		e.mu.Unlock()
 
-		j, more := t.pick(suspects)
+		j, more := t.pick()
 
 		e.mu.Lock()
 		if j == nil {
 			e.inFlight--
-		} else if j.suspect {
-			e.suspect++
 		}
 		if more && !t.isReady {
 			t.isReady = true
@@ -84,9 +81,25 @@ func (e *Engine) attemptLoop(j *job) {
 	}
 }
 
-// pick takes the next attempt of the tenant's lanes by turns, and reports whether others are ready. suspects says
-// whether there is a slot for a retry or for a lane that fails; one that finds none waits for it.
-func (t *tenant) pick(suspects bool) (*job, bool) {
+// takeSuspect takes one of the slots for retries and for lanes that fail, or has the lane wait for one.
+func (e *Engine) takeSuspect(l *lane) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.suspect < e.maxSuspects() {
+		e.suspect++
+		return true
+	}
+	if !l.isWaiting {
+		l.isWaiting = true
+		e.waiting = append(e.waiting, l)
+	}
+	return false
+}
+
+func (e *Engine) maxSuspects() int { return max(1, e.opts.MaxInFlight/2) }
+
+// pick takes the next attempt of the tenant's lanes by turns, and reports whether others are ready.
+func (t *tenant) pick() (*job, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
@@ -99,13 +112,7 @@ func (t *tenant) pick(suspects bool) (*job, bool) {
 			l.leaveIfIdle()
 			continue
 		}
-		if j.suspect = l.circuit.run > 0 || j.parked != nil; j.suspect && !suspects {
-			if !l.isWaiting {
-				l.isWaiting = true
-				t.engine.mu.Lock()
-				t.engine.waiting = append(t.engine.waiting, l)
-				t.engine.mu.Unlock()
-			}
+		if j.suspect = l.circuit.run > 0 || j.parked != nil; j.suspect && !t.engine.takeSuspect(l) {
 			continue
 		}
 		l.begin(j)
@@ -130,7 +137,7 @@ func (l *lane) choose(now time.Time) *job {
 		if l.sending > 0 || l.circuit.nextProbe.After(now) {
 			return nil
 		}
-		return l.probe(strict)
+		return l.probe(strict, now)
 	}
 	if strict && l.sending > 0 {
 		return nil
@@ -142,7 +149,7 @@ func (l *lane) choose(now time.Time) *job {
 		return nil
 	}
 	for i := range 3 {
-		if j := l.source((l.turn+i)%3, eventhose.AttemptFirst); j != nil {
+		if j := l.source((l.turn+i)%3, eventhose.AttemptFirst, now); j != nil {
 			return j
 		}
 	}
@@ -151,7 +158,7 @@ func (l *lane) choose(now time.Time) *job {
 
 // probe chooses what is sent while the circuit is open: in turns what has waited longest, and what was not tried yet,
 // since what was may be refused for its own sake.
-func (l *lane) probe(strict bool) *job {
+func (l *lane) probe(strict bool, now time.Time) *job {
 	var retry *job
 	if len(l.retries) > 0 {
 		retry = l.retryJob(l.retries[0], eventhose.AttemptProbe)
@@ -160,7 +167,7 @@ func (l *lane) probe(strict bool) *job {
 		return retry
 	}
 	for i := range 3 {
-		if j := l.source(i, eventhose.AttemptProbe); j != nil {
+		if j := l.source(i, eventhose.AttemptProbe, now); j != nil {
 			return j
 		}
 	}
@@ -168,18 +175,18 @@ func (l *lane) probe(strict bool) *job {
 }
 
 // source answers the next of one kind of events that were not tried before: keys that catch up, live ones, replays.
-func (l *lane) source(i int, kind eventhose.AttemptKind) *job {
+func (l *lane) source(i int, kind eventhose.AttemptKind, now time.Time) *job {
 	switch i {
 	case 0:
 		for _, k := range l.released {
-			if !k.sending && len(k.pending) > 0 {
+			if !k.sending && len(k.pending) > 0 && !l.early(k.pending[0], now) {
 				j := l.entryJob(k.pending[0], kind)
 				j.entry, j.key = nil, k
 				return j
 			}
 		}
 	case 1:
-		if len(l.ready) > 0 {
+		if len(l.ready) > 0 && !l.early(l.ready[0], now) {
 			return l.entryJob(l.ready[0], kind)
 		}
 	case 2:

@@ -74,7 +74,7 @@ func (l *lane) wait(k *blockedKey, n *entry) {
 	released := k.Head == 0
 	if released && k.swept > 0 && k.swept >= k.Last && l.sweep.pending < windowSize {
 		// All that waits is in memory already: so is this one.
-		k.pending = append(k.pending, &entry{seq: n.seq, prev: n.prev, key: n.key})
+		k.pending = append(k.pending, &entry{seq: n.seq, prev: n.prev, key: n.key, appended: n.appended})
 		k.swept, k.sweptPrev = n.seq, n.seq
 		l.sweep.pending++
 	}
@@ -250,7 +250,7 @@ func (t *tenant) readSweep(ctx context.Context, l *lane) error {
 		}
 		if k := l.keys[e.Key]; k != nil && k.Head == 0 && k.inSweep && e.Key != "" {
 			if from, _ := k.resumeAt(); e.Sequence > from && e.Sequence <= k.Last {
-				k.pending = append(k.pending, t.engine.pin(&entry{seq: e.Sequence, prev: l.sweep.lastDue, key: e.Key}, e))
+				k.pending = append(k.pending, t.engine.pin(&entry{seq: e.Sequence, prev: l.sweep.lastDue, key: e.Key, appended: e.Appended}, e))
 				l.sweep.pending++
 			}
 		}
@@ -290,7 +290,13 @@ func (t *tenant) overtakenKeys(ctx context.Context, l *lane) error {
 	}
 	t.mu.Lock()
 	for _, k := range append([]*blockedKey(nil), l.released...) {
-		if k.sending || k.First >= head.First {
+		after, _ := k.resumeAt()
+		if after+1 >= head.First || after >= k.Last {
+			continue
+		}
+		if len(k.pending) > 0 {
+			// What is in memory is sent, or found to be gone, one by one; only reading goes on further ahead.
+			k.swept, k.sweptPrev = head.First-1, 0
 			continue
 		}
 		l.leaveSweep(k)

@@ -33,12 +33,13 @@ type lane struct {
 
 	// window holds the due events above the cursor, by sequence; its first is never done.
 	window []*entry
-	// examined is how far the log was looked at for this lane, if it is not tailing; a tailing lane has seen all that its
-	// tenant has matched.
+	// examined is how far the log was looked at for this lane. A tailing lane has also seen all that its tenant has
+	// matched, which after a crash, or when it was made, may be less.
 	examined eventhose.Sequence
 	tailing  bool
 	lastDue  eventhose.Sequence // of all that was examined
-	// settled are sequences above the cursor that were settled before the lane was loaded or rescanned.
+	// settled are sequences above the cursor that were settled before the lane was loaded or rescanned, or while it reads
+	// again from before them.
 	settled map[eventhose.Sequence]bool
 
 	ready  []*entry            // of the window, may be sent now
@@ -66,6 +67,7 @@ type lane struct {
 	isReady       bool // in the tenant's queue of ready lanes
 	isWaiting     bool // in the engine's queue of suspects
 	isChanged     bool // in the tenant's list of changed lanes
+	committing    bool // its changes are being written: what is stored is not what is here
 	toRead        bool // in the tenant's list of lanes to read for
 	gone          bool // the subscription was deleted
 }
@@ -106,16 +108,21 @@ func newLane(t *tenant, sub *subscription) *lane {
 		behind: map[string][]*entry{}, blocking: map[eventhose.Sequence]string{}, dead: map[eventhose.Sequence]bool{}, settled: map[eventhose.Sequence]bool{}, pace: newPace()}
 }
 
-// push adds a due event at its place in the window and routes it.
-func (l *lane) push(e *eventhose.Event, prev eventhose.Sequence) {
-	n := l.tenant.engine.pin(&entry{seq: e.Sequence, prev: prev, key: e.Key, appended: e.Appended}, e)
+// room reports whether the window takes one more event. What is settled above it counts, since it is stored with it.
+func (l *lane) room() bool { return len(l.window) == 0 || len(l.window)+len(l.settled) < windowSize }
+
+// push adds the next due event that was examined at its place in the window and routes it.
+func (l *lane) push(e *eventhose.Event) {
+	prev := l.lastDue
+	l.lastDue = e.Sequence
 	at := len(l.window)
-	if at > 0 && l.window[at-1].seq >= n.seq {
+	if at > 0 && l.window[at-1].seq >= e.Sequence {
 		var found bool
-		if at, found = slices.BinarySearchFunc(l.window, n.seq, func(w *entry, s eventhose.Sequence) int { return cmp.Compare(w.seq, s) }); found {
+		if at, found = slices.BinarySearchFunc(l.window, e.Sequence, func(w *entry, s eventhose.Sequence) int { return cmp.Compare(w.seq, s) }); found {
 			return
 		}
 	}
+	n := l.tenant.engine.pin(&entry{seq: e.Sequence, prev: prev, key: e.Key, appended: e.Appended}, e)
 	l.window = slices.Insert(l.window, at, n)
 	if l.loaded {
 		l.route(n)
@@ -127,10 +134,6 @@ func (l *lane) route(n *entry) {
 	if l.settled[n.seq] || l.parked[n.seq] != nil || l.dead[n.seq] {
 		delete(l.settled, n.seq)
 		l.finish(n)
-		return
-	}
-	if first := time.Duration(l.sub.Retry.Schedule[0]); first > 0 && (l.sub.Ordering != eventhose.OrderingKey || l.keys[n.key] == nil || n.key == "") {
-		l.postpone(n, n.appended.Add(first))
 		return
 	}
 	if l.sub.Ordering != eventhose.OrderingKey || n.key == "" {
@@ -156,6 +159,9 @@ func (l *lane) finish(n *entry) {
 	l.tenant.engine.unpin(n)
 	done := 0
 	for done < len(l.window) && l.window[done].done {
+		if seq := l.window[done].seq; seq > l.lastDue {
+			l.settled[seq] = true // it will be read again
+		}
 		done++
 	}
 	if done > 0 {
@@ -190,9 +196,11 @@ func (l *lane) row() store.Lane {
 		}
 	}
 	for s := range l.settled {
-		if s > r.Cursor {
-			r.Settled = append(r.Settled, s)
+		if s <= r.Cursor {
+			delete(l.settled, s)
+			continue
 		}
+		r.Settled = append(r.Settled, s)
 	}
 	slices.Sort(r.Settled)
 	for _, k := range l.keys {
@@ -216,7 +224,7 @@ func (l *lane) position() (cursor, previous eventhose.Sequence) {
 // examinedTo is how far the log was looked at for this lane.
 func (l *lane) examinedTo() eventhose.Sequence {
 	if l.tailing {
-		return l.tenant.matched
+		return max(l.examined, l.tenant.matched)
 	}
 	return l.examined
 }
@@ -229,7 +237,7 @@ func (l *lane) unfinished() bool {
 
 // idle reports whether the lane needs to be in memory no more.
 func (l *lane) idle() bool {
-	return l.loaded && !l.unfinished() && len(l.parked)+len(l.dead) == 0 && len(l.blocking) == 0 && len(l.keys) == 0 && l.unsettled == 0 && !l.isChanged &&
+	return l.loaded && !l.unfinished() && len(l.parked)+len(l.dead) == 0 && len(l.blocking) == 0 && len(l.keys) == 0 && l.unsettled == 0 && !l.isChanged && !l.committing &&
 		!l.toRead && !l.isWaiting && !l.isReady && !l.circuit.open && l.hold.IsZero()
 }
 
@@ -250,11 +258,46 @@ func (l *lane) nextDue() time.Time {
 	if len(l.retries) > 0 {
 		due = l.retries[0].Due
 	}
-	if l.circuit.open {
+	first := l.firstDue(time.Now())
+	switch {
+	case l.circuit.open && due.IsZero():
+		due = later(l.circuit.nextProbe, first)
+	case l.circuit.open:
 		due = l.circuit.nextProbe
+	case due.IsZero() || !first.IsZero() && first.Before(due):
+		due = first
 	}
 	if !due.IsZero() && due.Before(l.hold) {
 		due = l.hold
+	}
+	return due
+}
+
+// early reports whether the wait before an event's first attempt is still running.
+func (l *lane) early(n *entry, now time.Time) bool {
+	first := time.Duration(l.sub.Retry.Schedule[0])
+	return first > 0 && n.tries == 0 && n.appended.Add(first).After(now)
+}
+
+// firstDue is when the first of the waits before first attempts ends, zero if none is running.
+func (l *lane) firstDue(now time.Time) time.Time {
+	first := time.Duration(l.sub.Retry.Schedule[0])
+	if first <= 0 {
+		return time.Time{}
+	}
+	var due time.Time
+	wait := func(n *entry) {
+		if at := n.appended.Add(first); l.early(n, now) && (due.IsZero() || at.Before(due)) {
+			due = at
+		}
+	}
+	if len(l.ready) > 0 {
+		wait(l.ready[0])
+	}
+	for _, k := range l.released {
+		if !k.sending && len(k.pending) > 0 {
+			wait(k.pending[0])
+		}
 	}
 	return due
 }
@@ -300,7 +343,7 @@ func (l *lane) load(row store.Lane, rows []store.Parked, keys []store.BlockedKey
 			l.tenant.engine.unpin(n)
 		}
 		arrived, l.tailing, l.examined = nil, false, cursor
-	case !l.tailing:
+	default:
 		l.examined = max(l.examined, cursor)
 	}
 	for _, n := range arrived {
@@ -342,7 +385,7 @@ func (l *lane) rescan() {
 	l.examined, l.lastDue, l.tailing = cursor, previous, false
 	l.restartSweep()
 	for _, p := range l.replays {
-		p.restart()
+		p.restart(l.tenant.engine)
 	}
 }
 

@@ -25,11 +25,13 @@ type replay struct {
 	primed   bool // lastDue is known
 }
 
-func (r *replay) restart() {
+func (r *replay) restart(e *Engine) {
 	var kept []*entry
 	for _, n := range r.window {
 		if n.sending {
 			kept = append(kept, n)
+		} else {
+			e.unpin(n)
 		}
 	}
 	r.window = kept
@@ -133,6 +135,9 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 		}
 		t.mu.Lock()
 		r.examined = max(r.examined, head.First-1)
+		r.trim()
+		l.endReplays()
+		l.change()
 		l.update()
 		t.mu.Unlock()
 		return t.engine.tellOvertaken(ctx, t.id, l.id, head.First)

@@ -42,7 +42,7 @@ func (e *Engine) settle(j *job, event *eventhose.Event, r sink.Result) {
 		if r.RetryAfter > 0 && (r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable) {
 			l.hold = later(l.hold, now.Add(r.RetryAfter))
 		}
-		if l.tellsOfOutage(j, r.Started) && l.circuit.failed(now, j.kind == eventhose.AttemptProbe, r.RetryAfter) {
+		if probe := j.kind == eventhose.AttemptProbe; (probe || l.tellsOfOutage(j, r.Started)) && l.circuit.failed(now, probe, r.RetryAfter) {
 			l.unpinAll()
 		}
 		if j.kind == eventhose.AttemptProbe {
@@ -63,6 +63,7 @@ func (e *Engine) settle(j *job, event *eventhose.Event, r sink.Result) {
 		held := *l.sub // stands still at once, not only when the change has come round
 		held.State = eventhose.StateDisabled
 		l.sub = &held
+		l.rescan() // what is matched from here on is not for it, so it reads for itself later
 		e.attempts.Go(func() { e.disable(t.id, l.id, disable) })
 	}
 	l.update()
@@ -243,20 +244,6 @@ func (l *lane) setAside(p store.Parked) {
 		l.dead[p.Sequence] = true
 	}
 	l.parkRow(p)
-}
-
-// postpone parks a new event until its first try is due.
-func (l *lane) postpone(n *entry, due time.Time) {
-	p := store.Parked{Parked: eventhose.Parked{Sequence: n.seq, Key: n.key, State: eventhose.ParkedRetrying, Since: time.Now().UTC(), Due: due.UTC()}, Previous: n.prev}
-	if n.event != nil {
-		p.Event, p.Type = n.event.ID, n.event.Type
-	}
-	p.Blocks = l.sub.Ordering == eventhose.OrderingStrict || l.sub.Ordering == eventhose.OrderingKey && n.key != ""
-	l.setAside(p)
-	if p.Blocks {
-		l.holdBehind(n.seq, n.key)
-	}
-	l.finish(n)
 }
 
 func (l *lane) parkRow(p store.Parked) {

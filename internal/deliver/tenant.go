@@ -25,6 +25,8 @@ type tenant struct {
 	loaded bool
 	stored eventhose.Sequence // how far matching had come when the tenant was loaded
 	fails  int                // readings that failed in a row
+	// notBefore is when what failed is tried again; until then hints are left alone.
+	notBefore time.Time
 
 	mu      sync.Mutex
 	subs    map[eventhose.SubscriptionID]*subscription
@@ -53,8 +55,18 @@ func newTenant(e *Engine, id eventhose.TenantID) *tenant {
 		lanes: map[eventhose.SubscriptionID]*lane{}, unwritten: map[*lane]bool{}, wants: map[eventhose.SubscriptionID][]chan struct{}{}}
 }
 
+// stand has a lane that is not in memory, and that nothing is matched for from here on, begin at a place when it goes on.
+// t.mu is held.
+func (l *lane) stand(at eventhose.Sequence) {
+	l.tailing, l.examined = false, max(l.examined, at)
+	l.tenant.unwritten[l] = true
+}
+
 // read does a bounded piece of what is to be read for the tenant and reports whether there is more.
 func (t *tenant) read(ctx context.Context) bool {
+	if time.Now().Before(t.notBefore) {
+		return false
+	}
 	more, err := t.readOnce(ctx)
 	if err == nil {
 		t.fails = 0
@@ -69,14 +81,10 @@ func (t *tenant) read(ctx context.Context) bool {
 	}
 	t.engine.logger.Error("cannot read for deliveries, trying again", "tenant", t.id, "error", err)
 	t.fails = min(t.fails+1, 6)
-	wait := time.NewTimer(jittered(100 * time.Millisecond << t.fails))
-	defer wait.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-wait.C:
-		return true
-	}
+	wait := jittered(100 * time.Millisecond << t.fails)
+	t.notBefore = time.Now().Add(wait)
+	time.AfterFunc(wait, func() { t.engine.Appended(t.id) }) // the reader is for other tenants meanwhile
+	return false
 }
 
 func (t *tenant) readOnce(ctx context.Context) (bool, error) {
@@ -96,21 +104,20 @@ func (t *tenant) readOnce(ctx context.Context) (bool, error) {
 	reads := t.reads
 	t.reads = nil
 	t.mu.Unlock()
-	for i, l := range reads {
+	var failed error
+	for _, l := range reads {
 		t.mu.Lock()
 		l.toRead = false
 		t.mu.Unlock()
 		if err := t.readLane(ctx, l); err != nil {
+			failed = err
 			t.mu.Lock()
-			for _, l := range reads[i:] {
-				if !l.toRead {
-					l.toRead = true
-					t.reads = append(t.reads, l)
-				}
-			}
+			l.needRead() // and the others are read for meanwhile
 			t.mu.Unlock()
-			return false, err
 		}
+	}
+	if failed != nil {
+		return false, failed
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -156,6 +163,14 @@ func (t *tenant) load(ctx context.Context) error {
 		if sub := t.subs[w.Subscription]; sub != nil {
 			l := t.lane(sub)
 			l.tailing = !w.Behind
+			l.needRead()
+		}
+	}
+	for id, sub := range t.subs {
+		if l := t.lanes[id]; !sub.active() && (l == nil || l.tailing) {
+			// It was paused, and a crash came before its row said that it is behind.
+			l = t.lane(sub)
+			l.stand(t.matched)
 			l.needRead()
 		}
 	}
@@ -255,7 +270,7 @@ func (t *tenant) change(s eventhose.Subscription) {
 		case !known:
 			l.tailing = false // a new lane's row says where it begins
 		case !l.sub.active() && l.tailing:
-			l.tailing, l.examined = false, t.matched // it is not matched for from here on
+			l.stand(t.matched)
 		}
 		l.needRead()
 		return
@@ -314,16 +329,15 @@ func (t *tenant) match(ctx context.Context) (bool, error) {
 	for _, h := range page {
 		for _, id := range h.subs {
 			l := t.lane(t.subs[id])
-			if !l.tailing {
+			if !l.tailing || h.event.Sequence <= l.examined {
 				continue
 			}
-			if len(l.window) >= windowSize {
+			if !l.room() {
 				// From here on it reads for itself.
 				l.tailing, l.examined = false, h.event.Sequence-1
 				continue
 			}
-			l.push(h.event, l.lastDue)
-			l.lastDue = h.event.Sequence
+			l.push(h.event)
 			touched[l] = true
 		}
 	}
@@ -437,25 +451,19 @@ func (t *tenant) scan(ctx context.Context, l *lane) error {
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if l.gone || l.tailing || l.examined != after || l.sub.filter != f {
+	if l.gone || l.tailing || !l.sub.active() || l.examined != after || l.sub.filter != f {
 		return nil
 	}
 	for i, e := range events {
-		if e.Sequence > t.matched || len(l.window) >= windowSize {
+		if e.Sequence > t.matched || due[i] && !l.room() && !l.settled[e.Sequence] {
 			break
 		}
 		if due[i] {
-			l.push(e, l.lastDue)
-			l.lastDue = e.Sequence
+			l.push(e)
 		}
 		l.examined = e.Sequence
 	}
-	if l.examined >= t.matched && len(l.window) < windowSize {
-		l.tailing = true
-		if len(l.window) == 0 {
-			clear(l.settled)
-		}
-	}
+	l.tailing = l.examined >= t.matched
 	l.change()
 	l.update()
 	return nil

@@ -49,7 +49,7 @@ func (l *lane) update() {
 
 // wantsScan reports whether the lane is behind and has room to look further.
 func (l *lane) wantsScan() bool {
-	return l.loaded && !l.gone && !l.tailing && l.sub.active() && len(l.window) <= windowSize/2
+	return l.loaded && !l.gone && !l.tailing && l.sub.active() && (len(l.window) == 0 || len(l.window)+len(l.settled) <= windowSize/2)
 }
 
 func (l *lane) needRead() {
@@ -87,9 +87,7 @@ func (l *lane) drop() {
 	t := l.tenant
 	delete(t.lanes, l.id)
 	t.engine.timer.set(l, time.Time{})
-	for _, n := range l.window {
-		t.engine.unpin(n)
-	}
+	l.entries(t.engine.unpin)
 	delete(t.unwritten, l)
 	l.change() // so that its slots come back
 }
