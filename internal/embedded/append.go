@@ -34,9 +34,7 @@ func (s *Store) Append(ctx context.Context, group []store.Append) ([]store.Appen
 	if err := s.await(p); err != nil {
 		return nil, err
 	}
-	for _, l := range g.order {
-		s.moved(l.st, l.next-1)
-	}
+	g.durable()
 	return results, nil
 }
 
@@ -109,6 +107,16 @@ func (g *appendGroup) applied() {
 			l.st.tail = true
 			_ = g.batch.Set(tenantKey(spaceTail, l.tenant), nil, nil)
 		}
+	}
+}
+
+// durable shows the group to readers, all logs at once: a reference must not be seen before what it refers to.
+func (g *appendGroup) durable() {
+	h := &g.s.heads
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range g.order {
+		l.st.durable = max(l.st.durable, l.next-1)
 	}
 }
 

@@ -243,7 +243,7 @@ func (f *quotaFile) Write(p []byte) (int, error) {
 
 func TestDiskFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const size = 24 << 20
+		const size = 12 << 20
 		disk := newQuota(size)
 		noise := rand.NewChaCha8([32]byte{})
 		s, err := Open("data", Options{FS: disk, OnFatal: func(err error) { t.Error("failed:", err) }})
@@ -254,7 +254,7 @@ func TestDiskFull(t *testing.T) {
 		lane := store.LaneChange{Create: true, Lane: store.Lane{LaneRef: ref}}
 		big := func(i int) store.NewEvent {
 			e := event(i, "")
-			e.Event.Data = make([]byte, 200<<10)
+			e.Event.Data = make([]byte, 100<<10)
 			_, _ = noise.Read(e.Event.Data) // does not compress
 			return e
 		}

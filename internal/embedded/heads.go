@@ -157,13 +157,6 @@ func (s *Store) fork(st *logState) {
 	}
 }
 
-// moved tells readers that a commit is durable.
-func (s *Store) moved(st *logState, last sequence) {
-	s.heads.mu.Lock()
-	st.durable = max(st.durable, last)
-	s.heads.mu.Unlock()
-}
-
 // span answers the first and the durable last sequence of a log.
 func (s *Store) span(st *logState) (first, last sequence) {
 	s.heads.mu.Lock()
