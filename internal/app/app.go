@@ -23,6 +23,7 @@ import (
 	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/sink"
+	"github.com/eventhose/eventhose/internal/store"
 	"github.com/eventhose/eventhose/internal/webhook"
 )
 
@@ -173,7 +174,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 
 	var engine *deliver.Engine
 	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
-		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) { engine.Erased(t, seq) }})
+		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) { engine.Erased(t, seq) },
+		Lost:   func(t eventhose.TenantID, lost []store.LostParked) { engine.Lost(t, lost) }})
 	a.onStop("log", func(context.Context) error { return log.Close() })
 	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail,
 		Observe: func(at eventhose.Attempt, appended time.Time) {

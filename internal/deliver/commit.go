@@ -264,5 +264,7 @@ func (l *lane) commitAnd(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-l.tenant.engine.committed:
+		return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "this node is stopping", RetryAfter: time.Second}
 	}
 }

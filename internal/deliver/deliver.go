@@ -101,6 +101,8 @@ type Engine struct {
 	commitC  chan struct{}
 	// commitEnd is closed when only what has changed already is to be committed.
 	commitEnd chan struct{}
+	// committed is closed when nothing is committed any more.
+	committed chan struct{}
 	lazyTimer *time.Timer
 	// noMoreJobs is closed when attempters that are free may end.
 	noMoreJobs chan struct{}
@@ -127,7 +129,7 @@ func New(st Store, lanes Lanes, system SystemLog, sinks map[string]sink.Sink, o 
 		o.Fatal = func(error) {}
 	}
 	e := &Engine{store: st, lanes: lanes, system: system, sinks: sinks, opts: o, logger: o.Logger,
-		tenants: map[eventhose.TenantID]*tenant{}, jobs: make(chan *job), noMoreJobs: make(chan struct{}), commitC: make(chan struct{}, 1), commitEnd: make(chan struct{})}
+		tenants: map[eventhose.TenantID]*tenant{}, jobs: make(chan *job), noMoreJobs: make(chan struct{}), commitC: make(chan struct{}, 1), commitEnd: make(chan struct{}), committed: make(chan struct{})}
 	e.canSend, e.canRead = sync.NewCond(&e.mu), sync.NewCond(&e.mu)
 	e.sending, e.cutSending = context.WithCancel(context.Background())
 	e.reading, e.stopReading = context.WithCancel(context.Background())
@@ -198,6 +200,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 	e.cutSending()
 	close(e.commitEnd)
 	e.committer.Wait()
+	close(e.committed)
 	e.mu.Lock()
 	if e.lazyTimer != nil {
 		e.lazyTimer.Stop()

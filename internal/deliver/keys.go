@@ -7,6 +7,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/store"
@@ -64,14 +65,31 @@ func (l *lane) dropKey(k *blockedKey) {
 func (l *lane) restoreKey(row store.BlockedKey) {
 	k := &blockedKey{BlockedKey: row}
 	l.keys[k.Key] = k
-	if k.Head == 0 {
-		l.released = append(l.released, k)
+	if _, held := l.blocking[k.Head]; k.Head == 0 || !held {
+		l.release(k) // what held it may have gone with retention
 	}
+}
+
+// release lets what waits behind a key be caught up.
+func (l *lane) release(k *blockedKey) {
+	k.Head = 0
+	if k.First == 0 || k.First > k.Last {
+		l.dropKey(k)
+		return
+	}
+	l.writeKey(k)
+	l.released = append(l.released, k)
+	after, _ := k.resumeAt()
+	k.inSweep = l.sweep.active && after >= l.sweep.at
 }
 
 // wait folds an entry of the window into its key's row.
 func (l *lane) wait(k *blockedKey, n *entry) {
 	released := k.Head == 0
+	if k.First > 0 && n.seq < k.First {
+		l.waitBefore(k, n)
+		return
+	}
 	if released && k.swept > 0 && k.swept >= k.Last && l.sweep.pending < windowSize {
 		// All that waits is in memory already: so is this one.
 		k.pending = append(k.pending, &entry{seq: n.seq, prev: n.prev, key: n.key, appended: n.appended})
@@ -82,6 +100,21 @@ func (l *lane) wait(k *blockedKey, n *entry) {
 		k.First, k.Previous = n.seq, n.prev
 	}
 	k.Last = max(k.Last, n.seq)
+	k.Count++
+	l.writeKey(k)
+	l.finish(n)
+}
+
+// waitBefore folds in an entry that lies before those that wait: a changed filter wants it.
+func (l *lane) waitBefore(k *blockedKey, n *entry) {
+	if k.sending {
+		// The first of them is under way, and what is settled with it is settled up to there.
+		k.pending = slices.Insert(k.pending, 1, &entry{seq: n.seq, prev: n.prev, key: n.key, appended: n.appended})
+		l.sweep.pending++
+	} else {
+		l.leaveSweep(k)
+		k.First, k.Previous = n.seq, n.prev
+	}
 	k.Count++
 	l.writeKey(k)
 	l.finish(n)
@@ -98,15 +131,7 @@ func (l *lane) unblock(head eventhose.Sequence) {
 	if k == nil || k.Head != head {
 		return
 	}
-	k.Head = 0
-	if k.First == 0 || k.First > k.Last {
-		l.dropKey(k)
-		return
-	}
-	l.writeKey(k)
-	l.released = append(l.released, k)
-	after, _ := k.resumeAt()
-	k.inSweep = l.sweep.active && after >= l.sweep.at
+	l.release(k)
 }
 
 // caughtUp moves a key on after its first pending entry was settled; failed says that this entry now blocks the key.
@@ -116,6 +141,9 @@ func (l *lane) caughtUp(k *blockedKey, n *entry, failed bool) {
 	l.sweep.pending--
 	l.tenant.engine.unpin(n)
 	k.First, k.Previous = n.seq+1, n.seq
+	if len(k.pending) > 0 && k.pending[0].seq <= n.seq {
+		k.First, k.Previous = k.pending[0].seq, k.pending[0].prev
+	}
 	k.Count = max(0, k.Count-1)
 	if failed {
 		l.leaveSweep(k)
@@ -288,7 +316,11 @@ func (t *tenant) overtakenKeys(ctx context.Context, l *lane) error {
 	if err != nil {
 		return err
 	}
+	if err := l.tellOvertaken(ctx, head.First); err != nil {
+		return err
+	}
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, k := range append([]*blockedKey(nil), l.released...) {
 		after, _ := k.resumeAt()
 		if after+1 >= head.First || after >= k.Last {
@@ -310,6 +342,5 @@ func (t *tenant) overtakenKeys(ctx context.Context, l *lane) error {
 	}
 	l.sweep.active = false
 	l.update()
-	t.mu.Unlock()
-	return t.engine.tellOvertaken(ctx, t.id, l.id, head.First)
+	return nil
 }

@@ -133,14 +133,17 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 		if err != nil {
 			return err
 		}
+		if err := l.tellOvertaken(ctx, head.First); err != nil {
+			return err
+		}
 		t.mu.Lock()
+		defer t.mu.Unlock()
 		r.examined = max(r.examined, head.First-1)
 		r.trim()
 		l.endReplays()
 		l.change()
 		l.update()
-		t.mu.Unlock()
-		return t.engine.tellOvertaken(ctx, t.id, l.id, head.First)
+		return nil
 	}
 	if err != nil {
 		return err
@@ -164,7 +167,7 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 			break
 		}
 		r.examined = e.Sequence
-		if wanted[i] && l.parked[e.Sequence] == nil && !r.holds(e.Sequence) {
+		if wanted[i] && l.parked[e.Sequence] == nil && !l.waits(e) && !r.holds(e.Sequence) {
 			r.window = append(r.window, t.engine.pin(&entry{seq: e.Sequence, prev: r.lastDue, key: e.Key}, e))
 		}
 		if due[i] {
@@ -179,6 +182,12 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 	l.change()
 	l.update()
 	return nil
+}
+
+// waits reports whether an event was not handed over yet because an earlier one of its key holds it up.
+func (l *lane) waits(e *eventhose.Event) bool {
+	k := l.keys[e.Key]
+	return k != nil && k.First > 0 && e.Sequence >= k.First && e.Sequence <= k.Last
 }
 
 func (r *replay) holds(seq eventhose.Sequence) bool {

@@ -19,10 +19,14 @@ func (e *Engine) attempt(j *job) {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		// Retention has taken it, and the quota for parked events had no room.
-		if err := e.tellOvertaken(e.sending, j.lane.tenant.id, j.lane.id, j.seq+1); err != nil {
+		head, err := e.store.Head(e.sending, j.lane.tenant.id)
+		if err == nil {
+			err = j.lane.tellOvertaken(e.sending, max(head.First, j.seq+1))
+		}
+		if err != nil {
 			e.logger.Error("cannot tell that retention has overtaken an event", "tenant", j.lane.tenant.id, "subscription", j.lane.id, "sequence", j.seq, "error", err)
 		}
-		e.settleUnsent(j, true)
+		e.settleUnsent(j, err == nil) // nothing is skipped in silence
 	case err != nil:
 		e.logger.Error("cannot read an event to deliver", "tenant", j.lane.tenant.id, "subscription", j.lane.id, "sequence", j.seq, "error", err)
 		e.settleUnsent(j, false)

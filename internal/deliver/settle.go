@@ -278,7 +278,13 @@ func (e *Engine) disable(tenant eventhose.TenantID, sub eventhose.SubscriptionID
 	e.logger.Warn("subscription disabled", "tenant", tenant, "subscription", sub, "reason", reason)
 	if err := e.lanes.Disable(ctx, tenant, sub, reason); err != nil {
 		e.logger.Error("cannot disable a subscription", "tenant", tenant, "subscription", sub, "error", err)
-		e.Changed(tenant, sub) // back to what is stored
+		again := time.NewTimer(jittered(10 * time.Second))
+		defer again.Stop()
+		select {
+		case <-again.C:
+			e.Changed(tenant, sub) // back to what is stored
+		case <-e.reading.Done():
+		}
 		return
 	}
 	body, err := json.Marshal(map[string]any{"subscription": sub, "reason": reason})

@@ -475,12 +475,36 @@ func (t *tenant) overtaken(ctx context.Context, l *lane) error {
 	if err != nil {
 		return err
 	}
+	if err := l.tellOvertaken(ctx, head.First); err != nil {
+		return err
+	}
 	t.mu.Lock()
-	l.examined = max(l.examined, head.First-1)
+	defer t.mu.Unlock()
+	if !l.tailing {
+		l.examined = max(l.examined, head.First-1)
+	}
 	l.change()
 	l.update()
+	return nil
+}
+
+// tellOvertaken tells a lane's owner of the first event left, once for each such place.
+func (l *lane) tellOvertaken(ctx context.Context, first eventhose.Sequence) error {
+	t := l.tenant
+	t.mu.Lock()
+	before := l.told
+	l.told = max(before, first)
 	t.mu.Unlock()
-	return t.engine.tellOvertaken(ctx, t.id, l.id, head.First)
+	if before >= first {
+		return nil
+	}
+	err := t.engine.tellOvertaken(ctx, t.id, l.id, first)
+	if err != nil {
+		t.mu.Lock()
+		l.told = before
+		t.mu.Unlock()
+	}
+	return err
 }
 
 // overtakenTail moves the matcher to the first event left and tells every active subscription's owner.
@@ -491,9 +515,8 @@ func (t *tenant) overtakenTail(ctx context.Context) error {
 	}
 	var told []eventhose.SubscriptionID
 	t.mu.Lock()
-	t.matched = max(t.matched, head.First-1)
 	for id, sub := range t.subs {
-		if l := t.lanes[id]; sub.active() && (l == nil || l.tailing) {
+		if l := t.lanes[id]; sub.active() && (l == nil || l.tailing && l.examined+1 < head.First) {
 			told = append(told, id)
 		}
 	}
@@ -501,6 +524,14 @@ func (t *tenant) overtakenTail(ctx context.Context) error {
 	for _, id := range told {
 		if err := t.engine.tellOvertaken(ctx, t.id, id, head.First); err != nil {
 			return err
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.matched = max(t.matched, head.First-1)
+	for _, id := range told {
+		if l := t.lanes[id]; l != nil {
+			l.told = max(l.told, head.First)
 		}
 	}
 	return nil

@@ -1,11 +1,13 @@
 package deliver
 
 import (
+	"container/heap"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
 )
 
 // change notes that the lane's row, or what hangs on it, is to be committed. The tenant's mutex is held.
@@ -140,6 +142,40 @@ func (e *Engine) Erased(id eventhose.TenantID, seq eventhose.Sequence) {
 		}
 		t.mu.Unlock()
 	}
+}
+
+// Lost tells that parked events are gone, because retention has taken them and there was no room to keep them aside: what
+// they held up goes on. It does not block for long.
+func (e *Engine) Lost(id eventhose.TenantID, lost []store.LostParked) {
+	e.mu.Lock()
+	t := e.tenants[id]
+	e.mu.Unlock()
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range lost {
+		if l := t.lanes[p.Subscription]; l != nil && l.loaded {
+			l.lose(p.Sequence)
+		}
+	}
+}
+
+// lose forgets a parked event, unless it is being sent at this moment.
+func (l *lane) lose(seq eventhose.Sequence) {
+	switch p := l.parked[seq]; {
+	case l.dead[seq]:
+		delete(l.dead, seq)
+	case p != nil && !p.sending:
+		heap.Remove(&l.retries, p.index)
+		delete(l.parked, seq)
+	default:
+		return
+	}
+	l.unparkRow(seq)
+	l.unblock(seq)
+	l.update()
 }
 
 // entries calls each for every entry in memory.

@@ -19,6 +19,7 @@ import (
 	"github.com/eventhose/eventhose/internal/embedded"
 	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/sink"
+	"github.com/eventhose/eventhose/internal/store"
 )
 
 const tenant = eventhose.TenantID("acme")
@@ -58,7 +59,8 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.log = eventlog.New(w.store, w.ctl, eventlog.Options{Appended: func(id eventhose.TenantID) { w.eng.Appended(id) },
-		Erased: func(id eventhose.TenantID, seq eventhose.Sequence) { w.eng.Erased(id, seq) }})
+		Erased: func(id eventhose.TenantID, seq eventhose.Sequence) { w.eng.Erased(id, seq) },
+		Lost:   func(id eventhose.TenantID, lost []store.LostParked) { w.eng.Lost(id, lost) }})
 	opts := w.opts
 	opts.Fatal = func(err error) { w.t.Errorf("the engine gave up: %v", err) }
 	opts.Logger = slog.New(slog.DiscardHandler)

@@ -172,13 +172,13 @@ func (c *committer) gather() []*request {
 		for _, r := range q.requests[:n] {
 			if r.state.CompareAndSwap(waiting, taken) {
 				group = append(group, r)
+				total += r.size
 			}
 		}
 		clear(q.requests[:n])
 		q.requests = q.requests[n:]
 		q.size -= bytes
 		c.size -= bytes
-		total += bytes
 		if len(q.requests) > 0 {
 			c.turn = append(c.turn, q)
 		} else {

@@ -40,6 +40,7 @@ type Log struct {
 	commits *committer
 	heads   heads
 	erased  func(eventhose.TenantID, eventhose.Sequence)
+	lost    func(eventhose.TenantID, []store.LostParked)
 }
 
 // Options of a Log.
@@ -49,11 +50,13 @@ type Options struct {
 	Appended func(eventhose.TenantID)
 	// Erased is called after an event's data was removed; it must not block for long.
 	Erased func(eventhose.TenantID, eventhose.Sequence)
+	// Lost is called after retention has taken parked events that there was no room to keep; it must not block for long.
+	Lost func(eventhose.TenantID, []store.LostParked)
 }
 
 // New starts a log over a store, which it does not close. Close must be called.
 func New(st store.Log, tenants Tenants, o Options) *Log {
-	l := &Log{store: st, tenants: tenants, logger: o.Logger, erased: o.Erased}
+	l := &Log{store: st, tenants: tenants, logger: o.Logger, erased: o.Erased, lost: o.Lost}
 	if l.logger == nil {
 		l.logger = slog.New(slog.DiscardHandler)
 	}

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -33,8 +34,9 @@ func (l *Log) RunRetention(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// Retain applies every tenant's retention once.
+// Retain applies every tenant's retention once. It goes on past tenants for which it fails, and answers what failed.
 func (l *Log) Retain(ctx context.Context) error {
+	var failed []error // one tenant's trouble keeps no other's log from being trimmed
 	for after := eventhose.TenantID(""); ; {
 		tenants, err := l.tenants.Tenants(ctx, after, 100)
 		if err != nil {
@@ -46,11 +48,16 @@ func (l *Log) Retain(ctx context.Context) error {
 				continue
 			}
 			if err := l.retain(ctx, t); err != nil {
-				return err
+				if ctx.Err() != nil {
+					return err
+				}
+				if len(failed) < 10 {
+					failed = append(failed, err)
+				}
 			}
 		}
 		if len(tenants) < 100 {
-			return nil
+			return errors.Join(failed...)
 		}
 	}
 }
@@ -65,13 +72,16 @@ func (l *Log) retain(ctx context.Context, t eventhose.Tenant) error {
 	}
 	done, err := l.store.Trim(ctx, t.ID, trim)
 	if err != nil {
-		return wrap(err, "trim the log of tenant "+string(t.ID))
+		err = wrap(err, "trim the log of tenant "+string(t.ID)) // what was done before is told all the same
 	}
 	if done.Removed > 0 {
 		l.logger.Info("retention removed events", "tenant", t.ID, "events", done.Removed, "bytes", done.Bytes, "first", done.First)
 	}
 	if len(done.Lost) == 0 {
-		return nil
+		return err
+	}
+	if l.lost != nil {
+		l.lost(t.ID, done.Lost)
 	}
 	const named = 100 // in one event
 	type lost struct {
@@ -85,9 +95,9 @@ func (l *Log) retain(ctx context.Context, t eventhose.Tenant) error {
 	for _, p := range done.Lost[:min(named, len(done.Lost))] {
 		data.Parked = append(data.Parked, lost(p))
 	}
-	body, err := json.Marshal(data)
-	if err != nil {
-		return err
+	body, encodeErr := json.Marshal(data)
+	if encodeErr != nil {
+		return errors.Join(err, encodeErr)
 	}
-	return l.AppendSystem(ctx, t.ID, ParkedLost, body)
+	return errors.Join(err, l.AppendSystem(ctx, t.ID, ParkedLost, body))
 }
