@@ -18,3 +18,13 @@ func (e *Engine) InMemory(id eventhose.TenantID) int {
 	defer t.mu.Unlock()
 	return len(t.lanes)
 }
+
+// Pinned is how many bytes of events lanes hold in memory.
+func (e *Engine) Pinned() int64 { return e.pinned.Load() }
+
+// Slots counts the slots that are taken, those of retries and failing lanes among them, and the lanes that wait for one.
+func (e *Engine) Slots() (taken, suspect, waiting int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.inFlight, e.suspect, len(e.waiting)
+}
