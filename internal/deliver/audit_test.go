@@ -3,6 +3,8 @@ package deliver_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing/synctest"
 	"time"
@@ -113,7 +115,14 @@ func (c *chaos) audit() {
 			if seq < c.trimmed && seq < first[s.id] {
 				continue
 			}
-			c.bad("%s (%s): sequence %d never came; the first left is %d, and it was told of %d", s.id, s.ordering, seq, c.trimmed, first[s.id])
+			var tries []string
+			as, _ := c.w.eng.Attempts(context.Background(), tenant, s.id, "", 10_000)
+			for _, at := range as {
+				if slices.Contains(at.Sequences, seq) {
+					tries = append(tries, fmt.Sprintf("%s %s %s %d", at.Started.Format("15:04:05.000"), at.Kind, at.Outcome, at.Status))
+				}
+			}
+			c.bad("%s (%s): sequence %d never came; the first left is %d, and it was told of %d and of %d lost; tries: %q; past: %q", s.id, s.ordering, seq, c.trimmed, first[s.id], len(lost), tries, c.past)
 		}
 		a.repeats(c, s, perCut)
 		a.order(c, s)

@@ -84,6 +84,7 @@ type chaos struct {
 	trimmed eventhose.Sequence // the first left
 	n       int
 	wrong   []string
+	past    []string // what retention did, and when lives ended
 
 	mu        sync.Mutex
 	disk      *disk
@@ -321,6 +322,9 @@ func (c *chaos) step() {
 	s := c.subs[c.rng.IntN(len(c.subs))]
 	switch n := c.rng.IntN(100); {
 	case n < 30:
+		if n == 0 && c.rng.IntN(3) == 0 && c.n < 3000 {
+			c.append(1300) // more than a window
+		}
 		c.append(1 + c.rng.IntN(12))
 	case n < 52:
 		pass([]time.Duration{0, 3 * time.Millisecond, time.Second, 3 * time.Second, time.Duration(c.rng.IntN(10_000)) * time.Millisecond, time.Minute}[c.rng.IntN(6)])
@@ -386,6 +390,7 @@ func (c *chaos) step() {
 		if err != nil {
 			c.t.Fatal(err)
 		}
+		c.past = append(c.past, fmt.Sprintf("%s life %d: kept %d and left %d to %d", time.Now().Format("15:04:05.000"), c.life, keep, head.First, head.Last))
 		c.trimmed = max(c.trimmed, head.First) // a cut may take it back; then more is there than is asked for
 	case n < 92:
 		c.restart()
@@ -474,6 +479,7 @@ func (c *chaos) crash() {
 	}
 	c.mu.Lock()
 	c.disk, c.left = &disk{MemFS: c.left}, nil
+	c.past = append(c.past, fmt.Sprintf("%s cut", time.Now().Format("15:04:05.000")))
 	c.mu.Unlock()
 	c.open()
 }

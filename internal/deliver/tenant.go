@@ -40,6 +40,7 @@ type tenant struct {
 	// must not be committed beyond those events before the rows say so. wants is who waits for a lane to be in memory.
 	unwritten map[*lane]bool
 	wants     map[eventhose.SubscriptionID][]chan struct{}
+	losses    int // how often retention has taken parked events
 	// committed is the matching position that is durable.
 	committed eventhose.Sequence
 
@@ -393,6 +394,9 @@ func (t *tenant) loadLane(ctx context.Context, l *lane) error {
 	if loaded {
 		return nil
 	}
+	t.mu.Lock()
+	losses := t.losses
+	t.mu.Unlock()
 	row, keys, err := t.engine.store.Lane(ctx, t.id, l.id)
 	if errors.Is(err, store.ErrNotFound) {
 		// Deleted: the hint is on its way.
@@ -417,6 +421,10 @@ func (t *tenant) loadLane(ctx context.Context, l *lane) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l.gone {
+		return nil
+	}
+	if t.losses != losses {
+		l.needRead() // what was read may be gone meanwhile
 		return nil
 	}
 	l.load(row, rows, keys, t.stored)

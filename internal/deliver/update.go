@@ -155,6 +155,7 @@ func (e *Engine) Lost(id eventhose.TenantID, lost []store.LostParked) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.losses++
 	for _, p := range lost {
 		if l := t.lanes[p.Subscription]; l != nil && l.loaded {
 			l.lose(p.Sequence)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -83,21 +84,26 @@ func (l *Log) retain(ctx context.Context, t eventhose.Tenant) error {
 	if l.lost != nil {
 		l.lost(t.ID, done.Lost)
 	}
-	const named = 100 // in one event
+	const named = 1000 // in one event
 	type lost struct {
 		Subscription eventhose.SubscriptionID `json:"subscription"`
 		Sequence     eventhose.Sequence       `json:"sequence"`
 	}
-	data := struct {
-		Count  int    `json:"count"`
-		Parked []lost `json:"parked"`
-	}{Count: len(done.Lost)}
-	for _, p := range done.Lost[:min(named, len(done.Lost))] {
-		data.Parked = append(data.Parked, lost(p))
+	for some := range slices.Chunk(done.Lost, named) {
+		data := struct {
+			Count  int    `json:"count"`
+			Parked []lost `json:"parked"`
+		}{Count: len(some)}
+		for _, p := range some {
+			data.Parked = append(data.Parked, lost(p))
+		}
+		body, encodeErr := json.Marshal(data)
+		if encodeErr != nil {
+			return errors.Join(err, encodeErr)
+		}
+		if tellErr := l.AppendSystem(ctx, t.ID, ParkedLost, body); tellErr != nil {
+			return errors.Join(err, tellErr)
+		}
 	}
-	body, encodeErr := json.Marshal(data)
-	if encodeErr != nil {
-		return errors.Join(err, encodeErr)
-	}
-	return errors.Join(err, l.AppendSystem(ctx, t.ID, ParkedLost, body))
+	return err
 }
