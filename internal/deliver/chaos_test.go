@@ -156,7 +156,12 @@ func (c *chaos) cut() {
 			c.took = append(c.took, arrival{t.d, c.life})
 		}
 	}
-	c.after[c.life] = true
+	c.endLife(true)
+}
+
+// endLife has what the present engine does count for nothing from here on. c.mu is held.
+func (c *chaos) endLife(cut bool) {
+	c.after[c.life] = cut
 	clear(c.under)
 	c.life++
 	c.after = append(c.after, false)
@@ -306,12 +311,12 @@ func (c *chaos) learn() {
 		if err != nil {
 			c.t.Fatal(err)
 		}
+		if len(page) == 0 || c.dead() {
+			return
+		}
 		for _, e := range page {
 			after = e.Sequence
 			c.events[after] = e
-		}
-		if len(page) == 0 {
-			return
 		}
 	}
 }
@@ -381,7 +386,12 @@ func (c *chaos) step() {
 			}
 		}
 	case n < 89:
-		c.learn()
+		c.mu.Lock()
+		c.countdown = 0 // not between retention and its telling what it took, which are two commits
+		c.mu.Unlock()
+		if c.learn(); c.dead() {
+			return
+		}
 		keep := []int64{0, 8, 1 << 20}[c.rng.IntN(3)]
 		if _, _, err := c.w.ctl.PutTenant(ctx, eventhose.Tenant{ID: tenant, Retention: eventhose.Retention{Age: eventhose.Duration(time.Minute + time.Duration(c.rng.IntN(30))*time.Minute), DeadBytes: max(1, keep)}}); err == nil {
 			c.answered("trim", c.w.log.Retain(ctx))
@@ -394,8 +404,10 @@ func (c *chaos) step() {
 		c.trimmed = max(c.trimmed, head.First) // a cut may take it back; then more is there than is asked for
 	case n < 92:
 		c.restart()
-	case n < 97:
+	case n < 95:
 		c.crash()
+	case n < 98:
+		c.arm(300) // in whatever comes next
 	default:
 		synctest.Wait()
 		c.bounds()
@@ -437,7 +449,17 @@ func (c *chaos) bounds() {
 
 // restart stops cleanly, in its own time or cutting off what is under way, and starts again.
 func (c *chaos) restart() {
-	ctx, cancel := context.WithTimeout(context.Background(), []time.Duration{0, 100 * time.Millisecond, time.Minute}[c.rng.IntN(3)])
+	c.stop([]time.Duration{0, 100 * time.Millisecond, time.Minute}[c.rng.IntN(3)])
+	c.mu.Lock()
+	if c.left == nil {
+		c.endLife(false)
+	}
+	c.mu.Unlock()
+	c.reopen()
+}
+
+func (c *chaos) stop(within time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	if err := c.w.eng.Stop(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		c.t.Fatal(err)
@@ -445,19 +467,23 @@ func (c *chaos) restart() {
 	if err := errors.Join(c.w.log.Close(), c.w.store.Close()); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// reopen goes on with the disk, or with what a cut has left of it.
+func (c *chaos) reopen() {
 	c.mu.Lock()
-	clear(c.under)
-	c.life++
-	c.after = append(c.after, false)
+	c.countdown = 0
+	if c.left != nil {
+		c.disk, c.left = &disk{MemFS: c.left}, nil
+		c.past = append(c.past, fmt.Sprintf("%s cut", time.Now().Format("15:04:05.000")))
+	}
 	c.mu.Unlock()
 	c.open()
 }
 
-// crash cuts the power while something is going on, and goes on with what is left.
+// crash cuts the power while events come in, and goes on with what is left.
 func (c *chaos) crash() {
-	c.mu.Lock()
-	c.countdown = 1 + c.rng.IntN(40)
-	c.mu.Unlock()
+	c.arm(40)
 	for i := range 6 {
 		c.append(1 + c.rng.IntN(6))
 		if c.dead() {
@@ -466,20 +492,21 @@ func (c *chaos) crash() {
 		pass(time.Duration(c.rng.IntN(300*i+1)) * time.Millisecond)
 	}
 	c.mu.Lock()
-	c.countdown = 0
 	c.cut()
 	c.mu.Unlock()
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := c.w.eng.Stop(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		c.t.Fatal(err)
-	}
-	if err := errors.Join(c.w.log.Close(), c.w.store.Close()); err != nil {
-		c.t.Fatal(err)
-	}
+}
+
+// arm has the power cut within so many write operations.
+func (c *chaos) arm(within int) {
 	c.mu.Lock()
-	c.disk, c.left = &disk{MemFS: c.left}, nil
-	c.past = append(c.past, fmt.Sprintf("%s cut", time.Now().Format("15:04:05.000")))
-	c.mu.Unlock()
-	c.open()
+	defer c.mu.Unlock()
+	c.countdown = 1 + c.rng.IntN(within)
+}
+
+// revive goes on after a cut, if there was one.
+func (c *chaos) revive() {
+	if c.dead() {
+		c.stop(0)
+		c.reopen()
+	}
 }

@@ -34,7 +34,12 @@ func live(t *testing.T, seed uint64, steps int, wrap func(*chaos, deliver.Store)
 		c.populate()
 		for range steps {
 			c.step()
+			c.revive()
 		}
+		c.mu.Lock()
+		c.countdown = 0
+		c.mu.Unlock()
+		c.revive()
 		c.heal()
 		c.audit()
 		c.w.stop()
