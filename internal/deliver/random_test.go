@@ -56,7 +56,7 @@ func live(t *testing.T, seed uint64, steps int, wrap func(*chaos, deliver.Store)
 // seed, EVENTHOSE_LIVES how many.
 func TestRandomLives(t *testing.T) {
 	seed := number(t, "EVENTHOSE_SEED", rand.Uint64()>>1)
-	for i := range number(t, "EVENTHOSE_LIVES", 8) {
+	for i := range number(t, "EVENTHOSE_LIVES", 4) {
 		t.Run(fmt.Sprintf("EVENTHOSE_SEED=%d", seed+i), func(t *testing.T) {
 			for _, w := range live(t, seed+i, 150, nil) {
 				t.Error(w)
