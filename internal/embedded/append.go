@@ -29,12 +29,14 @@ func (s *Store) Append(ctx context.Context, group []store.Append) ([]store.Appen
 	}
 	if p.batch == nil {
 		// All were duplicates; their firsts may still be on the way to the disk.
-		return results, s.settled(logs)
+		err = s.settled(logs)
+	} else {
+		err = s.await(p)
 	}
-	if err := s.await(p); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	g.durable()
+	s.show()
 	return results, nil
 }
 
@@ -45,6 +47,8 @@ type appendGroup struct {
 	batch  *pebble.Batch
 	logs   map[tenantID]*logAppend
 	order  []*logAppend
+	// counter is that of its commit.
+	counter uint64
 }
 
 // logAppend is what a group adds to one log.
@@ -98,6 +102,8 @@ func (g *appendGroup) applied() {
 	h := &g.s.heads
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	g.counter = g.s.commits.counter + 1
+	h.unseen = append(h.unseen, g)
 	for _, l := range g.order {
 		if l.added == 0 {
 			continue
@@ -110,13 +116,23 @@ func (g *appendGroup) applied() {
 	}
 }
 
-// durable shows the group to readers, all logs at once: a reference must not be seen before what it refers to.
-func (g *appendGroup) durable() {
-	h := &g.s.heads
+// show lets readers see what is durable, group by group in the order of their commits, and each in all its logs at once: a
+// reference must not be seen before what it refers to, nor a repeat be answered before its first can be read.
+func (s *Store) show() {
+	s.commits.mu.Lock()
+	durable := s.commits.durable
+	s.commits.mu.Unlock()
+	h := &s.heads
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, l := range g.order {
-		l.st.durable = max(l.st.durable, l.next-1)
+	for len(h.unseen) > 0 && h.unseen[0].counter <= durable {
+		for _, l := range h.unseen[0].order {
+			if l.added > 0 {
+				l.st.durable = max(l.st.durable, l.next-1)
+			}
+		}
+		h.unseen[0] = nil
+		h.unseen = h.unseen[1:]
 	}
 }
 

@@ -204,7 +204,7 @@ type guardFile struct {
 	g        *guard
 	name     string
 	category vfs.DiskWriteCategory
-	written  int64 // since the last sync; Write and Sync of one file are sequential
+	written  int64 // to a log since its last sync; Write and Sync of one file are sequential, but for directories
 	size     int64 // written in all
 }
 
@@ -274,11 +274,11 @@ func (f *guardFile) sync(do func() error) error {
 	}
 	if f.category == walCategory && f.g.synced != nil {
 		f.g.synced(time.Since(start), f.written)
+		f.written = 0
 	}
 	if base := f.g.PathBase(f.name); strings.HasPrefix(base, "MANIFEST-") && f.g.inside(f.name) && f.size > 0 {
 		f.g.manifest.Store(&manifestMark{base, f.size})
 	}
-	f.written = 0
 	return nil
 }
 

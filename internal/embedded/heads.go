@@ -35,6 +35,8 @@ type logState struct {
 type heads struct {
 	mu   sync.Mutex
 	logs map[tenantID]*logState
+	// unseen are the groups that are applied and not yet shown to readers, in the order of their commits.
+	unseen []*appendGroup
 }
 
 // encodeHead writes the row of a log. Its incarnation is the store's newest one: the forks before it are in the row.

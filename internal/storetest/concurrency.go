@@ -41,6 +41,32 @@ func concurrencyCases() []Case {
 			}
 			t.same("events", len(t.read(acme, 0)), rounds)
 		}},
+		{"concurrency/parent", "what many connected tenants append at once is whole in the parent's log as soon as it can be read there", func(t *trial) {
+			const many, rounds = 6, 30
+			t.together(many+2, func(ctx context.Context, i int) error {
+				if i < many {
+					for n := range rounds {
+						e := event("", fmt.Sprint(i, n), n)
+						if _, err := t.s.Append(ctx, []store.Append{{Tenant: eventhose.TenantID(fmt.Sprint("c", i)), Parent: platform, Events: []store.NewEvent{e}}}); err != nil {
+							return err
+						}
+					}
+					return nil
+				}
+				for after := eventhose.Sequence(0); after < many*rounds && ctx.Err() == nil; {
+					page, err := t.s.Read(ctx, platform, after, store.ReadLimit{Events: 100, Bytes: 1 << 20})
+					if err != nil {
+						return err
+					}
+					for _, e := range page {
+						if after++; e.Sequence != after || e.Erased || len(e.Data) == 0 {
+							return fmt.Errorf("place %d of the parent's log is %+v", after, e)
+						}
+					}
+				}
+				return nil
+			})
+		}},
 		{"concurrency/versions", "of many who save over the same version one wins", func(t *trial) {
 			const many = 8
 			for version := range uint64(20) {
