@@ -152,7 +152,7 @@ func (c *chaos) cut() {
 	c.left = c.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 0, c.cuts.IntN(101), 100}[c.cuts.IntN(4)], RNG: c.cuts})
 	c.disk.twice.Unlock()
 	for t := range c.under { // the receiver may have taken what was on its way
-		if c.cuts.IntN(2) == 0 {
+		if c.cuts.IntN(2) == 0 && t.d.seq > 0 {
 			t.d.taken = true
 			c.took = append(c.took, arrival{t.d, c.life})
 		}
