@@ -43,7 +43,7 @@ type keyRecord struct {
 // Authenticate answers who holds a key: the admin key, or one that CreateKey made. Whatever is wrong with it, the
 // answer is the same CodeUnauthenticated.
 func (c *Control) Authenticate(ctx context.Context, key eventhose.Secret) (eventhose.Principal, error) {
-	refused := &eventhose.Error{Code: eventhose.CodeUnauthenticated, Message: "the API key is missing or not valid"}
+	refused := &eventhose.Error{Code: eventhose.CodeUnauthenticated, Message: "the API key is unknown, expired or revoked"}
 	digest := sha256.Sum256([]byte(key))
 	if c.adminKey != nil && subtle.ConstantTimeCompare(digest[:], c.adminKey[:]) == 1 {
 		return eventhose.Principal{KeyID: "admin", Scopes: []eventhose.Scope{eventhose.ScopeAdmin}}, nil

@@ -180,6 +180,23 @@ func LoadOrCreateSecretKey(dir string) ([]byte, error) {
 	return loadSecretKey(path) // which may be another process's
 }
 
+// SecretKey is LoadOrCreateSecretKey for the directory of st, and makes no key if st has secrets already: they were
+// encrypted with one that is missing, and a new key in its place would only hide that. CodeInvalid (field "secret-key").
+func SecretKey(ctx context.Context, st Store, dir string) ([]byte, error) {
+	path := filepath.Join(dir, keyFile)
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+		switch _, err := st.Record(ctx, "", kindKeyset, keysetID); {
+		case err == nil:
+			return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "secret-key",
+				Message: path + " is missing, and the secrets in this store were encrypted with the key in it",
+				Fix:     "put the file back, or give its content with --secret-key; no backup holds it"}
+		case !errors.Is(err, store.ErrNotFound):
+			return nil, failed("read the keyset", err)
+		}
+	}
+	return LoadOrCreateSecretKey(dir)
+}
+
 func loadSecretKey(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -18,6 +19,9 @@ type Place struct {
 	Sequence eventhose.Sequence
 	Text     string
 }
+
+// placeWanted is what is said of everything that is no Place.
+const placeWanted = "must be a sequence, a cursor or an RFC 3339 time"
 
 // Schema describes a Place.
 func (Place) Schema(huma.Registry) *huma.Schema {
@@ -43,7 +47,7 @@ func (p *Place) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	case '"':
 		p.Text = t.String()
 	default:
-		return eventhose.Invalid("", "must be a sequence, a cursor or a time")
+		return eventhose.Invalid("", placeWanted)
 	}
 	return nil
 }
@@ -59,8 +63,8 @@ type ReplayRequest struct {
 
 // ReplayAnswer says what was started, or would be.
 type ReplayAnswer struct {
-	Replay *eventhose.Replay `json:"replay,omitempty" doc:"What was started; absent after a dry run"`
-	Count  *int              `json:"count,omitempty" doc:"How many events it concerns, after a dry run"`
+	Replay *eventhose.Replay `json:"replay,omitempty" doc:"What was started; absent after a dry run, and if delivery has not come to the range yet"`
+	Count  *int              `json:"count,omitempty" doc:"How many events it concerns, if nothing was started"`
 }
 
 // Chosen is the body of redrive and discard.
@@ -100,6 +104,8 @@ type (
 	}
 )
 
+var attemptID = regexp.MustCompile(`^att_[0-9a-hjkmnp-tv-z]{26}$`)
+
 func (a *API) addLanes() {
 	const path = "/v1/tenants/{tenant}/subscriptions/{id}"
 	tags := []string{"deliveries"}
@@ -112,6 +118,9 @@ func (a *API) addLanes() {
 		}
 		if in.Event != "" {
 			return a.attemptsOf(ctx, in)
+		}
+		if in.After != "" && !attemptID.MatchString(in.After) {
+			return nil, eventhose.Invalid("after", "is not what this route gave out")
 		}
 		list, err := a.delivery.Attempts(ctx, in.Tenant, in.ID, in.After, in.Limit+1)
 		if err != nil {
@@ -164,7 +173,7 @@ func (a *API) addLanes() {
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "replay", Method: http.MethodPost, Path: path + "/replay", Tags: tags,
 		Summary: "Send events once more, beside live order and marked by a header", DefaultStatus: http.StatusAccepted,
-		Responses: map[string]*huma.Response{"200": a.jsonResponse("Counted, by a dry run", schemaOf[ReplayAnswer](a))},
+		Responses: map[string]*huma.Response{"200": a.jsonResponse("Counted, and nothing started", schemaOf[ReplayAnswer](a))},
 	}, a.replay)
 }
 
@@ -201,11 +210,14 @@ func (a *API) replay(ctx context.Context, in *replayInput) (*replayOutput, error
 	if err != nil {
 		return nil, err
 	}
+	if spec.From > spec.To && spec.To > 0 {
+		return nil, eventhose.Invalid("to", "is before from")
+	}
 	replay, n, err := a.delivery.Replay(ctx, in.Tenant, in.ID, spec, in.Body.DryRun)
 	if err != nil {
 		return nil, err
 	}
-	if in.Body.DryRun {
+	if in.Body.DryRun || replay.ID == "" { // none was started if delivery has not come that far
 		return &replayOutput{Status: http.StatusOK, Body: ReplayAnswer{Count: &n}}, nil
 	}
 	return &replayOutput{Status: http.StatusAccepted, Body: ReplayAnswer{Replay: &replay}}, nil
@@ -229,7 +241,7 @@ func (a *API) place(ctx context.Context, tenant eventhose.TenantID, p Place, fro
 	}
 	cursor, err := eventhose.ParseCursor(p.Text)
 	if err != nil {
-		return 0, eventhose.Invalid(field, "must be a sequence, a cursor or an RFC 3339 time")
+		return 0, eventhose.Invalid(field, placeWanted)
 	}
 	seq, err := head.Resolve(cursor)
 	switch {

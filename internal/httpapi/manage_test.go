@@ -238,6 +238,7 @@ func TestLanes(t *testing.T) {
 	w.refused("not_found", "", w.root("GET", path+"/attempts?event=none", ""))
 	w.refused("invalid", "state", w.root("GET", path+"/parked?state=odd", ""))
 	w.refused("invalid", "after", w.root("GET", path+"/parked?after=x", ""))
+	w.refused("invalid", "after", w.root("GET", path+"/attempts?after=x", ""))
 	status := w.want(200, w.root("GET", path, "")).json(t)["status"].(map[string]any)
 	if status["dead"] != 2.0 || status["lag"] != 0.0 {
 		t.Errorf("status %v", status)
@@ -295,12 +296,16 @@ func TestReplay(t *testing.T) {
 	for body, field := range map[string]string{
 		`{"from":"nonsense"}`: "from", `{"to":true}`: "to", `{"from":-1}`: "from", `{"from":1.5}`: "from", `{"status":"odd"}`: "status",
 		`{"from":"2099-01-01T00:00:00Z"}`: "from", `{"to":"2001-01-01T00:00:00Z"}`: "to", `{"to":"0"}`: "to", `{"until":1}`: "until",
+		`{"from":3,"to":2}`: "to", `{"from":3,"to":2,"dry_run":true}`: "to",
 	} {
 		r := w.root("POST", path+"/replay", body)
 		r.what = body
 		w.refused("invalid", field, r)
 	}
 	w.refused("cursor_gone", "from", w.root("POST", path+"/replay", `{"from":"zzz_1"}`))
+	if got := w.want(200, w.root("POST", path+"/replay", `{"from":99}`)).json(t); got["count"] != 0.0 || got["replay"] != nil {
+		t.Errorf("beyond what was delivered: %v", got)
+	}
 	started := w.want(202, w.root("POST", path+"/replay", `{"from":2,"to":3}`)).json(t)
 	if started["replay"].(map[string]any)["from"] != 2.0 {
 		t.Errorf("started %v", started)

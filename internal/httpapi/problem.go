@@ -206,13 +206,41 @@ func fieldOf(d *huma.ErrorDetail) ProblemField {
 	if n, _ := fmt.Sscanf(d.Message, "expected required property %s to be present", &missing); n == 1 {
 		return ProblemField{strings.TrimPrefix(f.Field+"."+missing, "."), "is required"}
 	}
-	if d.Message == "unexpected property" {
-		f.Message = "is not a field that this route knows"
-	}
 	if path, message, ok := strings.Cut(d.Message, fieldMark); ok {
 		f.Field, f.Message = path, message
+	} else {
+		f.Message = inOurWords(d.Message)
 	}
 	return f
+}
+
+// inOurWords says what huma finds wrong with a value as the rest of the API says it: what the value must be.
+func inOurWords(message string) string {
+	kind, wrongKind := strings.CutPrefix(message, "expected ")
+	article := "a "
+	switch {
+	case message == "unexpected property":
+		return "is not a field that this route knows"
+	case message == "invalid integer":
+		return "must be an integer"
+	case !wrongKind:
+		return message
+	case strings.HasPrefix(kind, "value to match at least one schema"): // Place is the only such field
+		return placeWanted
+	case strings.HasPrefix(kind, "value to be one of "):
+		return "must be one of " + strings.Trim(strings.TrimPrefix(kind, "value to be one of "), `"`)
+	case strings.HasPrefix(kind, "number >= "):
+		return "must be at least " + strings.TrimPrefix(kind, "number >= ")
+	case strings.HasPrefix(kind, "number <= "):
+		return "must be at most " + strings.TrimPrefix(kind, "number <= ")
+	case kind == "string to be RFC 3339 date-time":
+		return "must be an RFC 3339 time such as 2026-01-31T12:00:00Z"
+	case kind == "array", kind == "object", kind == "integer":
+		article = "an "
+	case kind != "string" && kind != "number" && kind != "boolean":
+		return message
+	}
+	return "must be " + article + kind
 }
 
 // fieldMark parts a path from what is wrong with it where only text can pass.
@@ -235,6 +263,9 @@ func jsonError(err error) pathError {
 			e.Message = "is given twice"
 		} else {
 			e.Message = fmt.Sprintf("is not JSON: %v at byte %d", syntax.Err, syntax.ByteOffset)
+			if e.Field == "" {
+				e.Message = "the body " + e.Message
+			}
 		}
 		return pathError{e}
 	case errors.As(err, &semantic):
@@ -248,7 +279,7 @@ func jsonError(err error) pathError {
 		}
 		return pathError{e}
 	}
-	return pathError{&eventhose.Error{Code: eventhose.CodeMalformed, Message: "is not JSON: the text ends too early"}}
+	return pathError{&eventhose.Error{Code: eventhose.CodeMalformed, Message: "the body is not JSON: the text ends too early"}}
 }
 
 // maxField bounds, in bytes, how much of a path that huma names is told.

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -160,7 +161,7 @@ func (a *API) event(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body := appendEvent(make([]byte, 0, 512+len(e.Data)+len(told)), &e, head.Cursor(e.Sequence))
-	body = append(append(append(body, `,"deliveries":`...), told...), '}')
+	body = append(append(append(body, `,"deliveries":`...), bytes.TrimSpace(told)...), '}')
 	w.Header().Set("Content-Type", typeJSON)
 	_, _ = w.Write(body)
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/eventhose/eventhose"
 )
@@ -118,9 +120,13 @@ func (a *API) addSubscriptions() {
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "updateSubscription", Method: http.MethodPatch, Path: path + "/{id}", Tags: tags,
 		Summary:     "Change what the body names",
-		Description: "`filter`, `retry` and `destination` are replaced as a whole; a header of the destination whose value is `***` keeps the one it had.",
+		Description: "`filter`, `retry` and `destination` are replaced as a whole; a header of the destination whose value is `***` keeps the one it had. `null` takes a member back to its default; a destination has none.",
 	}, func(ctx context.Context, in *updateSubscriptionInput) (*subscriptionOutput, error) {
-		return told(a.control.UpdateSubscription(ctx, in.Tenant, in.ID, in.Body))
+		p, err := withDefaults(in.Body, exchangeOf(ctx).body)
+		if err != nil {
+			return nil, err
+		}
+		return told(a.control.UpdateSubscription(ctx, in.Tenant, in.ID, p))
 	})
 	manage(a, reads(eventhose.ScopeManage), huma.Operation{
 		OperationID: "deleteSubscription", Method: http.MethodDelete, Path: path + "/{id}", Tags: tags,
@@ -166,7 +172,8 @@ func (a *API) addSubscriptions() {
 	})
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "rotateSecret", Method: http.MethodPost, Path: path + "/{id}/secret/rotate", Tags: tags,
-		Summary: "Make a new signing secret; the old one goes on signing beside it for a while",
+		Summary:     "Make a new signing secret; the old one goes on signing beside it for a while",
+		Description: "At most three secrets sign at once: a rotation beyond that ends the oldest before its time.",
 	}, func(ctx context.Context, in *rotateInput) (*subscriptionOutput, error) {
 		var overlap time.Duration
 		if in.Body != nil {
@@ -177,6 +184,36 @@ func (a *API) addSubscriptions() {
 		}
 		return shown(a.control.RotateSecret(ctx, in.Tenant, in.ID, overlap))
 	})
+}
+
+// withDefaults is a patch in which each member that its text sets to null asks for the default (RFC 7396, section 2).
+func withDefaults(p eventhose.SubscriptionPatch, text []byte) (eventhose.SubscriptionPatch, error) {
+	var members map[string]jsontext.Value
+	if err := jsonv2.Unmarshal(text, &members); err != nil {
+		return p, jsonError(err)
+	}
+	for name, value := range members {
+		if value.Kind() != 'n' {
+			continue
+		}
+		switch name {
+		case "name":
+			p.Name = new(string)
+		case "filter":
+			p.Filter = new(eventhose.Filter)
+		case "ordering":
+			p.Ordering = new(eventhose.Ordering)
+		case "on_exhausted":
+			p.OnExhausted = new(eventhose.OnExhausted)
+		case "retry":
+			p.Retry = new(eventhose.Retry)
+		case "max_in_flight":
+			p.MaxInFlight = new(int)
+		default:
+			return p, eventhose.Invalid(name, "must not be null: it has no default")
+		}
+	}
+	return p, nil
 }
 
 // told answers a subscription without its secret, shown with it.

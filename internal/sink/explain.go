@@ -64,7 +64,7 @@ var statusFixes = map[int]string{
 	http.StatusForbidden:             "Check that the receiver verifies with the current signing secret, and that no firewall stands before it",
 	http.StatusNotFound:              "Check the path in the subscription's URL",
 	http.StatusMethodNotAllowed:      "The URL must take POST: check its path",
-	http.StatusGone:                  "It wants nothing more: the subscription is disabled until you enable it",
+	http.StatusGone:                  "It wants nothing more: the subscription is disabled until you resume it",
 	http.StatusRequestEntityTooLarge: "Raise the receiver's limit on the size of a body, or send smaller events",
 	http.StatusUnsupportedMediaType:  "The receiver must take application/json",
 	http.StatusTooManyRequests:       "It is asked less at once now; raise the receiver's limit if this lasts",
