@@ -130,11 +130,14 @@ func (p *program) replayCommand() *cobra.Command {
 			return err
 		}
 		return p.print(done, func(w io.Writer) {
-			if done.Replay == nil {
-				fmt.Fprintf(w, "would replay %d events\n", done.Count)
-				return
+			switch {
+			case r.DryRun:
+				fmt.Fprintf(w, "would replay %s\n", plural(done.Count, "event"))
+			case done.Replay == nil:
+				fmt.Fprintln(w, "nothing to replay: delivery has not come to this range yet")
+			default:
+				fmt.Fprintf(w, "%s  from %d to %d\n", done.Replay.ID, done.Replay.From, done.Replay.To)
 			}
-			fmt.Fprintf(w, "%s  from %d to %d\n", done.Replay.ID, done.Replay.From, done.Replay.To)
 		})
 	})
 }

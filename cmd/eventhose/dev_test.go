@@ -25,7 +25,7 @@ func TestDevGoesOnWithItsData(t *testing.T) {
 			t.Errorf("stderr %s", notes)
 		}
 		if strings.Count(out, "--> order.paid") != 1 || strings.Count(out, "<-- 200") != 1 || !strings.Contains(out, "signature verified") ||
-			!strings.Contains(out, "\n1 events, 1 attempts: 1 delivered, 0 failed\n") {
+			!strings.Contains(out, "\n1 event, 1 attempt: 1 delivered, 0 failed\n") {
 			t.Errorf("round %d: stdout %s", round, out)
 		}
 		if strings.Contains(out, "removed at the end") {

@@ -90,7 +90,7 @@ func describe(err error) diagnosis {
 		if errors.As(err, &refused) {
 			d.RequestID = refused.RequestID
 		}
-		if d.Fix == "" {
+		if d.Fix == "" || ours.Code == eventhose.CodeUnauthenticated { // the server's tells of a header
 			d.Fix = fixOf(ours.Code)
 		}
 		return d

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -50,6 +51,9 @@ func (s *serverFlags) options(p *program) (app.Options, error) {
 	if o.AllowNetworks, err = networks(s.allow); err != nil {
 		return o, err
 	}
+	if _, _, err := net.SplitHostPort(s.listen); err != nil {
+		return o, &usageError{what: fmt.Sprintf("--listen: %q is not a host and a port", s.listen), fix: "--listen " + defaultListen}
+	}
 	if s.secretKey != "" {
 		if o.SecretKey, err = base64.StdEncoding.DecodeString(s.secretKey); err != nil || len(o.SecretKey) != 32 {
 			return o, &usageError{what: "--secret-key is not base64 of 32 bytes", fix: "openssl rand -base64 32"}
@@ -87,7 +91,10 @@ func networks(allow []string) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, &usageError{what: fmt.Sprintf("--allow-networks: %q is not a CIDR", s), fix: "--allow-networks 10.0.0.0/8,fd00::/8"}
 		}
-		prefixes = append(prefixes, prefix.Masked())
+		if prefix != prefix.Masked() {
+			return nil, &usageError{what: fmt.Sprintf("--allow-networks: %q has bits behind its prefix", s), fix: "--allow-networks " + prefix.Masked().String()}
+		}
+		prefixes = append(prefixes, prefix)
 	}
 	return prefixes, nil
 }

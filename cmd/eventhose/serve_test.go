@@ -130,6 +130,37 @@ func TestServeMakesTheFirstKeyOnce(t *testing.T) {
 	}
 }
 
+// A data directory that cannot be used: what is wrong, and what to do.
+func TestServeRefusals(t *testing.T) {
+	dir := t.TempDir()
+	data, file := filepath.Join(dir, "data"), filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	running := start(t, nil, "serve", "--listen", "127.0.0.1:0", "--data", data)
+	running.line(t, "ready ")
+	refused := func(exit int, want string, args ...string) {
+		t.Helper()
+		p := start(t, nil, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
+		p.line(t, want)
+		p.line(t, "fix: ")
+		if code := p.end(t); code != exit {
+			t.Errorf("%s: exit code %d, want %d", want, code, exit)
+		}
+	}
+	refused(5, "error: data: another process has "+data+" open", "--data", data)
+	refused(2, "error: data: "+file+" is not a directory", "--data", file)
+	refused(2, `error: --listen: "nonsense" is not`, "--data", data, "--listen", "nonsense")
+	running.signal(t, syscall.SIGTERM)
+	if code := running.end(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if err := os.Remove(filepath.Join(data, "secret.key")); err != nil {
+		t.Fatal(err)
+	}
+	refused(2, "error: secret-key: "+filepath.Join(data, "secret.key")+" is missing", "--data", data)
+}
+
 // A delivery hangs: the first signal waits for it, the second does not.
 func TestSecondSignalCutsShort(t *testing.T) {
 	arrived := make(chan struct{}, 1)

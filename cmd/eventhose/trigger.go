@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -102,19 +103,19 @@ type delivered struct {
 func (p *program) waitFor(ctx context.Context, t *client.Tenant, placed []eventhose.Placement) error {
 	failed := 0
 	for _, at := range placed {
-		deliveries, err := settled(ctx, t, at.ID)
-		if err != nil {
-			return err
-		}
-		err = p.print(delivered{at, deliveries}, func(w io.Writer) {
-			if len(deliveries) == 0 {
+		deliveries, pending := settled(ctx, t, at.ID)
+		err := p.print(delivered{at, deliveries}, func(w io.Writer) {
+			switch {
+			case len(deliveries) == 0 && pending != nil:
+				fmt.Fprintf(w, "%s\t%d\n", oneLine(at.ID), at.Sequence)
+			case len(deliveries) == 0:
 				fmt.Fprintf(w, "%s\t%d\tconcerns no subscription\n", oneLine(at.ID), at.Sequence)
 			}
 			for _, d := range deliveries {
 				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", oneLine(at.ID), at.Sequence, d.Subscription, deliveryText(d))
 			}
 		})
-		if err != nil {
+		if err = errors.Join(pending, err); err != nil {
 			return err
 		}
 		for _, d := range deliveries {
@@ -124,31 +125,40 @@ func (p *program) waitFor(ctx context.Context, t *client.Tenant, placed []eventh
 		}
 	}
 	if failed > 0 {
-		return &failure{exit: exitFailure, code: "not_delivered", what: fmt.Sprintf("%d deliveries were set aside", failed), fix: "eventhose subscriptions parked SUBSCRIPTION"}
+		return &failure{exit: exitFailure, code: "not_delivered", what: wereSetAside(failed), fix: "eventhose subscriptions parked SUBSCRIPTION"}
 	}
 	return nil
 }
 
+func wereSetAside(n int) string {
+	if n == 1 {
+		return "1 delivery was set aside"
+	}
+	return fmt.Sprintf("%d deliveries were set aside", n)
+}
+
 // settled asks until every delivery of an event is delivered or set aside, at growing intervals up to half a second.
-func settled(ctx context.Context, t *client.Tenant, id string) ([]eventhose.Delivery, error) {
+// With an error come the deliveries as they were when it last knew.
+func settled(ctx context.Context, t *client.Tenant, id string) (last []eventhose.Delivery, err error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return last, ctx.Err()
 		case <-timer.C:
 		}
 		e, err := t.Event(ctx, "", id)
 		if err != nil {
-			return nil, err
+			return last, err
 		}
+		last = e.Deliveries
 		pending := false
 		for _, d := range e.Deliveries {
 			pending = pending || d.State == eventhose.DeliveryPending
 		}
 		if !pending {
-			return e.Deliveries, nil
+			return last, nil
 		}
 		timer.Reset(pause)
 	}

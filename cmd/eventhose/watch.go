@@ -197,7 +197,7 @@ func (w *watch) totals() {
 		w.line(map[string]map[string]int{"totals": {"events": w.events, "attempts": w.tried, "delivered": w.delivered, "failed": w.notTaken, "not_shown": unseen}})
 		return
 	}
-	fmt.Fprintf(w.p.out, "\n%d events, %d attempts: %d delivered, %d failed\n", w.events, w.tried, w.delivered, w.notTaken)
+	fmt.Fprintf(w.p.out, "\n%s, %s: %d delivered, %d failed\n", plural(w.events, "event"), plural(w.tried, "attempt"), w.delivered, w.notTaken)
 	if unseen > 0 {
 		fmt.Fprintf(w.p.out, "%d attempts more came too fast to be shown\n", unseen)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -92,6 +94,9 @@ func New(o Options) (*App, error) {
 	if o.BackupDir == "" {
 		o.BackupDir = filepath.Join(filepath.Dir(filepath.Clean(o.Data)), "backups")
 	}
+	if dir, err := filepath.Abs(o.BackupDir); err == nil { // whoever asks for one is told where it is
+		o.BackupDir = dir
+	}
 	return &App{opts: o, logger: o.Logger, draining: make(chan struct{}), failed: make(chan struct{})}, nil
 }
 
@@ -141,14 +146,14 @@ func (a *App) Start(ctx context.Context) (err error) {
 	registry, metrics := newMetrics(a.opts.Version)
 	st, err := embedded.Open(a.opts.Data, embedded.Options{Logger: a.logger, MinFree: a.opts.MinFree, OnFatal: a.fail, Synced: metrics.fsync})
 	if err != nil {
-		return fmt.Errorf("open the data directory: %w", err)
+		return unopened(a.opts.Data, err)
 	}
 	a.onStop("store", func(context.Context) error { return st.Close() })
 	metrics.watchStore(st)
 
 	secretKey := a.opts.SecretKey
 	if secretKey == nil {
-		if secretKey, err = control.LoadOrCreateSecretKey(a.opts.Data); err != nil {
+		if secretKey, err = control.SecretKey(ctx, st, a.opts.Data); err != nil {
 			return fmt.Errorf("read the secret key: %w", err)
 		}
 	}
@@ -224,6 +229,19 @@ func (a *App) serve(api *httpapi.API) {
 		serving.Wait()
 		return err
 	})
+}
+
+// unopened says what to do about a data directory that cannot be opened, where that is plain.
+func unopened(dir string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "data", Message: "this user may not write in " + dir, Fix: "change its owner, or name another directory with --data", Err: err}
+	case errors.Is(err, syscall.ENOTDIR):
+		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "data", Message: dir + " is not a directory", Fix: "name another with --data", Err: err}
+	case errors.Is(err, store.ErrLocked):
+		return &eventhose.Error{Code: eventhose.CodeConflict, Field: "data", Message: "another process has " + dir + " open", Fix: "stop it, or name another directory with --data", Err: err}
+	}
+	return fmt.Errorf("open the data directory: %w", err)
 }
 
 // firstStart makes the default tenant, and an admin key if nobody could get in otherwise.
