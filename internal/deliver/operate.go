@@ -92,7 +92,7 @@ func (e *Engine) Redrive(ctx context.Context, tenant eventhose.TenantID, sub eve
 		return 0, err
 	}
 	n := 0
-	return n, e.withLane(ctx, tenant, sub, func(l *lane) error {
+	err = e.withLane(ctx, tenant, sub, func(l *lane) error {
 		now := time.Now().UTC()
 		for _, p := range rows {
 			if !l.dead[p.Sequence] {
@@ -109,6 +109,7 @@ func (e *Engine) Redrive(ctx context.Context, tenant eventhose.TenantID, sub eve
 		}
 		return nil
 	})
+	return n, err
 }
 
 // Discard gives up dead events of a subscription, in the same way.
@@ -118,7 +119,7 @@ func (e *Engine) Discard(ctx context.Context, tenant eventhose.TenantID, sub eve
 		return 0, err
 	}
 	n := 0
-	return n, e.withLane(ctx, tenant, sub, func(l *lane) error {
+	err = e.withLane(ctx, tenant, sub, func(l *lane) error {
 		for _, p := range rows {
 			if !l.dead[p.Sequence] {
 				continue
@@ -130,6 +131,7 @@ func (e *Engine) Discard(ctx context.Context, tenant eventhose.TenantID, sub eve
 		}
 		return nil
 	})
+	return n, err
 }
 
 // Replay sends a range of what a subscription was due once more; dry only counts. CodeLimit when MaxReplays are
@@ -188,6 +190,9 @@ func (e *Engine) countReplay(ctx context.Context, l *lane, r eventhose.Replay) (
 	n := 0
 	for after := r.At; after < r.To; {
 		events, err := e.store.Read(ctx, t.id, after, readLimit)
+		if errors.Is(err, store.ErrTrimmed) {
+			return n, eventhose.Errorf(eventhose.CodeCursorGone, "retention has removed the beginning of this range meanwhile")
+		}
 		if err != nil || len(events) == 0 {
 			return n, err
 		}
