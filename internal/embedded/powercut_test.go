@@ -88,7 +88,8 @@ type powerCuts struct {
 	plantFS func(vfs.FS) vfs.FS
 	plant   func(store.Store) store.Store
 
-	tally *tally
+	tally  *tally
+	enough int64 // cuts of all runs after which this one ends; 0 is no bound
 }
 
 // tally counts what really happened, over all runs.
@@ -195,6 +196,9 @@ func (p powerCuts) live(rng *rand.Rand, mem *vfs.MemFS, claims []claim, log shar
 	}
 	known := map[uint64]settled{} // by what is on the disk
 	for _, cut := range c.stop() {
+		if p.enough > 0 && p.tally.cuts.Load() >= p.enough {
+			break
+		}
 		p.count(cut, depth)
 		next := make([]claim, len(lines))
 		for i, l := range lines {
@@ -525,7 +529,7 @@ func TestPowerCut(t *testing.T) {
 		if total.cuts.Load() >= want {
 			return errEnough
 		}
-		p := powerCuts{scripts: 1 + i%2, ops: 240, cuts: 500, tally: total}
+		p := powerCuts{scripts: 1 + i%2, ops: 240, cuts: 500, tally: total, enough: want}
 		if err := p.run(seed + uint64(i)); err != nil {
 			return fmt.Errorf("run %d: %w", i, err)
 		}

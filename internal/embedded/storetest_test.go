@@ -81,7 +81,7 @@ func TestStoreOnFiles(t *testing.T) {
 // TestScripts compares longer scripts than rapid's with the model.
 func TestScripts(t *testing.T) {
 	seed := seed(t)
-	err := atWork(setting(t, "EVENTHOSE_SCRIPTS", 12), func(i int) error {
+	err := atWork(setting(t, "EVENTHOSE_SCRIPTS", 6), func(i int) error {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		script := storetest.NewScript(rng, "a", storetest.NewModel(), 0)
 		fs := vfs.NewMem()
