@@ -61,6 +61,7 @@ func mustRead(t testing.TB, s *Store, tenant eventhose.TenantID, after eventhose
 }
 
 func TestAppendReadReopen(t *testing.T) {
+	leavesNothing(t)
 	fs := vfs.NewMem()
 	s := mustOpen(t, fs, "data")
 	var want []eventhose.Event

@@ -30,6 +30,7 @@ func isLogSync(op errorfs.Op) bool {
 }
 
 func TestFailedSyncIsFatal(t *testing.T) {
+	leavesNothing(t)
 	mem := vfs.NewCrashableMem()
 	var broken atomic.Bool
 	var syncs atomic.Int32
@@ -347,6 +348,7 @@ func TestReserve(t *testing.T) {
 
 // TestDamageIsNamed turns bits in tables and sees the file named and nothing removed.
 func TestDamageIsNamed(t *testing.T) {
+	leavesNothing(t)
 	mem := vfs.NewCrashableMem()
 	s := mustOpen(t, mem, "data")
 	for i := range 500 {

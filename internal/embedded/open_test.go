@@ -19,9 +19,14 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// leavesNothing checks that a test's stores leave no goroutine behind.
+func leavesNothing(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+}
 
 func TestRefusals(t *testing.T) {
+	leavesNothing(t)
 	write := func(name, text string) func(*testing.T, vfs.FS) {
 		return func(t *testing.T, fs vfs.FS) {
 			if err := writeSmall(fs, "data", name, text); err != nil {
@@ -73,6 +78,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestLocked(t *testing.T) {
+	leavesNothing(t)
 	dir := t.TempDir()
 	for _, fs := range []vfs.FS{vfs.NewMem(), nil} {
 		s := mustOpen(t, fs, dir)
@@ -91,6 +97,7 @@ func TestLocked(t *testing.T) {
 
 // TestKilled opens what a process leaves that ended without closing.
 func TestKilled(t *testing.T) {
+	leavesNothing(t)
 	mem := vfs.NewCrashableMem()
 	s := mustOpen(t, mem, "data")
 	for i := range 20 {
@@ -138,6 +145,7 @@ func TestAttested(t *testing.T) {
 }
 
 func TestBackupAndRestore(t *testing.T) {
+	leavesNothing(t)
 	for name, fs := range map[string]vfs.FS{"memory": vfs.NewMem(), "files": nil} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -205,6 +213,7 @@ func TestBackupAndRestore(t *testing.T) {
 
 // TestForks restores again and again: cursors of each life resolve up to where it was left, and the list stays bounded.
 func TestForks(t *testing.T) {
+	leavesNothing(t)
 	fs := vfs.NewMem()
 	s := mustOpen(t, fs, "life-0")
 	var lives []eventhose.Cursor
@@ -271,6 +280,7 @@ func TestIdleInBubble(t *testing.T) {
 
 // TestErasedBytesLeaveFiles looks for erased data in every file, also after a crash between the erasure and the compaction.
 func TestErasedBytesLeaveFiles(t *testing.T) {
+	leavesNothing(t)
 	dir := t.TempDir()
 	s := mustOpen(t, nil, dir)
 	secret := "p1anted-5ecret-" + strings.Repeat("x", 10)
