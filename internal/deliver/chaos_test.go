@@ -248,15 +248,19 @@ func (c *chaos) subscribe(begin string, due func(*eventhose.Event) bool, change 
 	if change != nil {
 		change(&s)
 	}
-	s, err := c.w.ctl.CreateSubscription(context.Background(), s, begin)
-	if !c.answered("subscribe", err) {
-		return nil
-	}
-	row, _, err := c.w.store.Lane(context.Background(), tenant, s.ID)
+	head, err := c.w.store.Head(context.Background(), tenant)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	sub := &watched{id: s.ID, ordering: s.Ordering, blocks: s.OnExhausted == eventhose.OnExhaustedBlock, inFlight: s.MaxInFlight, begin: row.Cursor, due: due,
+	after := head.Last
+	if begin == "start" {
+		after = head.First - 1
+	}
+	s, err = c.w.ctl.CreateSubscription(context.Background(), s, begin)
+	if !c.answered("subscribe", err) {
+		return nil
+	}
+	sub := &watched{id: s.ID, ordering: s.Ordering, blocks: s.OnExhausted == eventhose.OnExhaustedBlock, inFlight: s.MaxInFlight, begin: after, due: due,
 		redriven: map[eventhose.Sequence]bool{}, discarded: map[eventhose.Sequence]bool{}}
 	c.subs = append(c.subs, sub)
 	return sub

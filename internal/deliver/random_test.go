@@ -56,7 +56,7 @@ func live(t *testing.T, seed uint64, steps int, wrap func(*chaos, deliver.Store)
 // seed, EVENTHOSE_LIVES how many.
 func TestRandomLives(t *testing.T) {
 	seed := number(t, "EVENTHOSE_SEED", rand.Uint64()>>1)
-	for i := range number(t, "EVENTHOSE_LIVES", 4) {
+	for i := range number(t, "EVENTHOSE_LIVES", 3) {
 		t.Run(fmt.Sprintf("EVENTHOSE_SEED=%d", seed+i), func(t *testing.T) {
 			for _, w := range live(t, seed+i, 150, nil) {
 				t.Error(w)
@@ -134,7 +134,7 @@ func TestAuditSeesFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(20) {
-				wrong := live(t, 100+seed, 150, func(c *chaos, s deliver.Store) deliver.Store { return &faulty{s, c, commit} })
+				wrong := live(t, 100+seed, 100, func(c *chaos, s deliver.Store) deliver.Store { return &faulty{s, c, commit} })
 				if len(wrong) > 0 {
 					t.Logf("seen with seed %d: %s", 100+seed, wrong[0])
 					return

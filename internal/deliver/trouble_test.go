@@ -127,7 +127,7 @@ func TestFirstWait(t *testing.T) {
 			s.Retry.Schedule[0] = eventhose.Duration(time.Minute)
 		})
 		w.sink.set(moody)
-		w.append(some(20_000, 0)...)
+		w.append(some(4_000, 0)...)
 		pass(59 * time.Second)
 		if st := w.status(id); st.Retrying != 0 || len(w.sink.all()) != 0 {
 			t.Errorf("within the wait: %+v, %d attempts", st, len(w.sink.all()))
@@ -136,8 +136,8 @@ func TestFirstWait(t *testing.T) {
 		if n := inversions(w.sink.all(), true); n != 0 {
 			t.Errorf("%d inversions", n)
 		}
-		if n := len(w.sink.firsts()) + w.status(id).Dead; n != 20_000 {
-			t.Errorf("%d of 20000 taken or dead", n)
+		if n := len(w.sink.firsts()) + w.status(id).Dead; n != 4_000 {
+			t.Errorf("%d of 4000 taken or dead", n)
 		}
 	})
 }
