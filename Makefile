@@ -20,8 +20,8 @@ build: ## Build bin/eventhose, one static binary
 
 .PHONY: test
 test: test-needs ## Vet, then every test with the race detector; what a change must pass
-	$(GO) vet ./...
-	$(GO) test -run '^TestFloors|^TestWaysOut' .
+	CGO_ENABLED=1 $(GO) vet -race ./...
+	CGO_ENABLED=1 $(GO) test -race -run '^TestFloors|^TestWaysOut' .
 	CGO_ENABLED=1 $(GO) test -race -timeout 9m ./...
 
 .PHONY: test-needs
