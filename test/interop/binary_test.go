@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// raced is the binary built with the race detector, plain the one that users get.
-var raced, plain string
+// raced is the binary, built with the race detector: that build is shared with the other tests.
+var raced string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
@@ -27,13 +27,11 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		raced, plain = filepath.Join(dir, "raced", "eventhose"), filepath.Join(dir, "eventhose")
-		for binary, flags := range map[string][]string{raced: {"-race"}, plain: nil} {
-			args := append(append([]string{"build"}, flags...), "-o", binary, "github.com/eventhose/eventhose/cmd/eventhose")
-			if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-				fmt.Fprintf(os.Stderr, "go %s: %v\n%s", strings.Join(args, " "), err, out)
-				return 1
-			}
+		raced = filepath.Join(dir, "eventhose")
+		args := []string{"build", "-race", "-o", raced, "github.com/eventhose/eventhose/cmd/eventhose"}
+		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "go %s: %v\n%s", strings.Join(args, " "), err, out)
+			return 1
 		}
 		return m.Run()
 	}())
@@ -108,7 +106,7 @@ func devStart(t *testing.T) time.Duration {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	began := time.Now()
-	cmd := exec.CommandContext(ctx, plain, "dev", "--listen", "127.0.0.1:0")
+	cmd := exec.CommandContext(ctx, raced, "dev", "--listen", "127.0.0.1:0")
 	var out strings.Builder
 	cmd.Stdout = &out
 	stderr, err := cmd.StderrPipe()
