@@ -252,7 +252,7 @@ func TestBitFlips(t *testing.T) {
 				t.Fatalf("without any damage: %v, %v", refused, differs)
 			}
 			start := time.Now()
-			outcomes, err := bitFlips(m, seed, setting(t, "EVENTHOSE_FLIPS", 125), openDisk)
+			outcomes, err := bitFlips(m, seed, setting(t, "EVENTHOSE_FLIPS", 75), openDisk)
 			if err != nil {
 				t.Error(err)
 			}

@@ -131,7 +131,7 @@ func TestVisibleMeansDurable(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) // sleep: needed, because virtual time is what passes
 		if n := done.Load(); n != 0 {
 			t.Errorf("%d calls were answered before the fsync", n)
 		}
@@ -268,7 +268,7 @@ func TestDiskFull(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(20 * time.Millisecond)
+				time.Sleep(20 * time.Millisecond) // sleep: needed, because virtual time is what passes
 			}
 			t.Fatal("the disk never became full")
 			return 0
@@ -292,7 +292,7 @@ func TestDiskFull(t *testing.T) {
 				disk.mu.Lock()
 				disk.total = disk.used + 1
 				disk.mu.Unlock()
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // sleep: needed, because virtual time is what passes
 				if err := s.Commit(ctx, store.Progress{Lanes: []store.LaneChange{lane}}); err != nil && !errors.Is(err, store.ErrFull) {
 					t.Fatal(err)
 				}
@@ -302,7 +302,7 @@ func TestDiskFull(t *testing.T) {
 			if _, err := s.Trim(ctx, "t", store.Trim{Before: moment(n)}); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(5 * time.Second)
+			time.Sleep(5 * time.Second) // sleep: needed, because virtual time is what passes
 			mustAppend(t, s, "t", big(n))
 		}
 		if err := s.Close(); err != nil {
@@ -335,7 +335,7 @@ func TestReserve(t *testing.T) {
 			t.Fatal(err)
 		}
 		disk.resize(64 << 20)
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // sleep: needed, because virtual time is what passes
 		mustAppend(t, s, "t", event(2, ""))
 		if _, err := disk.Stat("data/" + reserveFile); err != nil {
 			t.Fatal("the reserve was not taken again:", err)

@@ -256,7 +256,7 @@ func TestIdleInBubble(t *testing.T) {
 		}
 		for i := range 10 {
 			mustAppend(t, s, "t", event(i, ""))
-			time.Sleep(365 * 24 * time.Hour)
+			time.Sleep(365 * 24 * time.Hour) // sleep: needed, because virtual time is what passes
 		}
 		if err := s.Erase(ctx, "t", 3); err != nil {
 			t.Fatal(err)

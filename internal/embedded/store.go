@@ -205,7 +205,7 @@ func lock(fs *guard, dir string) (io.Closer, error) {
 	if err == nil {
 		return l, nil
 	}
-	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "lock held") {
+	if errors.Is(err, syscall.EAGAIN) || strings.Contains(err.Error(), "lock held") {
 		return nil, fmt.Errorf("%w: %w", store.ErrLocked, err)
 	}
 	return nil, err

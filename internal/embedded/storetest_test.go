@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -60,7 +61,15 @@ func (d *disks) reopen(t *testing.T, st store.Store) store.Store {
 	return d.open(t, on)
 }
 
+// checks is how many random histories rapid tries; -rapid.checks makes it longer.
+const checks = "30"
+
 func TestStore(t *testing.T) {
+	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() == f.DefValue {
+		if err := f.Value.Set(checks); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var d disks
 	storetest.Run(t, func(t *testing.T) store.Store { return d.open(t, disk{vfs.NewMem(), dataDir}) }, d.reopen)
 }
