@@ -130,7 +130,7 @@ func devStart(t *testing.T) time.Duration {
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("dev: %v\n%s", err, out.String())
 	}
-	for _, want := range []string{"API key    ehk_dev_", "curl http://127.0.0.1:", "--> order.paid  evt_", "1 events, "} {
+	for _, want := range []string{"API key    ehk_dev_", "curl http://127.0.0.1:", "--> order.paid  evt_", "1 event, "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("dev did not print %q:\n%s", want, out.String())
 		}
