@@ -166,7 +166,7 @@ func EventIDSequence(id string) (Sequence, bool) {
 		return 0, false
 	}
 	b, err := crockford.DecodeString(rest)
-	if err != nil || IDText([16]byte(b)) != rest {
+	if err != nil || len(b) != 16 || IDText([16]byte(b)) != rest { // the decoder passes over line breaks
 		return 0, false
 	}
 	return Sequence(binary.BigEndian.Uint64(b)), true
