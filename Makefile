@@ -18,12 +18,12 @@ help: ## List the targets
 build: ## Build bin/eventhose, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/eventhose ./cmd/eventhose
 
-# GOGC: the tests make much garbage and hold little; collecting it less often saves a tenth of the time.
+# GOGC: the tests make much garbage and hold little; collecting it less often saves some of the time.
 .PHONY: test
 test: test-needs ## Vet, then every test with the race detector; what a change must pass
 	CGO_ENABLED=1 $(GO) vet -race ./...
 	CGO_ENABLED=1 $(GO) test -race -run '^TestFloors|^TestWaysOut' .
-	CGO_ENABLED=1 GOGC=400 $(GO) test -race -timeout 30m ./...
+	CGO_ENABLED=1 GOGC=200 $(GO) test -race -timeout 30m ./...
 
 .PHONY: test-needs
 test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, Node for the interop oracle
