@@ -65,6 +65,7 @@ type App struct {
 	logger   *slog.Logger
 	listener net.Listener
 	firstKey eventhose.Secret
+	log      *eventlog.Log
 
 	draining chan struct{}
 	failed   chan struct{}
@@ -102,6 +103,9 @@ func New(o Options) (*App, error) {
 
 // Addr is the address that is served on, once Start has returned.
 func (a *App) Addr() string { return a.listener.Addr().String() }
+
+// Appender appends without HTTP, once Start has returned; whoever has it may append to every tenant's log.
+func (a *App) Appender() eventhose.Appender { return a.log }
 
 // Done is closed when the server cannot go on by itself; Err then says why.
 func (a *App) Done() <-chan struct{} { return a.failed }
@@ -181,6 +185,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
 		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) { engine.Erased(t, seq) },
 		Lost:   func(t eventhose.TenantID, lost []store.LostParked) { engine.Lost(t, lost) }})
+	a.log = log
 	a.onStop("log", func(context.Context) error { return log.Close() })
 	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail,
 		Observe: func(at eventhose.Attempt, appended time.Time) {

@@ -210,7 +210,7 @@ func (e *Engine) giveBack(lanes []committed) {
 		e.suspect -= c.taken.suspects
 	}
 	free := e.maxSuspects() - e.suspect
-	e.canSend.Broadcast()
+	e.wakeAttempter()
 	e.mu.Unlock()
 	// A lane that has nothing to send any more passes its turn on.
 	for free > 0 {

@@ -97,15 +97,14 @@ type Engine struct {
 	stopping bool
 	canSend  *sync.Cond
 	canRead  *sync.Cond
-	jobs     chan *job
+	// attempters are there, and idle of them have nothing to do.
+	attempters, idle int
 	commitC  chan struct{}
 	// commitEnd is closed when only what has changed already is to be committed.
 	commitEnd chan struct{}
 	// committed is closed when nothing is committed any more.
 	committed chan struct{}
 	lazyTimer *time.Timer
-	// noMoreJobs is closed when attempters that are free may end.
-	noMoreJobs chan struct{}
 	timer      *wakeups
 	lastID     attemptIDs
 	pinned     atomic.Int64 // bytes of events that windows hold
@@ -129,7 +128,7 @@ func New(st Store, lanes Lanes, system SystemLog, sinks map[string]sink.Sink, o 
 		o.Fatal = func(error) {}
 	}
 	e := &Engine{store: st, lanes: lanes, system: system, sinks: sinks, opts: o, logger: o.Logger,
-		tenants: map[eventhose.TenantID]*tenant{}, jobs: make(chan *job), noMoreJobs: make(chan struct{}), commitC: make(chan struct{}, 1), commitEnd: make(chan struct{}), committed: make(chan struct{})}
+		tenants: map[eventhose.TenantID]*tenant{}, commitC: make(chan struct{}, 1), commitEnd: make(chan struct{}), committed: make(chan struct{})}
 	e.canSend, e.canRead = sync.NewCond(&e.mu), sync.NewCond(&e.mu)
 	e.sending, e.cutSending = context.WithCancel(context.Background())
 	e.reading, e.stopReading = context.WithCancel(context.Background())
@@ -169,7 +168,6 @@ func (e *Engine) Start(ctx context.Context) error {
 	for range readers {
 		e.loops.Go(e.readLoop)
 	}
-	e.loops.Go(e.dispatchLoop)
 	e.loops.Go(e.timer.run)
 	e.committer.Go(e.commitLoop)
 	return nil
@@ -186,7 +184,6 @@ func (e *Engine) Stop(ctx context.Context) error {
 	e.stopReading()
 	e.timer.stop()
 	e.loops.Wait()
-	close(e.noMoreJobs)
 	finished := make(chan struct{})
 	go func() { e.attempts.Wait(); close(finished) }()
 	var err error

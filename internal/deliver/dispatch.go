@@ -25,62 +25,6 @@ type job struct {
 	suspect   bool // takes a slot of the budget for retries and failing lanes
 }
 
-// dispatchLoop gives slots to ready lanes, a tenant and a lane at a time.
-func (e *Engine) dispatchLoop() {
-	for {
-		e.mu.Lock()
-		for !e.stopping && (len(e.ready) == 0 || e.inFlight >= e.opts.MaxInFlight) {
-			e.canSend.Wait()
-		}
-		if e.stopping {
-			e.mu.Unlock()
-			return
-		}
-		t := e.ready[0]
-		e.ready = e.ready[1:]
-		t.isReady = false
-		e.inFlight++
-		e.mu.Unlock()
-
-		j, more := t.pick()
-
-		e.mu.Lock()
-		if j == nil {
-			e.inFlight--
-		}
-		if more && !t.isReady {
-			t.isReady = true
-			e.ready = append(e.ready, t)
-		}
-		e.mu.Unlock()
-		if j != nil {
-			e.hand(j)
-		}
-	}
-}
-
-// hand gives a job to an attempter that is free, or to a new one. Free ones stay, so there are about as many as there were
-// slots in use at once.
-func (e *Engine) hand(j *job) {
-	select {
-	case e.jobs <- j:
-	default:
-		e.attempts.Go(func() { e.attemptLoop(j) })
-	}
-}
-
-// attemptLoop makes one attempt after another until there are no more.
-func (e *Engine) attemptLoop(j *job) {
-	for {
-		e.attempt(j)
-		select {
-		case j = <-e.jobs:
-		case <-e.noMoreJobs:
-			return
-		}
-	}
-}
-
 // takeSuspect takes one of the slots for retries and for lanes that fail, or has the lane wait for one.
 func (e *Engine) takeSuspect(l *lane) bool {
 	e.mu.Lock()

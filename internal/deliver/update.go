@@ -78,7 +78,7 @@ func (l *lane) makeReady() {
 	if !t.isReady {
 		t.isReady = true
 		e.ready = append(e.ready, t)
-		e.canSend.Signal()
+		e.wakeAttempter()
 	}
 	e.mu.Unlock()
 }
