@@ -17,18 +17,19 @@ import (
 // would grow with customers.
 type metrics struct {
 	registry *prometheus.Registry
-	attempts *prometheus.CounterVec
-	duration *prometheus.HistogramVec
+	attempts map[eventhose.Outcome]prometheus.Counter
+	duration prometheus.Observer
 	lag      prometheus.Histogram
 	fsyncs   prometheus.Histogram
 }
 
 func newMetrics(version string) (*prometheus.Registry, *metrics) {
-	m := &metrics{registry: prometheus.NewRegistry(),
-		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "eventhose_delivery_attempts_total",
-			Help: "Attempts to deliver, by transport and outcome."}, []string{"transport", "outcome"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "eventhose_delivery_attempt_duration_seconds",
-			Help: "How long attempts took.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, []string{"transport"}),
+	const transport = eventhose.DestinationWebhook
+	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "eventhose_delivery_attempts_total",
+		Help: "Attempts to deliver, by transport and outcome."}, []string{"transport", "outcome"})
+	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "eventhose_delivery_attempt_duration_seconds",
+		Help: "How long attempts took.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, []string{"transport"})
+	m := &metrics{registry: prometheus.NewRegistry(), attempts: map[eventhose.Outcome]prometheus.Counter{}, duration: duration.WithLabelValues(transport),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "eventhose_delivery_lag_seconds",
 			Help: "From append to the first time an event was taken.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 12)}),
 	}
@@ -37,14 +38,16 @@ func newMetrics(version string) (*prometheus.Registry, *metrics) {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "eventhose_build_info", Help: "Always 1; the labels tell the build.",
 		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()}})
 	info.Set(1)
-	m.registry.MustRegister(m.attempts, m.duration, m.lag, m.fsyncs, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, outcome := range []eventhose.Outcome{eventhose.OutcomeTaken, eventhose.OutcomeFailed, eventhose.OutcomeGone} {
+		m.attempts[outcome] = attempts.WithLabelValues(transport, string(outcome))
+	}
+	m.registry.MustRegister(attempts, duration, m.lag, m.fsyncs, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m.registry, m
 }
 
 func (m *metrics) attempt(a eventhose.Attempt, appended time.Time) {
-	const transport = eventhose.DestinationWebhook
-	m.attempts.WithLabelValues(transport, string(a.Outcome)).Inc()
-	m.duration.WithLabelValues(transport).Observe(time.Duration(a.Duration).Seconds())
+	m.attempts[a.Outcome].Inc()
+	m.duration.Observe(time.Duration(a.Duration).Seconds())
 	if a.Outcome == eventhose.OutcomeTaken && a.Kind == eventhose.AttemptFirst {
 		m.lag.Observe(a.Started.Add(time.Duration(a.Duration)).Sub(appended).Seconds())
 	}

@@ -15,6 +15,9 @@ const (
 	maxCommit = 2000
 	// lazyCommit is how long a matching position that concerns no lane may stay uncommitted: a crash matches so much again.
 	lazyCommit = time.Second
+	// commitEvery is how long after the beginning of a commit the next one begins at the earliest, so that what is settled in
+	// the meantime shares it. Nobody waits for that: a lane may have as much unrecorded as it has under way.
+	commitEvery = 2 * time.Millisecond
 )
 
 // queueCommit wakes the committer for a tenant with changed lanes. The tenant's mutex may be held.
@@ -70,8 +73,18 @@ func (e *Engine) wakeCommit() {
 
 // commitLoop writes what has changed, one commit after another, until commitEnd is closed and nothing is left.
 func (e *Engine) commitLoop() {
+	timer := time.NewTimer(commitEvery)
+	defer timer.Stop()
 	for {
-		for e.commit() {
+		began := time.Now()
+		more := e.commit()
+		timer.Reset(commitEvery - time.Since(began))
+		select {
+		case <-timer.C:
+		case <-e.commitEnd:
+		}
+		if more {
+			continue
 		}
 		select {
 		case <-e.commitC:

@@ -99,15 +99,15 @@ type Engine struct {
 	canRead  *sync.Cond
 	// attempters are there, and idle of them have nothing to do.
 	attempters, idle int
-	commitC  chan struct{}
+	commitC          chan struct{}
 	// commitEnd is closed when only what has changed already is to be committed.
 	commitEnd chan struct{}
 	// committed is closed when nothing is committed any more.
 	committed chan struct{}
 	lazyTimer *time.Timer
-	timer      *wakeups
-	lastID     attemptIDs
-	pinned     atomic.Int64 // bytes of events that windows hold
+	timer     *wakeups
+	lastID    attemptIDs
+	pinned    atomic.Int64 // bytes of events that windows hold
 }
 
 // readers is how many tenants are read for at once.

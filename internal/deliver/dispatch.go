@@ -73,7 +73,7 @@ func (l *lane) maySend(now time.Time) bool { return l.choose(now) != nil }
 
 // choose answers the attempt that the lane would make next, nil if none. It changes nothing.
 func (l *lane) choose(now time.Time) *job {
-	if !l.loaded || l.gone || !l.sub.active() || l.hold.After(now) || l.unsettled >= l.pace.allowed(l.sub.MaxInFlight) {
+	if !l.loaded || l.gone || !l.sub.active() || l.hold.After(now) || l.full() {
 		return nil
 	}
 	strict := l.sub.Ordering == eventhose.OrderingStrict
@@ -98,6 +98,13 @@ func (l *lane) choose(now time.Time) *job {
 		}
 	}
 	return nil
+}
+
+// full reports whether the lane has as many requests under way as it may, or as many again whose outcome is not durable
+// yet: a crash repeats all of these.
+func (l *lane) full() bool {
+	allowed := l.pace.allowed(l.sub.MaxInFlight)
+	return l.sending >= allowed || l.unsettled >= 2*allowed
 }
 
 // probe chooses what is sent while the circuit is open: in turns what has waited longest, and what was not tried yet,

@@ -60,6 +60,7 @@ type lane struct {
 	circuit   circuit
 	pace      pace
 	hold      time.Time // what Retry-After asked for
+	wake      time.Time // when it is updated by itself, zero if it is not
 	lastTaken time.Time
 
 	writtenBehind bool // what the stored row says, or will say once the commit under way is durable
@@ -249,7 +250,7 @@ func (l *lane) leaveIfIdle() bool {
 	}
 	delete(l.tenant.lanes, l.id)
 	delete(l.tenant.unwritten, l)
-	l.tenant.engine.timer.set(l, time.Time{})
+	l.wakeAt(time.Time{})
 	return true
 }
 

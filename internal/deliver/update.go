@@ -40,12 +40,20 @@ func (l *lane) update() {
 		if !due.After(now) {
 			due = time.Time{} // it is now, and whatever stands in the way calls update when it is gone
 		}
-		l.tenant.engine.timer.set(l, due)
+		l.wakeAt(due)
 	} else {
-		l.tenant.engine.timer.set(l, time.Time{})
+		l.wakeAt(time.Time{})
 	}
 	if l.maySend(now) {
 		l.makeReady()
+	}
+}
+
+// wakeAt has the lane updated at a time, and not at the one that was set before; zero means never.
+func (l *lane) wakeAt(at time.Time) {
+	if !l.wake.Equal(at) {
+		l.wake = at
+		l.tenant.engine.timer.set(l, at)
 	}
 }
 
@@ -88,7 +96,7 @@ func (l *lane) drop() {
 	l.gone = true
 	t := l.tenant
 	delete(t.lanes, l.id)
-	t.engine.timer.set(l, time.Time{})
+	l.wakeAt(time.Time{})
 	l.entries(t.engine.unpin)
 	delete(t.unwritten, l)
 	l.change() // so that its slots come back
@@ -98,6 +106,7 @@ func (l *lane) drop() {
 func (e *Engine) due(lanes []*lane) {
 	for _, l := range lanes {
 		l.tenant.mu.Lock()
+		l.wake = time.Time{}
 		l.update()
 		l.tenant.mu.Unlock()
 	}
