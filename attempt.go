@@ -1,6 +1,9 @@
 package eventhose
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Outcome is how an attempt ended.
 type Outcome string
@@ -65,6 +68,8 @@ type Attempt struct {
 	Events    []string    `json:"events"`
 	Sequences []Sequence  `json:"sequences,omitempty"`
 	Kind      AttemptKind `json:"kind"`
+	// Batch is the id of a batch, derived from which events it holds: "" if the subscription sends them alone.
+	Batch string `json:"batch,omitempty"`
 	// Number counts the tries of this batch, from 1.
 	Number  int     `json:"number"`
 	Outcome Outcome `json:"outcome"`
@@ -87,6 +92,13 @@ type Attempt struct {
 	Next time.Time `json:"next,omitzero"`
 	// Replay is the replay that asked for it.
 	Replay string `json:"replay,omitempty"`
+	// Failed are the places of those events that the receiver did not take, with ReasonPartly.
+	Failed []Sequence `json:"failed,omitempty"`
+}
+
+// Took reports whether the receiver took the event at a place, which is one of a.Sequences.
+func (a *Attempt) Took(seq Sequence) bool {
+	return a.Outcome == OutcomeTaken || a.Reason == ReasonPartly && !slices.Contains(a.Failed, seq)
 }
 
 // How much of an answer's body an attempt keeps, in bytes.
@@ -127,6 +139,8 @@ type Parked struct {
 	Message string `json:"message,omitempty"`
 	// Blocks says that it holds its key, or with OrderingStrict its lane.
 	Blocks bool `json:"blocks,omitempty"`
+	// Batch is the batch that it is tried in next, or was tried in last.
+	Batch string `json:"batch,omitempty"`
 }
 
 // Delivery is what became of one event at one subscription.

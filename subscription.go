@@ -125,6 +125,11 @@ const (
 	MaxHeaders          = 32
 	MaxHeaderValue      = 4096
 	MaxName             = 256
+	MaxBatchEvents      = 1000    // of one batch
+	DefaultBatchBytes   = 1 << 20 // of data of one batch
+	MinBatchBytes       = 1 << 10
+	MaxBatchBytes       = 8 << 20
+	MaxBatchWait        = Duration(time.Minute)
 	MaxSubscriptions    = 20_000 // of one tenant
 	MaxLiveSecrets      = 3
 )
@@ -139,6 +144,34 @@ type Retry struct {
 	DisableAfter Duration `json:"disable_after,omitempty"`
 }
 
+// BatchPolicy says how many events travel in one request. The zero BatchPolicy sends each event alone.
+type BatchPolicy struct {
+	// MaxEvents is 1 to MaxBatchEvents. 1 sends each event alone, in the body of one event; above it every request has
+	// the body of a batch, even if it carries a single event.
+	MaxEvents int `json:"max_events,omitempty"`
+	// MaxBytes bounds the data of a batch; an event that is larger travels alone.
+	MaxBytes int `json:"max_bytes,omitempty"`
+	// MaxWait is how long a batch that is not full waits, from when its first event was appended. 0 sends at once what there is.
+	MaxWait Duration `json:"max_wait,omitempty"`
+}
+
+// Batched reports whether requests have the body of a batch.
+func (p BatchPolicy) Batched() bool { return p.MaxEvents > 1 }
+
+func (p BatchPolicy) validate() error {
+	switch {
+	case p == BatchPolicy{}:
+		return nil
+	case p.MaxEvents < 1 || p.MaxEvents > MaxBatchEvents:
+		return Invalid("batch.max_events", "must be between 1 and %d", MaxBatchEvents)
+	case p.MaxBytes < MinBatchBytes || p.MaxBytes > MaxBatchBytes:
+		return Invalid("batch.max_bytes", "must be between %d and %d", MinBatchBytes, MaxBatchBytes)
+	case p.MaxWait < 0 || p.MaxWait > MaxBatchWait:
+		return Invalid("batch.max_wait", "must be between 0s and 60s")
+	}
+	return nil
+}
+
 // Destination is where a push subscription sends.
 type Destination struct {
 	// Type is "webhook".
@@ -148,7 +181,19 @@ type Destination struct {
 	Headers map[string]Secret `json:"headers,omitempty"`
 	// Signature is "v1" (HMAC-SHA256, the default) or "v1a" (Ed25519), as in Standard Webhooks.
 	Signature string `json:"signature,omitempty"`
+	// Format is "" for our own body ("standard" asks for it too), or FormatCloudEvents.
+	Format string `json:"format,omitempty"`
+	// Compression of the body is "" for none, or CompressionGzip. The signature is over the body before it is compressed.
+	Compression string `json:"compression,omitempty"`
 }
+
+// Formats and compressions of a Destination.
+const (
+	FormatStandard = "standard"
+	// FormatCloudEvents is CloudEvents 1.0 in JSON: structured mode, or for batches its batched mode.
+	FormatCloudEvents = "cloudevents"
+	CompressionGzip   = "gzip"
+)
 
 // DestinationWebhook is the Type of signed HTTP requests.
 const DestinationWebhook = "webhook"
@@ -163,6 +208,7 @@ type Subscription struct {
 	OnExhausted OnExhausted       `json:"on_exhausted"`
 	Retry       Retry             `json:"retry"`
 	MaxInFlight int               `json:"max_in_flight"`
+	Batch       BatchPolicy       `json:"batch,omitzero"`
 	Destination Destination       `json:"destination"`
 	State       SubscriptionState `json:"state"`
 	// Reason says why State is not active, in a sentence.
@@ -208,8 +254,14 @@ func (s Subscription) WithDefaults() Subscription {
 	if s.State == "" {
 		s.State = StateActive
 	}
+	if s.Batch != (BatchPolicy{}) && s.Batch.MaxBytes == 0 {
+		s.Batch.MaxBytes = DefaultBatchBytes
+	}
 	if s.Destination.Signature == "" {
 		s.Destination.Signature = "v1"
+	}
+	if s.Destination.Format == FormatStandard {
+		s.Destination.Format = ""
 	}
 	return s
 }
@@ -237,6 +289,9 @@ func (s Subscription) Validate() error {
 		return Invalid("max_in_flight", "must be between 1 and %d", MaxInFlight)
 	}
 	if err := s.Retry.validate(); err != nil {
+		return err
+	}
+	if err := s.Batch.validate(); err != nil {
 		return err
 	}
 	return s.Destination.validate()
@@ -276,6 +331,10 @@ func (d Destination) validate() error {
 		return Invalid("destination.url", "must be at most 2048 bytes")
 	case d.Signature != "v1" && d.Signature != "v1a":
 		return Invalid("destination.signature", "must be v1 or v1a")
+	case d.Format != "" && d.Format != FormatStandard && d.Format != FormatCloudEvents:
+		return Invalid("destination.format", "must be standard or cloudevents")
+	case d.Compression != "" && d.Compression != CompressionGzip:
+		return Invalid("destination.compression", "must be gzip, or left out")
 	case len(d.Headers) > MaxHeaders:
 		return Invalid("destination.headers", "must be at most %d", MaxHeaders)
 	}
@@ -309,6 +368,7 @@ type SubscriptionPatch struct {
 	OnExhausted *OnExhausted `json:"on_exhausted,omitempty"`
 	Retry       *Retry       `json:"retry,omitempty"`
 	MaxInFlight *int         `json:"max_in_flight,omitempty"`
+	Batch       *BatchPolicy `json:"batch,omitempty"`
 	// Destination is replaced as a whole, except that a header whose value is "***" keeps the one it had.
 	Destination *Destination `json:"destination,omitempty"`
 }

@@ -267,6 +267,9 @@ func patch(s *eventhose.Subscription, p eventhose.SubscriptionPatch) error {
 	if p.MaxInFlight != nil {
 		s.MaxInFlight = *p.MaxInFlight
 	}
+	if p.Batch != nil {
+		s.Batch = *p.Batch
+	}
 	if p.Destination == nil {
 		return nil
 	}

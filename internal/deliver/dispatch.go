@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"container/heap"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -11,19 +10,44 @@ import (
 type job struct {
 	lane *lane
 	kind eventhose.AttemptKind
-	// One of these says where the event came from: the window, a key that is catching up (its first pending entry), the
-	// retrying events, or a replay.
-	entry  *entry
-	key    *blockedKey
-	parked *parked
-	replay *replay
+	// items are the events, by sequence: one[:], or those of a batch.
+	items []item
+	one   [1]item
+	// All events come from one source: live ones, keys that are catching up, this replay, or the retrying events.
+	from    int
+	replay  *replay
+	number  int
+	sub     *subscription
+	suspect bool // takes a slot of the budget for retries and failing lanes
+}
 
+// The sources of events that were not tried before, in the order of their turns.
+const (
+	fromKeys = iota
+	fromLive
+	fromReplays
+)
+
+// item is one event of a job. parked or entry says where it waits; with key, entry is one of that key's pending ones.
+type item struct {
+	entry     *entry
+	key       *blockedKey
+	parked    *parked
 	event     *eventhose.Event // nil if it is to be read
 	seq, prev eventhose.Sequence
-	number    int
-	sub       *subscription
-	suspect   bool // takes a slot of the budget for retries and failing lanes
+	verdict   verdict
+	blocks    bool // it was parked and holds its key
 }
+
+// verdict says what is to become of an event when its job has ended.
+type verdict uint8
+
+const (
+	sent    verdict = iota // it shares the outcome of the request
+	refused                // it was sent, and the receiver took others and not this one
+	nothing                // it is erased, or gone with retention: nothing was sent for it
+	kept                   // it was not sent, and waits again where it was
+)
 
 // takeSuspect takes one of the slots for retries and for lanes that fail, or has the lane wait for one.
 func (e *Engine) takeSuspect(l *lane) bool {
@@ -56,9 +80,10 @@ func (t *tenant) pick() (*job, bool) {
 			l.leaveIfIdle()
 			continue
 		}
-		if j.suspect = l.circuit.run > 0 || j.parked != nil; j.suspect && !t.engine.takeSuspect(l) {
+		if j.suspect = l.circuit.run > 0 || j.items[0].parked != nil; j.suspect && !t.engine.takeSuspect(l) {
 			continue
 		}
+		l.fill(j, now)
 		l.begin(j)
 		if l.maySend(now) {
 			l.isReady = true
@@ -89,7 +114,7 @@ func (l *lane) choose(now time.Time) *job {
 	if len(l.retries) > 0 && !l.retries[0].Due.After(now) {
 		return l.retryJob(l.retries[0], eventhose.AttemptRetry)
 	}
-	if strict && len(l.blocking) > 0 || len(l.parked)+len(l.dead)+len(l.keys)+l.sending >= eventhose.MaxParked {
+	if strict && len(l.blocking) > 0 || l.aside() >= eventhose.MaxParked {
 		return nil
 	}
 	for i := range 3 {
@@ -106,6 +131,9 @@ func (l *lane) full() bool {
 	allowed := l.pace.allowed(l.sub.MaxInFlight)
 	return l.sending >= allowed || l.unsettled >= 2*allowed
 }
+
+// aside counts what is parked, or may soon be.
+func (l *lane) aside() int { return len(l.parked) + len(l.dead) + len(l.keys) + l.under }
 
 // probe chooses what is sent while the circuit is open: in turns what has waited longest, and what was not tried yet,
 // since what was may be refused for its own sake.
@@ -127,23 +155,26 @@ func (l *lane) probe(strict bool, now time.Time) *job {
 
 // source answers the next of one kind of events that were not tried before: keys that catch up, live ones, replays.
 func (l *lane) source(i int, kind eventhose.AttemptKind, now time.Time) *job {
+	if (i == fromLive || i == fromKeys) && !l.batchDue(i, now) {
+		return nil
+	}
 	switch i {
-	case 0:
+	case fromKeys:
 		for _, k := range l.released {
-			if !k.sending && len(k.pending) > 0 && !l.early(k.pending[0], now) {
-				j := l.entryJob(k.pending[0], kind)
-				j.entry, j.key = nil, k
+			if k.under == 0 && len(k.pending) > 0 && !l.early(k.pending[0], now) {
+				j := l.entryJob(k.pending[0], i, kind)
+				j.items[0].key = k
 				return j
 			}
 		}
-	case 1:
+	case fromLive:
 		if len(l.ready) > 0 && !l.early(l.ready[0], now) {
-			return l.entryJob(l.ready[0], kind)
+			return l.entryJob(l.ready[0], i, kind)
 		}
-	case 2:
+	case fromReplays:
 		for _, r := range l.replays {
 			if n := r.next(l.sub.Ordering); n != nil {
-				j := l.entryJob(n, kind)
+				j := l.entryJob(n, i, kind)
 				if j.replay = r; kind == eventhose.AttemptFirst {
 					j.kind = eventhose.AttemptReplay
 				}
@@ -154,15 +185,22 @@ func (l *lane) source(i int, kind eventhose.AttemptKind, now time.Time) *job {
 	return nil
 }
 
-func (l *lane) entryJob(n *entry, kind eventhose.AttemptKind) *job {
+func (l *lane) entryJob(n *entry, from int, kind eventhose.AttemptKind) *job {
 	if n.tries > 0 && kind == eventhose.AttemptFirst {
 		kind = eventhose.AttemptRetry
 	}
+	j := &job{lane: l, kind: kind, from: from, number: n.tries + 1, sub: l.sub}
+	j.one[0] = entryItem(n)
+	j.items = j.one[:]
+	return j
+}
+
+func entryItem(n *entry) item {
 	event := n.event
 	if event != nil && time.Since(n.pinned) > maxPinAge {
 		event = nil
 	}
-	return &job{lane: l, kind: kind, entry: n, event: event, seq: n.seq, prev: n.prev, number: n.tries + 1, sub: l.sub}
+	return item{entry: n, event: event, seq: n.seq, prev: n.prev}
 }
 
 func (l *lane) retryJob(p *parked, kind eventhose.AttemptKind) *job {
@@ -170,29 +208,37 @@ func (l *lane) retryJob(p *parked, kind eventhose.AttemptKind) *job {
 	case kind == eventhose.AttemptProbe:
 	case p.Redriven:
 		kind = eventhose.AttemptRedrive
-	case p.Tries == 0:
+	case p.Tries+p.Attempts == 0:
 		kind = eventhose.AttemptFirst
 	}
-	return &job{lane: l, kind: kind, parked: p, seq: p.Sequence, prev: p.Previous, number: p.Tries + 1, sub: l.sub}
+	j := &job{lane: l, kind: kind, number: p.Tries + 1, sub: l.sub}
+	j.one[0] = parkedItem(p)
+	j.items = j.one[:]
+	return j
 }
+
+func parkedItem(p *parked) item { return item{parked: p, seq: p.Sequence, prev: p.Previous} }
 
 // begin takes the chosen attempt out of where it waits.
 func (l *lane) begin(j *job) {
-	switch {
-	case j.parked != nil:
-		heap.Remove(&l.retries, j.parked.index)
-		j.parked.sending = true
-	case j.key != nil:
-		j.key.sending = true
-		l.turn = 1
-	case j.replay != nil:
-		j.entry.sending = true
-		l.turn = 0
-	default:
-		l.ready = l.ready[1:]
-		j.entry.sending = true
-		l.turn = 2
+	for i := range j.items {
+		switch it := &j.items[i]; {
+		case it.parked != nil:
+			l.takeDown(it.parked)
+			it.parked.sending = true
+		case it.key != nil:
+			it.key.under++
+		default:
+			it.entry.sending = true
+		}
+	}
+	if j.items[0].parked == nil {
+		l.turn = (j.from + 1) % 3
+		if j.from == fromLive {
+			l.takeReady(j)
+		}
 	}
 	l.sending++
+	l.under += len(j.items)
 	l.unsettled++
 }

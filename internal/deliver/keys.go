@@ -18,8 +18,10 @@ type blockedKey struct {
 	// pending are the next waiting events, read again; swept is how far the log was read for them, with the last due sequence up to there.
 	pending          []*entry
 	swept, sweptPrev eventhose.Sequence
-	sending          bool
+	under            int // of pending, from its beginning, are under way
 	inSweep          bool
+	// holders are the parked events that hold the key, by sequence; Head is the last of them.
+	holders []eventhose.Sequence
 }
 
 // sweep reads the log once for all released keys that take part in it.
@@ -30,17 +32,26 @@ type sweep struct {
 	pending int // entries over all keys
 }
 
-// block makes a key wait behind a parked event.
+// block makes a key wait behind a parked event, and behind those that hold it already.
 func (l *lane) block(key string, head eventhose.Sequence) *blockedKey {
 	k := l.keys[key]
 	if k == nil {
 		k = &blockedKey{BlockedKey: store.BlockedKey{Key: key}}
 		l.keys[key] = k
 	}
-	k.Head = head
-	l.blocking[head] = key
+	k.holders = hold(k.holders, head)
+	k.Head = k.holders[len(k.holders)-1]
+	l.markBlocking(head, key)
 	l.writeKey(k)
 	return k
+}
+
+// markBlocking notes that a parked event holds its key, or the lane.
+func (l *lane) markBlocking(seq eventhose.Sequence, key string) {
+	l.blocking[seq] = key
+	if l.holding(key) > 1 {
+		l.disorder(key)
+	}
 }
 
 func (l *lane) writeKey(k *blockedKey) {
@@ -62,12 +73,15 @@ func (l *lane) dropKey(k *blockedKey) {
 	l.change()
 }
 
-func (l *lane) restoreKey(row store.BlockedKey) {
+func (l *lane) restoreKey(row store.BlockedKey, holders []eventhose.Sequence) {
 	k := &blockedKey{BlockedKey: row}
 	l.keys[k.Key] = k
-	if _, held := l.blocking[k.Head]; k.Head == 0 || !held {
+	if k.Head == 0 || len(holders) == 0 {
 		l.release(k) // what held it may have gone with retention
+		return
 	}
+	k.holders = holders
+	k.Head = holders[len(holders)-1]
 }
 
 // release lets what waits behind a key be caught up.
@@ -92,7 +106,7 @@ func (l *lane) wait(k *blockedKey, n *entry) {
 	}
 	if released && k.swept > 0 && k.swept >= k.Last && l.sweep.pending < windowSize {
 		// All that waits is in memory already: so is this one.
-		k.pending = append(k.pending, &entry{seq: n.seq, prev: n.prev, key: n.key, appended: n.appended})
+		k.pending = append(k.pending, &entry{seq: n.seq, prev: n.prev, key: n.key, size: n.size, appended: n.appended})
 		k.swept, k.sweptPrev = n.seq, n.seq
 		l.sweep.pending++
 	}
@@ -107,9 +121,13 @@ func (l *lane) wait(k *blockedKey, n *entry) {
 
 // waitBefore folds in an entry that lies before those that wait: a changed filter wants it.
 func (l *lane) waitBefore(k *blockedKey, n *entry) {
-	if k.sending {
-		// The first of them is under way, and what is settled with it is settled up to there.
-		k.pending = slices.Insert(k.pending, 1, &entry{seq: n.seq, prev: n.prev, key: n.key, appended: n.appended})
+	if k.under > 0 {
+		// The first of them are under way, and what is settled with them is settled up to there.
+		at := k.under
+		for at < len(k.pending) && k.pending[at].seq < n.seq {
+			at++
+		}
+		k.pending = slices.Insert(k.pending, at, &entry{seq: n.seq, prev: n.prev, key: n.key, size: n.size, appended: n.appended})
 		l.sweep.pending++
 	} else {
 		l.leaveSweep(k)
@@ -127,16 +145,24 @@ func (l *lane) unblock(head eventhose.Sequence) {
 		return
 	}
 	delete(l.blocking, head)
-	k := l.keys[key]
-	if k == nil || k.Head != head {
-		return
+	k, holds := l.keys[key], false
+	if k != nil {
+		k.holders, holds = letGo(k.holders, head)
 	}
-	l.release(k)
+	switch {
+	case holds && len(k.holders) == 0:
+		l.release(k)
+	case holds && k.Head == head:
+		k.Head = k.holders[len(k.holders)-1]
+		l.writeKey(k)
+	}
+	if l.holding(key) > 0 {
+		l.disorder(key)
+	}
 }
 
-// caughtUp moves a key on after its first pending entry was settled; failed says that this entry now blocks the key.
-func (l *lane) caughtUp(k *blockedKey, n *entry, failed bool) {
-	k.sending = false
+// passed moves a key on over its first pending entry, which was settled.
+func (l *lane) passed(k *blockedKey, n *entry) {
 	k.pending = k.pending[1:]
 	l.sweep.pending--
 	l.tenant.engine.unpin(n)
@@ -145,10 +171,17 @@ func (l *lane) caughtUp(k *blockedKey, n *entry, failed bool) {
 		k.First, k.Previous = k.pending[0].seq, k.pending[0].prev
 	}
 	k.Count = max(0, k.Count-1)
-	if failed {
+}
+
+// caughtUp goes on with a key when what was under way of it is settled; heads are those that hold it from now on.
+func (l *lane) caughtUp(k *blockedKey, heads []eventhose.Sequence) {
+	k.under = 0
+	if len(heads) > 0 {
 		l.leaveSweep(k)
 		l.unrelease(k)
-		l.block(k.Key, n.seq)
+		for _, head := range heads {
+			l.block(k.Key, head)
+		}
 		return
 	}
 	if len(k.pending) == 0 && k.swept >= k.Last {
@@ -180,14 +213,15 @@ func (l *lane) leaveSweep(k *blockedKey) {
 // restartSweep forgets what was read and not sent for all keys.
 func (l *lane) restartSweep() {
 	for _, k := range l.released {
-		if k.sending {
-			// Its first entry is under way and moves First on when it is settled.
-			for _, n := range k.pending[1:] {
+		if k.under > 0 {
+			// Its first entries are under way and move First on when they are settled.
+			for _, n := range k.pending[k.under:] {
 				l.tenant.engine.unpin(n)
 			}
-			l.sweep.pending -= len(k.pending) - 1
-			k.pending = k.pending[:1]
-			k.swept, k.sweptPrev, k.inSweep = k.pending[0].seq, k.pending[0].seq, false
+			l.sweep.pending -= len(k.pending) - k.under
+			k.pending = k.pending[:k.under]
+			last := k.pending[k.under-1].seq
+			k.swept, k.sweptPrev, k.inSweep = last, last, false
 			continue
 		}
 		l.leaveSweep(k)
@@ -296,7 +330,7 @@ func (t *tenant) readSweep(ctx context.Context, l *lane) error {
 		}
 		if k.swept >= k.Last {
 			k.inSweep = false
-			if len(k.pending) == 0 && !k.sending {
+			if len(k.pending) == 0 {
 				// What waited is no longer due: the filter has changed, or retention took it.
 				l.unrelease(k)
 				l.dropKey(k)

@@ -2,7 +2,6 @@ package deliver
 
 import (
 	"cmp"
-	"container/heap"
 	"slices"
 	"time"
 
@@ -46,16 +45,20 @@ type lane struct {
 	behind map[string][]*entry // with OrderingKey: of the window, behind one of their key that is under way
 
 	parked   map[eventhose.Sequence]*parked // retrying
-	retries  retryHeap
+	retries  retryHeap                      // those of them that may be tried when they are due
+	groups   map[groupKey]*group            // the last group that each key has
 	dead     map[eventhose.Sequence]bool
 	blocking map[eventhose.Sequence]string // parked events (retrying or dead) that hold their key or the lane
-	keys     map[string]*blockedKey
-	released []*blockedKey // whose waiting events are being caught up
-	sweep    sweep
-	replays  []*replay
-	turn     int
+	// disordered are keys ("" is the lane, with strict order) whose parked events are to be put into order again.
+	disordered map[string]bool
+	keys       map[string]*blockedKey
+	released   []*blockedKey // whose waiting events are being caught up
+	sweep      sweep
+	replays    []*replay
+	turn       int
 
 	sending   int // attempts under way
+	under     int // their events
 	unsettled int // attempts under way, or whose outcome is not durable yet
 	circuit   circuit
 	pace      pace
@@ -78,19 +81,14 @@ type lane struct {
 type entry struct {
 	seq, prev eventhose.Sequence
 	key       string
+	size      int // of its data
 	appended  time.Time
 	event     *eventhose.Event // nil if it is to be read again
 	pinned    time.Time        // when event was read
 	tries     int              // not charged ones included
+	last      *tried           // the batch that it was in
 	sending   bool
 	done      bool
-}
-
-// parked is a retrying event.
-type parked struct {
-	store.Parked
-	sending bool
-	index   int // in the heap
 }
 
 // changes gathers what the next commit writes beside the lane's row.
@@ -172,8 +170,13 @@ func (l *lane) finish(n *entry) {
 	}
 }
 
-// next lets the following event of a key go once the one before it is out of the way.
-func (l *lane) next(key string) {
+// next lets the following event of a key go once a live one of it is settled, or with back puts that one back.
+func (l *lane) next(n *entry, back bool) {
+	key := n.key
+	if back {
+		l.ready = append([]*entry{n}, l.ready...)
+		return
+	}
 	queue, busy := l.behind[key]
 	if !busy {
 		return
@@ -281,13 +284,22 @@ func (l *lane) early(n *entry, now time.Time) bool {
 	return first > 0 && n.tries == 0 && n.appended.Add(first).After(now)
 }
 
-// firstDue is when the first of the waits before first attempts ends, zero if none is running.
+// firstDue is when the first of the waits before first attempts, or for more events of a batch, ends; zero if none is
+// running.
 func (l *lane) firstDue(now time.Time) time.Time {
+	var due time.Time
+	if l.waitsForMore() {
+		for _, from := range []int{fromKeys, fromLive} {
+			if at := l.batchAt(from); at.After(now) && (due.IsZero() || at.Before(due)) {
+				due = at
+			}
+		}
+		return due
+	}
 	first := time.Duration(l.sub.Retry.Schedule[0])
 	if first <= 0 {
 		return time.Time{}
 	}
-	var due time.Time
 	wait := func(n *entry) {
 		if at := n.appended.Add(first); l.early(n, now) && (due.IsZero() || at.Before(due)) {
 			due = at
@@ -297,7 +309,7 @@ func (l *lane) firstDue(now time.Time) time.Time {
 		wait(l.ready[0])
 	}
 	for _, k := range l.released {
-		if !k.sending && len(k.pending) > 0 {
+		if k.under == 0 && len(k.pending) > 0 {
 			wait(k.pending[0])
 		}
 	}
@@ -317,19 +329,24 @@ func (l *lane) load(row store.Lane, rows []store.Parked, keys []store.BlockedKey
 	l.lastTaken = row.LastSuccess
 	l.writtenBehind = row.Behind
 	l.circuit.restore(row)
+	holders := map[string][]eventhose.Sequence{}
 	for i := range rows {
-		p := rows[i]
-		if p.State == eventhose.ParkedRetrying {
-			l.hang(&parked{Parked: p})
-		} else if p.State == eventhose.ParkedDead {
+		p := &rows[i]
+		if p.State == eventhose.ParkedDead {
 			l.dead[p.Sequence] = true
 		}
 		if p.Blocks {
 			l.blocking[p.Sequence] = p.Key
+			holders[p.Key] = append(holders[p.Key], p.Sequence)
 		}
 	}
 	for _, k := range keys {
-		l.restoreKey(k)
+		l.restoreKey(k, holders[k.Key])
+	}
+	for i := range rows {
+		if rows[i].State == eventhose.ParkedRetrying {
+			l.hang(&parked{Parked: rows[i]})
+		}
 	}
 	for _, p := range row.Replays {
 		l.replays = append(l.replays, &replay{Replay: p, examined: p.At})
@@ -389,33 +406,4 @@ func (l *lane) rescan() {
 	for _, p := range l.replays {
 		p.restart(l.tenant.engine)
 	}
-}
-
-// retryHeap orders retrying events by due time, then sequence.
-type retryHeap []*parked
-
-func (h retryHeap) Len() int { return len(h) }
-func (h retryHeap) Less(i, j int) bool {
-	if c := h[i].Due.Compare(h[j].Due); c != 0 {
-		return c < 0
-	}
-	return h[i].Sequence < h[j].Sequence
-}
-func (h retryHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-func (h *retryHeap) Push(x any) { p := x.(*parked); p.index = len(*h); *h = append(*h, p) }
-func (h *retryHeap) Pop() any {
-	old := *h
-	p := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return p
-}
-
-// hang adds a retrying event.
-func (l *lane) hang(p *parked) {
-	l.parked[p.Sequence] = p
-	heap.Push(&l.retries, p)
 }

@@ -220,6 +220,9 @@ func (e *Engine) Test(ctx context.Context, tenant eventhose.TenantID, sub eventh
 	event := &eventhose.Event{ID: "test_" + idAt(uint64(now.UnixMicro())), Tenant: tenant, Type: eventhose.SystemPrefix + "test", Time: now, Appended: now,
 		Data: []byte(`{"message":"a test event from Eventhose"}`)}
 	b := &sink.Batch{ID: event.WebhookID(), Subscription: &s, Kind: eventhose.AttemptTest, Number: 1, Items: []sink.Item{{Event: event}}}
+	if s.Batch.Batched() {
+		b.ID = batchID(b)
+	}
 	a := e.record(b, e.send(ctx, b))
 	e.opts.Observe(a, now)
 	err = e.withLane(ctx, tenant, sub, func(l *lane) error {
@@ -371,7 +374,7 @@ func (e *Engine) delivery(ctx context.Context, event eventhose.Event, sub eventh
 		return d, false, err
 	}
 	for _, a := range d.Attempts {
-		if a.Outcome == eventhose.OutcomeTaken {
+		if a.Took(event.Sequence) {
 			d.State = eventhose.DeliveryDelivered
 		}
 	}

@@ -9,8 +9,16 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// replayWindow is how many events of a replay are in memory, and at most under way, at once.
+// replayWindow is how many events of a replay are in memory, and at most under way, at once; with batches it has room for
+// two.
 const replayWindow = 64
+
+func (l *lane) replayWindow() int {
+	if !l.sub.Batch.Batched() {
+		return replayWindow
+	}
+	return max(replayWindow, 2*l.sub.Batch.MaxEvents)
+}
 
 // lookback is how far before a replay's position the event before it is looked for.
 const lookback = 1000
@@ -91,7 +99,7 @@ func (l *lane) wantsReplayRead() bool {
 		return false
 	}
 	for _, r := range l.replays {
-		if r.examined < r.To && len(r.window) < replayWindow/2 {
+		if r.examined < r.To && len(r.window) < l.replayWindow()/2 {
 			return true
 		}
 	}
@@ -113,7 +121,7 @@ func (t *tenant) readReplays(ctx context.Context, l *lane) error {
 
 func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 	t.mu.Lock()
-	if l.gone || r.examined >= r.To || len(r.window) >= replayWindow/2 {
+	if l.gone || r.examined >= r.To || len(r.window) >= l.replayWindow()/2 {
 		t.mu.Unlock()
 		return nil
 	}
@@ -163,7 +171,7 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 		r.lastDue, r.primed = lastDue, true
 	}
 	for i, e := range events {
-		if e.Sequence > r.To || len(r.window) >= replayWindow {
+		if e.Sequence > r.To || len(r.window) >= l.replayWindow() {
 			break
 		}
 		r.examined = e.Sequence
@@ -264,10 +272,10 @@ func (e *Engine) hasStatus(ctx context.Context, tenant eventhose.TenantID, sub e
 	}
 	switch status {
 	case "failed":
-		return attempts[0].Outcome != eventhose.OutcomeTaken, nil
+		return !attempts[0].Took(seq), nil
 	case "delivered":
 		for _, a := range attempts {
-			if a.Outcome == eventhose.OutcomeTaken {
+			if a.Took(seq) {
 				return true, nil
 			}
 		}

@@ -12,40 +12,128 @@ import (
 
 // attempt makes one attempt and settles it.
 func (e *Engine) attempt(j *job) {
-	event, err := j.event, error(nil)
-	if event == nil {
-		event, err = e.store.Lookup(e.sending, j.lane.tenant.id, store.Ref{Sequence: j.seq})
+	if !e.prepare(j) {
+		e.settleUnsent(j)
+		return
 	}
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		// Retention has taken it, and the quota for parked events had no room.
-		head, err := e.store.Head(e.sending, j.lane.tenant.id)
-		if err == nil {
-			err = j.lane.tellOvertaken(e.sending, max(head.First, j.seq+1))
-		}
-		if err != nil {
-			e.logger.Error("cannot tell that retention has overtaken an event", "tenant", j.lane.tenant.id, "subscription", j.lane.id, "sequence", j.seq, "error", err)
-		}
-		e.settleUnsent(j, err == nil) // nothing is skipped in silence
-	case err != nil:
-		e.logger.Error("cannot read an event to deliver", "tenant", j.lane.tenant.id, "subscription", j.lane.id, "sequence", j.seq, "error", err)
-		e.settleUnsent(j, false)
-	case event.Erased:
-		e.settleUnsent(j, true)
-	default:
-		e.settle(j, event, e.send(e.sending, j.batch(event)))
-	}
+	b := j.request()
+	e.settle(j, b, e.send(e.sending, b))
 }
 
-func (j *job) batch(event *eventhose.Event) *sink.Batch {
-	b := &sink.Batch{ID: event.WebhookID(), Subscription: &j.sub.Subscription, Kind: j.kind, Number: j.number,
-		Items: []sink.Item{{Event: event, Previous: j.prev}}}
-	switch {
+// prepare reads the events that are not in memory, decides which of them are sent, and reports whether any is.
+func (e *Engine) prepare(j *job) bool {
+	t := j.lane.tenant
+	if err := e.read(j); err != nil {
+		e.logger.Error("cannot read an event to deliver", "tenant", t.id, "subscription", j.lane.id, "sequence", j.items[0].seq, "error", err)
+		return j.keep(0)
+	}
+	count, bytes, lost := 0, 0, eventhose.Sequence(0)
+	for i := range j.items {
+		switch it := &j.items[i]; {
+		case it.event == nil:
+			// Retention has taken it, and the quota for parked events had no room.
+			it.verdict, lost = nothing, it.seq
+		case it.event.Erased:
+			it.verdict = nothing
+		case count > 0 && bytes+len(it.event.Data) > j.sub.Batch.MaxBytes:
+			j.keep(i) // the policy has changed since these were tried together
+		default:
+			count++
+			bytes += len(it.event.Data)
+		}
+		if j.items[i].verdict == kept {
+			break
+		}
+	}
+	if lost > 0 {
+		head, err := e.store.Head(e.sending, t.id)
+		if err == nil {
+			err = j.lane.tellOvertaken(e.sending, max(head.First, lost+1))
+		}
+		if err != nil {
+			e.logger.Error("cannot tell that retention has overtaken an event", "tenant", t.id, "subscription", j.lane.id, "sequence", lost, "error", err)
+			return j.keep(0) // nothing is skipped in silence
+		}
+	}
+	return count > 0
+}
+
+// keep has the items from a place on wait where they were. It answers false.
+func (j *job) keep(from int) bool {
+	for i := range j.items[from:] {
+		j.items[from+i].verdict = kept
+	}
+	return false
+}
+
+// read fills in the events that are not in memory; those that are gone stay nil.
+func (e *Engine) read(j *job) error {
+	for i := 0; i < len(j.items); {
+		if j.items[i].event != nil {
+			i++
+			continue
+		}
+		n, err := e.readPage(j, i)
+		if err != nil {
+			return err
+		}
+		i += n
+	}
+	return nil
+}
+
+// readPage reads the event of an item, and of those after it that lie close by, and answers how many items it dealt with.
+func (e *Engine) readPage(j *job, at int) (int, error) {
+	items, tenant := j.items[at:], j.lane.tenant.id
+	near := 1
+	for near < len(items) && items[near].event == nil && items[near].seq-items[near-1].seq <= 4 {
+		near++
+	}
+	if near > 2 {
+		first := items[0].seq
+		limit := store.ReadLimit{Events: min(readLimit.Events, int(items[near-1].seq-first)+1), Bytes: readLimit.Bytes}
+		page, err := e.store.Read(e.sending, tenant, first-1, limit)
+		if err != nil && !errors.Is(err, store.ErrTrimmed) {
+			return 0, err
+		}
+		done := 0
+		for done < near && items[done].seq-first < eventhose.Sequence(len(page)) {
+			items[done].event = page[items[done].seq-first]
+			done++
+		}
+		if done > 0 {
+			return done, nil
+		}
+	}
+	event, err := e.store.Lookup(e.sending, tenant, store.Ref{Sequence: items[0].seq})
+	if errors.Is(err, store.ErrNotFound) {
+		return 1, nil
+	}
+	items[0].event = event
+	return 1, err
+}
+
+// request is what is sent: the events that are there, as one batch.
+func (j *job) request() *sink.Batch {
+	b := &sink.Batch{Subscription: &j.sub.Subscription, Kind: j.kind, Number: j.number, Items: make([]sink.Item, 0, len(j.items))}
+	for i := range j.items {
+		if it := &j.items[i]; it.verdict == sent {
+			b.Items = append(b.Items, sink.Item{Event: it.event, Previous: it.prev})
+		}
+	}
+	switch parked := j.items[0].parked; {
 	case j.replay != nil:
 		b.Replay = j.replay.ID
-	case j.parked != nil:
-		b.Replay = j.parked.Replay
+	case parked != nil:
+		b.Replay = parked.Replay
 	}
+	if !b.Subscription.Batch.Batched() {
+		b.ID = b.Items[0].Event.WebhookID()
+		return b
+	}
+	b.ID = batchID(b)
+	j.number = 1 + j.tries(b.ID)
+	b.Number = j.number
 	return b
 }
 
@@ -65,6 +153,10 @@ func (e *Engine) record(b *sink.Batch, r sink.Result) eventhose.Attempt {
 		Kind: b.Kind, Number: b.Number, Outcome: r.Outcome, Reason: r.Reason, Message: r.Message, Status: r.Status,
 		Started: r.Started.UTC(), Duration: eventhose.Duration(r.Duration), Phases: r.Phases, URL: r.URL, Address: r.Address,
 		ResponseHeaders: r.ResponseHeaders, ResponseBody: r.ResponseBody, Replay: b.Replay}
+	if b.Subscription.Batch.Batched() {
+		a.Batch = b.ID
+	}
+	a.Events = make([]string, 0, len(b.Items))
 	for _, item := range b.Items {
 		a.Events = append(a.Events, item.Event.ID)
 		if item.Event.Sequence > 0 {

@@ -13,28 +13,35 @@ import (
 )
 
 // settle changes the lane by what came of an attempt; the committer makes it durable.
-func (e *Engine) settle(j *job, event *eventhose.Event, r sink.Result) {
+func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
 	if r.Outcome != eventhose.OutcomeTaken && e.sending.Err() != nil {
-		e.settleUnsent(j, false) // cut off because this node stops
+		j.keep(0) // cut off because this node stops
+		e.settleUnsent(j)
 		return
 	}
 	now := time.Now()
-	a := e.record(j.batch(event), r)
+	a := e.record(b, r)
+	taken := j.judge(r)
+	for i := range j.items {
+		if j.items[i].verdict == refused {
+			a.Failed = append(a.Failed, j.items[i].seq)
+		}
+	}
 	l, t := j.lane, j.lane.tenant
 	t.mu.Lock()
 	var disable string
-	switch r.Outcome {
-	case eventhose.OutcomeTaken:
+	switch {
+	case taken:
 		if l.circuit.taken() {
 			l.pace.restart()
 		} else {
 			l.pace.taken()
 		}
 		l.lastTaken = now.UTC()
-		l.settled1(j)
-	case eventhose.OutcomeGone:
+		a.Next = l.settleAll(j, l.fate(j, b, r, now))
+	case r.Outcome == eventhose.OutcomeGone:
 		disable = "the receiver answered 410 Gone: it wants no more"
-		l.putBack(j, true)
+		l.putAllBack(j, b)
 	default:
 		if r.Slow {
 			l.pace.slow(r.Started, now)
@@ -46,10 +53,10 @@ func (e *Engine) settle(j *job, event *eventhose.Event, r sink.Result) {
 			l.unpinAll()
 		}
 		if j.kind == eventhose.AttemptProbe {
-			l.putBack(j, true)
+			l.putAllBack(j, b)
 			a.Next = l.circuit.nextProbe.UTC()
 		} else {
-			a.Next = l.failed(j, event, r, now)
+			a.Next = l.settleAll(j, l.fate(j, b, r, now))
 		}
 		if after := time.Duration(l.sub.Retry.DisableAfter); after > 0 && !l.circuit.failingSince.IsZero() && now.Sub(l.circuit.failingSince) >= after {
 			disable = fmt.Sprintf("nothing but failures since %s", l.circuit.failingSince.UTC().Format(time.RFC3339))
@@ -68,29 +75,56 @@ func (e *Engine) settle(j *job, event *eventhose.Event, r sink.Result) {
 	}
 	l.update()
 	t.mu.Unlock()
-	e.opts.Observe(a, event.Appended)
+	e.opts.Observe(a, b.Items[0].Event.Appended)
+}
+
+// judge gives the events that were sent their verdicts and reports whether any of them was taken.
+func (j *job) judge(r sink.Result) bool {
+	if r.Outcome == eventhose.OutcomeTaken {
+		return true
+	}
+	if r.Reason != eventhose.ReasonPartly {
+		return false
+	}
+	failed := make(map[string]bool, len(r.Failed))
+	for _, f := range r.Failed {
+		failed[f.ID] = true
+	}
+	taken := false
+	for i := range j.items {
+		it := &j.items[i]
+		switch {
+		case it.verdict != sent:
+		case failed[it.event.ID]:
+			it.verdict = refused
+		default:
+			taken = true
+		}
+	}
+	return taken
 }
 
 // tellsOfOutage reports whether a failure is a sign that the destination is down, rather than that this event is one it
 // will not take: nothing was taken since the event was tried first.
 func (l *lane) tellsOfOutage(j *job, started time.Time) bool {
-	if j.parked != nil && j.parked.Tries > 0 {
-		started = j.parked.Since
+	if p := j.items[0].parked; p != nil && p.Tries+p.Attempts > 0 {
+		started = p.Since
 	}
 	return l.lastTaken.Before(started)
 }
 
-// settleUnsent ends an attempt that did not take place: done says that the event needs no other.
-func (e *Engine) settleUnsent(j *job, done bool) {
+// settleUnsent ends an attempt that did not take place. What is not kept needs no other.
+func (e *Engine) settleUnsent(j *job) {
 	l := j.lane
 	l.tenant.mu.Lock()
 	defer l.tenant.mu.Unlock()
-	if done {
-		l.settled1(j)
-	} else {
-		l.putBack(j, false)
-		l.hold = later(l.hold, time.Now().Add(time.Second))
+	for i := range j.items {
+		if j.items[i].verdict == kept {
+			l.hold = later(l.hold, time.Now().Add(time.Second))
+			break
+		}
 	}
+	l.settleAll(j, fate{})
 	l.ended(j)
 	l.update()
 }
@@ -98,6 +132,7 @@ func (e *Engine) settleUnsent(j *job, done bool) {
 // ended counts an attempt out; its slot comes back with the commit.
 func (l *lane) ended(j *job) {
 	l.sending--
+	l.under -= len(j.items)
 	l.changes.slots++
 	if j.suspect {
 		l.changes.suspects++
@@ -105,132 +140,279 @@ func (l *lane) ended(j *job) {
 	l.change()
 }
 
-// settled1 takes the event of a finished attempt out of the lane.
-func (l *lane) settled1(j *job) {
-	switch {
-	case l.gone:
-	case j.parked != nil:
-		j.parked.sending = false
-		delete(l.parked, j.seq)
-		l.unparkRow(j.seq)
-		l.unblock(j.seq)
-	case j.key != nil:
-		if len(j.key.pending) > 0 && j.key.pending[0].seq == j.seq {
-			l.caughtUp(j.key, j.key.pending[0], false)
-		}
-	case j.replay != nil:
-		if l.dead[j.seq] {
-			delete(l.dead, j.seq)
-			l.unparkRow(j.seq)
-			l.unblock(j.seq)
-		}
-		l.replayed(j.replay, j.entry)
-	default:
-		j.entry.sending = false
-		l.finish(j.entry)
-		l.next(j.entry.key)
-	}
-}
-
-// putBack lets the event of an attempt wait where it was; tried says that the attempt took place.
-func (l *lane) putBack(j *job, tried bool) {
-	tries := 0
-	if tried {
-		tries = 1
-	}
-	switch {
-	case l.gone:
-	case j.parked != nil:
-		j.parked.sending = false
-		j.parked.Tries += tries
-		l.hang(j.parked)
-		if tried {
-			l.parkRow(j.parked.Parked)
-		}
-	case j.key != nil:
-		j.key.sending = false
-		if len(j.key.pending) > 0 {
-			j.key.pending[0].tries += tries
-		}
-	case j.replay != nil:
-		j.entry.sending = false
-		j.entry.tries += tries
-	default:
-		j.entry.sending = false
-		j.entry.tries += tries
-		l.ready = append([]*entry{j.entry}, l.ready...)
-	}
-}
-
-// failed charges an attempt to its event's schedule and parks the event. It answers when the next try is due, zero if
-// there is none.
-func (l *lane) failed(j *job, event *eventhose.Event, r sink.Result, now time.Time) time.Time {
+// settleAll does with each event of an attempt what came of it, and goes on with what waited for them. It answers when
+// what failed is tried next, zero if it is not.
+func (l *lane) settleAll(j *job, f fate) time.Time {
 	if l.gone {
 		return time.Time{}
 	}
-	p := store.Parked{Parked: eventhose.Parked{Event: event.ID, Sequence: j.seq, Type: event.Type, Key: event.Key, Since: now.UTC()},
-		Previous: j.prev, Tries: j.number}
+	for i := range j.items {
+		switch it := &j.items[i]; {
+		case it.verdict == kept:
+			l.putBack(it)
+		case it.verdict == nothing, it.verdict == sent && !f.failed:
+			l.settled1(j, it)
+		default:
+			l.failed(j, it, f)
+		}
+	}
+	l.goOn(j)
+	return f.due
+}
+
+// putAllBack lets the events of an attempt that took place and counts for nothing wait where they were.
+func (l *lane) putAllBack(j *job, b *sink.Batch) {
+	if l.gone {
+		return
+	}
+	var last *tried
+	if b.Subscription.Batch.Batched() {
+		last = &tried{b.ID, b.Number}
+	}
+	for i := range j.items {
+		it := &j.items[i]
+		if it.verdict == nothing {
+			l.settled1(j, it)
+			continue
+		}
+		if it.verdict != kept {
+			l.notCharged(it, last)
+		}
+		it.verdict = kept
+		l.putBack(it)
+	}
+	l.goOn(j)
+}
+
+// notCharged counts an attempt that is not charged, in last if it was one at a batch.
+func (l *lane) notCharged(it *item, last *tried) {
+	p := it.parked
+	if p == nil {
+		it.entry.tries++
+		it.entry.last = last
+		return
+	}
+	if last != nil {
+		p.Batch, p.Tries = last.id, last.n
+	} else {
+		p.Tries++
+	}
+	l.parkRow(p.Parked)
+}
+
+// settled1 takes an event that needs no other attempt out of the lane.
+func (l *lane) settled1(j *job, it *item) {
+	switch {
+	case it.parked != nil:
+		it.parked.sending = false
+		delete(l.parked, it.seq)
+		l.unparkRow(it.seq)
+		l.unblock(it.seq)
+	case it.key != nil:
+		if len(it.key.pending) > 0 && it.key.pending[0].seq == it.seq {
+			l.passed(it.key, it.key.pending[0])
+		}
+	case j.replay != nil:
+		if l.dead[it.seq] {
+			delete(l.dead, it.seq)
+			l.unparkRow(it.seq)
+			l.unblock(it.seq)
+		}
+		l.replayed(j.replay, it.entry)
+	default:
+		it.entry.sending = false
+		l.finish(it.entry)
+	}
+}
+
+// putBack lets an event that was not tried wait where it was; for live ones goOn does the rest.
+func (l *lane) putBack(it *item) {
+	switch {
+	case it.parked != nil:
+		it.parked.sending = false
+		l.hang(it.parked)
+	case it.key == nil:
+		it.entry.sending = false
+	}
+}
+
+// goOn lets what waited for the events of an attempt go on.
+func (l *lane) goOn(j *job) {
+	first := &j.items[0]
+	switch {
+	case first.parked != nil || j.replay != nil:
+	case len(j.items) == 1 && first.key == nil:
+		l.next(first.entry, first.verdict == kept)
+	default:
+		l.goOnWithKeys(j)
+	}
+}
+
+// goOnWithKeys is goOn for several live events, or for keys that are catching up.
+func (l *lane) goOnWithKeys(j *job) {
+	type rest struct {
+		key   *blockedKey
+		back  []*entry
+		heads []eventhose.Sequence
+	}
+	keys := map[string]*rest{}
+	var order []string
+	var ready []*entry
+	for i := range j.items {
+		it := &j.items[i]
+		if it.key == nil && (l.sub.Ordering != eventhose.OrderingKey || it.entry.key == "") {
+			if it.verdict == kept {
+				ready = append(ready, it.entry)
+			}
+			continue
+		}
+		k := keys[it.entry.key]
+		if k == nil {
+			k = &rest{key: it.key}
+			keys[it.entry.key] = k
+			order = append(order, it.entry.key)
+		}
+		if it.verdict == kept {
+			k.back = append(k.back, it.entry)
+		}
+		if it.blocks {
+			k.heads = append(k.heads, it.seq)
+		}
+	}
+	for _, key := range order {
+		switch k := keys[key]; {
+		case k.key != nil:
+			l.caughtUp(k.key, k.heads)
+		case l.keys[key] != nil:
+			for _, n := range k.back {
+				l.wait(l.keys[key], n)
+			}
+			l.waitBehind(l.keys[key])
+		case len(k.back) > 0:
+			ready = append(ready, k.back[0])
+			l.behind[key] = append(k.back[1:], l.behind[key]...)
+		default:
+			l.next(&entry{key: key}, false)
+		}
+	}
+	if len(ready) > 0 {
+		l.ready = append(ready, l.ready...)
+	}
+}
+
+// fate is what becomes of the events that an attempt failed at. All of them are charged and tried again together.
+type fate struct {
+	failed bool // those too that the receiver did not name
+	state  eventhose.ParkedState
+	now    time.Time
+	due    time.Time
+	result sink.Result
+	why    map[string]string // by event id, what the receiver says
+	charge int
+	tries  int
+	batch  string
+}
+
+func (l *lane) fate(j *job, b *sink.Batch, r sink.Result, now time.Time) fate {
+	f := fate{failed: r.Outcome != eventhose.OutcomeTaken && r.Reason != eventhose.ReasonPartly, state: eventhose.ParkedDead, now: now.UTC(), result: r,
+		charge: 1, tries: j.number}
+	if r.Outcome == eventhose.OutcomeTaken {
+		return f
+	}
+	if p := j.items[0].parked; p != nil {
+		f.charge += p.Attempts
+	}
+	if schedule := l.sub.Retry.Schedule; f.charge < len(schedule) {
+		f.state = eventhose.ParkedRetrying
+		f.due = now.Add(max(jittered(time.Duration(schedule[f.charge])), r.RetryAfter)).UTC()
+	}
+	if !b.Subscription.Batch.Batched() {
+		return f
+	}
+	if f.batch = b.ID; r.Reason == eventhose.ReasonPartly {
+		f.why = make(map[string]string, len(r.Failed))
+		for _, one := range r.Failed {
+			f.why[one.ID] = one.Message
+		}
+		left := &sink.Batch{Subscription: b.Subscription}
+		for i := range j.items {
+			if it := &j.items[i]; it.verdict == refused {
+				left.Items = append(left.Items, sink.Item{Event: it.event})
+			}
+		}
+		if len(left.Items) < len(b.Items) {
+			f.batch, f.tries = batchID(left), 0
+		}
+	}
+	return f
+}
+
+// failed parks an event.
+func (l *lane) failed(j *job, it *item, f fate) {
+	event := it.event
+	p := store.Parked{Parked: eventhose.Parked{Event: event.ID, Sequence: it.seq, Type: event.Type, Key: event.Key, Since: f.now, Batch: f.batch},
+		Previous: it.prev, Tries: f.tries}
 	if j.replay != nil {
 		p.Replay = j.replay.ID
 	}
-	if j.parked != nil {
-		p.Since, p.Attempts, p.Replay, p.Redriven, p.Blocks = j.parked.Since, j.parked.Attempts, j.parked.Replay, j.parked.Redriven, j.parked.Blocks
-		j.parked.sending = false
-		delete(l.parked, j.seq)
+	if it.parked != nil {
+		was := &it.parked.Parked
+		p.Since, p.Replay, p.Redriven, p.Blocks = was.Since, was.Replay, was.Redriven, was.Blocks
+		it.parked.sending = false
+		delete(l.parked, it.seq)
 	} else if j.replay == nil {
 		p.Blocks = l.sub.Ordering == eventhose.OrderingStrict || l.sub.Ordering == eventhose.OrderingKey && event.Key != ""
 	}
-	p.Attempts++
-	p.Status, p.Reason, p.Message = r.Status, r.Reason, r.Message
-	p.State = eventhose.ParkedDead
-	if schedule := l.sub.Retry.Schedule; p.Attempts < len(schedule) {
-		p.State = eventhose.ParkedRetrying
-		p.Due = now.Add(max(jittered(time.Duration(schedule[p.Attempts])), r.RetryAfter)).UTC()
+	p.Attempts, p.State, p.Due = f.charge, f.state, f.due
+	p.Status, p.Reason, p.Message = f.result.Status, f.result.Reason, f.result.Message
+	if why := f.why[event.ID]; why != "" {
+		p.Message = why
 	}
 	free := p.State == eventhose.ParkedDead && l.sub.OnExhausted == eventhose.OnExhaustedPark
 	blocked := p.Blocks
 	if free {
 		p.Blocks = false
 	}
+	it.blocks = p.Blocks
 
 	switch {
-	case j.parked != nil:
+	case it.parked != nil:
 		l.setAside(p)
 		if blocked && free {
-			l.unblock(j.seq)
+			l.unblock(it.seq)
 		}
-	case j.key != nil:
-		if l.setAside(p); len(j.key.pending) > 0 && j.key.pending[0].seq == j.seq {
-			l.caughtUp(j.key, j.key.pending[0], p.Blocks)
+	case it.key != nil:
+		if l.setAside(p); len(it.key.pending) > 0 && it.key.pending[0].seq == it.seq {
+			l.passed(it.key, it.key.pending[0])
 		}
 	case j.replay != nil:
-		if l.parked[j.seq] == nil && !l.dead[j.seq] {
+		if l.parked[it.seq] == nil && !l.dead[it.seq] {
 			l.setAside(p)
 		}
-		l.replayed(j.replay, j.entry)
+		l.replayed(j.replay, it.entry)
 	default:
-		j.entry.sending = false
+		it.entry.sending = false
 		l.setAside(p)
 		if p.Blocks {
 			l.holdBehind(p.Sequence, p.Key)
 		}
-		l.finish(j.entry)
-		if !p.Blocks {
-			l.next(j.entry.key)
-		}
+		l.finish(it.entry)
 	}
-	return p.Due
 }
 
 // holdBehind makes the lane, or the key's later events, wait behind a parked event.
 func (l *lane) holdBehind(head eventhose.Sequence, key string) {
 	if l.sub.Ordering == eventhose.OrderingStrict {
-		l.blocking[head] = ""
+		l.markBlocking(head, key)
 		return
 	}
-	k := l.block(key, head)
-	queue := l.behind[key]
-	delete(l.behind, key)
+	l.waitBehind(l.block(key, head))
+}
+
+// waitBehind has the live events of a key wait for it.
+func (l *lane) waitBehind(k *blockedKey) {
+	queue := l.behind[k.Key]
+	delete(l.behind, k.Key)
 	for _, n := range queue {
 		l.wait(k, n)
 	}

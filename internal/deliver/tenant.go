@@ -280,6 +280,9 @@ func (t *tenant) change(s eventhose.Subscription) {
 		l.rescan()
 		l.change()
 	}
+	if was.Ordering != l.sub.Ordering || was.Batch != l.sub.Batch {
+		l.regroup()
+	}
 	t.tellWants(s.ID)
 	if l.sub.active() && !was.active() {
 		// A person wants it to go on: try at once.

@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"container/heap"
 	"maps"
 	"slices"
 	"time"
@@ -25,6 +24,7 @@ func (l *lane) update() {
 	if l.gone || !l.loaded {
 		return
 	}
+	l.order()
 	now := time.Now()
 	if !l.hold.After(now) {
 		l.hold = time.Time{}
@@ -121,7 +121,8 @@ const (
 
 // pin lets an entry hold its event if there is room for it.
 func (e *Engine) pin(n *entry, ev *eventhose.Event) *entry {
-	size := int64(max(len(ev.Data), minPinned))
+	n.size = len(ev.Data)
+	size := int64(max(n.size, minPinned))
 	if e.pinned.Add(size) > maxPinned {
 		e.pinned.Add(-size)
 		return n
@@ -178,7 +179,7 @@ func (l *lane) lose(seq eventhose.Sequence) {
 	case l.dead[seq]:
 		delete(l.dead, seq)
 	case p != nil && !p.sending:
-		heap.Remove(&l.retries, p.index)
+		l.takeDown(p)
 		delete(l.parked, seq)
 	default:
 		return

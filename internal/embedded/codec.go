@@ -50,6 +50,9 @@ func (r *reader) done() error {
 	return nil
 }
 
+// more reports whether something is left: what a later version appended to a row.
+func (r *reader) more() bool { return !r.bad && r.at < len(r.b) }
+
 func (r *reader) byte() byte {
 	if r.bad || r.at >= len(r.b) {
 		r.fail()
@@ -111,6 +114,15 @@ func (r *reader) str() string {
 		return r.s[r.at-len(b) : r.at]
 	}
 	return string(b)
+}
+
+// name reads a text that is not empty.
+func (r *reader) name() string {
+	s := r.str()
+	if s == "" {
+		r.fail()
+	}
+	return s
 }
 
 func (r *reader) bytes() []byte {

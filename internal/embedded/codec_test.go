@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"reflect"
 	"testing"
@@ -104,14 +105,43 @@ func sampleLane() store.Lane {
 
 func sampleParked() store.Parked {
 	return store.Parked{Parked: eventhose.Parked{Event: "e", Sequence: 5, Type: "t", Key: "k", State: eventhose.ParkedDead, Attempts: 3, Since: moment(1),
-		Due: moment(2), Status: 500, Reason: eventhose.ReasonStatus, Message: "m", Blocks: true}, Previous: 4, Tries: 6, Replay: "r", Redriven: true}
+		Due: moment(2), Status: 500, Reason: eventhose.ReasonStatus, Message: "m", Blocks: true, Batch: "bat_x"}, Previous: 4, Tries: 6, Replay: "r", Redriven: true}
 }
 
 func sampleAttempt() eventhose.Attempt {
 	return eventhose.Attempt{ID: "att_x", Tenant: "t", Subscription: "s", Events: []string{"a", "b"}, Sequences: []eventhose.Sequence{1, 2},
 		Kind: eventhose.AttemptRetry, Number: 2, Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonTimeout, Message: "m", Status: 500,
 		Started: moment(1), Duration: 5, Phases: eventhose.Phases{DNS: 1, Connect: 2, TLS: 3, Wait: 4}, URL: "https://x", Address: "1.2.3.4:5",
-		ResponseHeaders: map[string]string{"a": "b", "c": "d"}, ResponseBody: "body", Next: moment(2), Replay: "r"}
+		ResponseHeaders: map[string]string{"a": "b", "c": "d"}, ResponseBody: "body", Next: moment(2), Replay: "r",
+		Batch: "bat_x", Failed: []eventhose.Sequence{2}}
+}
+
+// Rows as they were written before there were batches are read, and written, as they were.
+func TestRowsBeforeBatches(t *testing.T) {
+	fixed := func(s string) []byte {
+		b, err := hex.DecodeString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	parked, attempt := sampleParked(), sampleAttempt()
+	parked.Batch, attempt.Batch, attempt.Failed = "", "", nil
+	old := fixed("0101650174016b04646561640682a9a19a0d8094ef3a84a9a19a0d8094ef3ae80706737461747573016d01040c017201")
+	if got, err := decodeParked(parked.Sequence, old); err != nil || !reflect.DeepEqual(got, parked) {
+		t.Errorf("parked: got %+v (%v)\nwant %+v", got, err, parked)
+	}
+	if got := encodeParked(&parked); !bytes.Equal(got, old) {
+		t.Errorf("parked: written as %x, was %x", got, old)
+	}
+	old = fixed("01020161016202010205726574727904066661696c65640774696d656f7574016de80782a9a19a0d8094ef3a0a020406080968747470733a2f2f78" +
+		"09312e322e332e343a3502016101620163016404626f647984a9a19a0d8094ef3a0172")
+	if got, err := decodeAttempt("t", "s", "att_x", old); err != nil || !reflect.DeepEqual(got, attempt) {
+		t.Errorf("attempt: got %+v (%v)\nwant %+v", got, err, attempt)
+	}
+	if got := encodeAttempt(&attempt); !bytes.Equal(got, old) {
+		t.Errorf("attempt: written as %x, was %x", got, old)
+	}
 }
 
 func TestRowCodecs(t *testing.T) {

@@ -84,6 +84,25 @@ func (r *reader) strs() []string {
 	return s
 }
 
+func (w *writer) seqs(s []sequence) {
+	w.uint(uint64(len(s)))
+	for _, seq := range s {
+		w.uint(uint64(seq))
+	}
+}
+
+func (r *reader) seqs() []sequence {
+	n := r.count()
+	if n == 0 {
+		return nil
+	}
+	s := make([]sequence, n)
+	for i := range s {
+		s[i] = sequence(r.uint())
+	}
+	return s
+}
+
 func encodeParked(p *store.Parked) []byte {
 	w := writer{make([]byte, 0, 128)}
 	w.byte(rowVersion)
@@ -102,6 +121,9 @@ func encodeParked(p *store.Parked) []byte {
 	w.int(int64(p.Tries))
 	w.str(p.Replay)
 	w.bool(p.Redriven)
+	if p.Batch != "" { // rows from before there were batches end here
+		w.str(p.Batch)
+	}
 	return w.b
 }
 
@@ -112,6 +134,9 @@ func decodeParked(seq sequence, value []byte) (store.Parked, error) {
 		State: eventhose.ParkedState(r.str()), Attempts: int(r.int()), Since: r.time(), Due: r.time(),
 		Status: int(r.int()), Reason: eventhose.Reason(r.str()), Message: r.str(), Blocks: r.bool()},
 		Previous: sequence(r.uint()), Tries: int(r.int()), Replay: r.str(), Redriven: r.bool()}
+	if r.more() {
+		p.Batch = r.name()
+	}
 	return p, r.done()
 }
 
@@ -138,10 +163,7 @@ func encodeAttempt(a *eventhose.Attempt) []byte {
 	w := writer{make([]byte, 0, 256+len(a.ResponseBody))}
 	w.byte(rowVersion)
 	w.strs(a.Events)
-	w.uint(uint64(len(a.Sequences)))
-	for _, seq := range a.Sequences {
-		w.uint(uint64(seq))
-	}
+	w.seqs(a.Sequences)
 	w.str(string(a.Kind))
 	w.int(int64(a.Number))
 	w.str(string(a.Outcome))
@@ -164,16 +186,17 @@ func encodeAttempt(a *eventhose.Attempt) []byte {
 	w.str(a.ResponseBody)
 	w.time(a.Next)
 	w.str(a.Replay)
+	if a.Batch != "" { // rows from before there were batches end here
+		w.str(a.Batch)
+		w.seqs(a.Failed)
+	}
 	return w.b
 }
 
 func decodeAttempt(tenant tenantID, sub subscriptionID, id string, value []byte) (eventhose.Attempt, error) {
 	r := reader{b: value, s: string(value)}
 	r.version()
-	a := eventhose.Attempt{ID: id, Tenant: tenant, Subscription: sub, Events: r.strs()}
-	for range r.count() {
-		a.Sequences = append(a.Sequences, sequence(r.uint()))
-	}
+	a := eventhose.Attempt{ID: id, Tenant: tenant, Subscription: sub, Events: r.strs(), Sequences: r.seqs()}
 	a.Kind, a.Number = eventhose.AttemptKind(r.str()), int(r.int())
 	a.Outcome, a.Reason, a.Message = eventhose.Outcome(r.str()), eventhose.Reason(r.str()), r.str()
 	a.Status, a.Started, a.Duration = int(r.int()), r.time(), eventhose.Duration(r.int())
@@ -191,5 +214,8 @@ func decodeAttempt(tenant tenantID, sub subscriptionID, id string, value []byte)
 		}
 	}
 	a.ResponseBody, a.Next, a.Replay = r.str(), r.time(), r.str()
+	if r.more() {
+		a.Batch, a.Failed = r.name(), r.seqs()
+	}
 	return a, r.done()
 }

@@ -23,11 +23,12 @@ type Sink interface {
 
 // Batch is the events that travel in one request, with everything needed to send them.
 type Batch struct {
-	// ID is stable over all tries of this batch.
+	// ID is stable over all tries of this batch. With Subscription.Batch.Batched it names the batch, else its one event.
 	ID           string
 	Subscription *eventhose.Subscription
-	Items        []Item
-	Kind         eventhose.AttemptKind
+	// Items are in the order of their sequences.
+	Items []Item
+	Kind  eventhose.AttemptKind
 	// Number counts the tries, from 1.
 	Number int
 	// Replay is the id of the replay that asked for it, "" for live.
@@ -60,6 +61,14 @@ type Result struct {
 	Address         string
 	ResponseHeaders map[string]string
 	ResponseBody    string
-	// Failed are the ids of the events of a batch that the receiver did not take, when it took the others.
-	Failed []string
+	// Failed are the events of a batch that the receiver says it did not take, with OutcomeFailed and ReasonPartly. It took
+	// all others.
+	Failed []Refused
+}
+
+// Refused is one event that a receiver did not take.
+type Refused struct {
+	ID string
+	// Message is what the receiver says about it, bounded and without secrets; "" if it says nothing.
+	Message string
 }

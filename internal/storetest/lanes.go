@@ -106,7 +106,7 @@ func parkedCases() []Case {
 			t.fill(acme, 20, 1)
 			c := newLane(acme, subA)
 			full := store.Parked{Previous: 1, Tries: 4, Replay: "r1", Redriven: true, Parked: eventhose.Parked{Event: "e2", Sequence: 2, Type: "a.b", Key: "k",
-				State: eventhose.ParkedRetrying, Attempts: 3, Since: epoch, Due: epoch.Add(time.Hour), Status: 503, Reason: eventhose.ReasonStatus, Message: "no", Blocks: true}}
+				State: eventhose.ParkedRetrying, Attempts: 3, Since: epoch, Due: epoch.Add(time.Hour), Status: 503, Reason: eventhose.ReasonStatus, Message: "no", Blocks: true, Batch: "bat_1"}}
 			c.Park = []store.Parked{parkedRow(9, eventhose.ParkedDead), full, parkedRow(5, eventhose.ParkedDead)}
 			t.change(c)
 			t.change(store.LaneChange{Lane: c.Lane, Park: []store.Parked{parkedRow(9, eventhose.ParkedRetrying), parkedRow(11, eventhose.ParkedDead)}, Unpark: []eventhose.Sequence{5, 6}})
@@ -154,6 +154,7 @@ func attemptCases() []Case {
 			full.Duration, full.Phases = 5, eventhose.Phases{DNS: 1, Connect: 2, TLS: 3, Wait: 4}
 			full.URL, full.Address, full.ResponseHeaders = "https://example.com", "192.0.2.1:443", map[string]string{"A": "b"}
 			full.ResponseBody, full.Next, full.Replay = "body\x00\xff"[:5], epoch.Add(time.Hour), "r"
+			full.Batch, full.Failed = "bat_1", []eventhose.Sequence{2}
 			test := attempt(acme, subA, 8)
 			test.Kind, test.Events = eventhose.AttemptTest, []string{"test"}
 			c := newLane(acme, subA)

@@ -440,6 +440,9 @@ func (s *Script) parked(e *eventhose.Event, seq eventhose.Sequence, at time.Time
 	if p.State == eventhose.ParkedRetrying {
 		p.Due = at.Add(time.Minute)
 	}
+	if s.chance(30) {
+		p.Batch = fmt.Sprintf("bat_%d", s.n)
+	}
 	return p
 }
 
@@ -453,6 +456,11 @@ func (s *Script) attempt(ref store.LaneRef, i int, at time.Time) eventhose.Attem
 	for seq := s.place(ref.Tenant); seq <= l.last && len(a.Sequences) < 1+i; seq++ {
 		a.Sequences = append(a.Sequences, seq)
 		a.Events = append(a.Events, l.events[seq].ID)
+	}
+	if len(a.Sequences) > 0 && s.chance(30) {
+		if a.Batch = fmt.Sprintf("bat_%d", s.n); s.chance(50) {
+			a.Failed = a.Sequences[:1]
+		}
 	}
 	return a
 }

@@ -27,6 +27,11 @@ func bodySize(e *eventhose.Event) int {
 // content type goes as "data_base64" and "content_type" in place of "data"; erased data as null with "erased":true.
 // "key" is left out if there is none.
 func appendEvent(b []byte, e *eventhose.Event) []byte {
+	return append(appendMembers(b, e), '}')
+}
+
+// appendMembers is appendEvent without the final brace.
+func appendMembers(b []byte, e *eventhose.Event) []byte {
 	b = append(b, `{"type":`...)
 	b = appendString(b, e.Type)
 	b = append(b, `,"timestamp":"`...)
@@ -53,7 +58,7 @@ func appendEvent(b []byte, e *eventhose.Event) []byte {
 		b = append(b, `,"key":`...)
 		b = appendString(b, e.Key)
 	}
-	return append(b, '}')
+	return b
 }
 
 // appendString appends a JSON string. Nearly all of ours are plain ASCII.

@@ -26,6 +26,7 @@ type target struct {
 	keys     []liveKey
 	redactor sink.Redactor
 	timeout  time.Duration
+	gzip     bool
 }
 
 type liveKey struct {
@@ -116,7 +117,10 @@ func (s *Sink) prepare(sub *eventhose.Subscription) (*target, sink.Result) {
 	}
 	t.timeout = min(t.timeout, time.Duration(eventhose.MaxTimeout))
 
-	t.header = http.Header{"Content-Type": {"application/json"}, "User-Agent": {UserAgent}}
+	t.header = http.Header{"Content-Type": {contentType(sub)}, "User-Agent": {UserAgent}}
+	if t.gzip = d.Compression == eventhose.CompressionGzip; t.gzip {
+		t.header["Content-Encoding"] = []string{"gzip"}
+	}
 	var secrets []string
 	for name, value := range d.Headers {
 		t.header[http.CanonicalHeaderKey(name)] = []string{string(value)}

@@ -33,7 +33,7 @@ const (
 // UserAgent is sent with each request unless the subscription has its own.
 const UserAgent = "Eventhose/1 (+webhooks)"
 
-// Sink is the HTTP sink. A batch must hold exactly one event.
+// Sink is the HTTP sink. A batch holds one event unless its subscription asks for batches.
 type Sink struct {
 	policy  *egress.Policy
 	do      func(*http.Request) (*http.Response, error)
@@ -74,14 +74,14 @@ func (s *Sink) send(parent context.Context, b *sink.Batch, now time.Time) sink.R
 	if parent.Err() != nil {
 		return failed(eventhose.ReasonStopping, "")
 	}
-	if len(b.Items) != 1 {
-		return failed(eventhose.ReasonConfig, "a webhook carries one event, and this batch has "+strconv.Itoa(len(b.Items)))
+	if n := len(b.Items); n == 0 || n > 1 && !b.Subscription.Batch.Batched() {
+		return failed(eventhose.ReasonConfig, "a webhook carries one event, and this batch has "+strconv.Itoa(n))
 	}
 	t, result := s.target(b.Subscription)
 	if t == nil {
 		return result
 	}
-	body := appendEvent(make([]byte, 0, bodySize(b.Items[0].Event)), b.Items[0].Event)
+	body := encode(b)
 	signature, err := sign.AppendSignatures(make([]byte, 0, 192), b.ID, now, body, t.live(now)...)
 	if err != nil {
 		result = failed(eventhose.ReasonConfig, "the request cannot be signed: "+strings.TrimPrefix(err.Error(), "sign: "))
@@ -92,14 +92,14 @@ func (s *Sink) send(parent context.Context, b *sink.Batch, now time.Time) sink.R
 	ctx, cancel := context.WithTimeout(parent, t.timeout)
 	defer cancel()
 	var trace trace
-	r, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace.hooks()), http.MethodPost, t.url, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace.hooks()), http.MethodPost, t.url, bytes.NewReader(t.compressed(body)))
 	if err != nil {
 		result = failed(eventhose.ReasonConfig, "the URL cannot be used")
 		result.URL = t.shown
 		return result
 	}
 	r.Header = header(t.header, b, string(signature), now)
-	result = s.exchange(r, parent, t, &trace)
+	result = s.exchange(r, parent, t, b, &trace)
 	result.URL = t.shown
 	result.Phases, result.Address = trace.outcome()
 	if result.Reason == eventhose.ReasonBlocked {
@@ -124,7 +124,7 @@ func header(shared http.Header, b *sink.Batch, signature string, now time.Time) 
 		h["Eventhose-Test"] = []string{"true"}
 		return h // a test is not in the log and has no place there
 	}
-	h["Eventhose-Sequence"] = []string{strconv.FormatUint(uint64(b.Items[0].Event.Sequence), 10)}
+	h["Eventhose-Sequence"] = []string{strconv.FormatUint(uint64(b.Items[len(b.Items)-1].Event.Sequence), 10)}
 	h["Eventhose-Previous-Sequence"] = []string{strconv.FormatUint(uint64(b.Items[0].Previous), 10)}
 	if b.Replay != "" {
 		h["Eventhose-Replay"] = []string{b.Replay}
@@ -133,7 +133,7 @@ func header(shared http.Header, b *sink.Batch, signature string, now time.Time) 
 }
 
 // exchange sends the request and judges what comes back.
-func (s *Sink) exchange(r *http.Request, parent context.Context, t *target, trace *trace) sink.Result {
+func (s *Sink) exchange(r *http.Request, parent context.Context, t *target, b *sink.Batch, trace *trace) sink.Result {
 	resp, err := s.do(r)
 	if err != nil {
 		return t.failure(err, parent, r.Context(), trace)
@@ -149,7 +149,7 @@ func (s *Sink) exchange(r *http.Request, parent context.Context, t *target, trac
 		trace.reached(stageRead)
 		result = t.failure(err, parent, r.Context(), trace)
 	case outcome == eventhose.OutcomeTaken:
-		result = sink.Result{Outcome: outcome}
+		result = t.taken(b, body)
 	case reason == eventhose.ReasonRedirect:
 		result = failed(reason, redirected(resp))
 		result.Message = t.redactor.Redact(result.Message)
