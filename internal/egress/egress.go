@@ -166,6 +166,12 @@ func (p *Policy) ListedDialer() *Dialer { return &Dialer{policy: p, listed: true
 // any that is not allowed the whole name is refused, since which one is used must not be the name owner's choice. Then
 // the first eight are tried in order. Errors wrap ErrBlocked, are *net.DNSError, or come from the connect.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var a Answer
+	return d.dial(ctx, network, address, &a)
+}
+
+// dial is DialContext that notes in a how far it came, and how long that took.
+func (d *Dialer) dial(ctx context.Context, network, address string, a *Answer) (net.Conn, error) {
 	if network != "tcp" && network != "tcp4" && network != "tcp6" {
 		return nil, fmt.Errorf("egress: network %q: %w", network, ErrBlocked)
 	}
@@ -179,7 +185,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	addrs, err := d.policy.resolve(ctx, network, host)
+	addrs, err := d.policy.resolve(ctx, network, host, a)
 	if err != nil {
 		return nil, err
 	}
@@ -189,10 +195,13 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 			return nil, err
 		}
 	}
-	return d.connectFirst(ctx, addrs[:min(len(addrs), maxTried)], uint16(port))
+	a.Stage = StageConnect
+	started := time.Now()
+	defer func() { a.Connect = time.Since(started) }()
+	return d.connectFirst(ctx, addrs[:min(len(addrs), maxTried)], uint16(port), a)
 }
 
-func (p *Policy) resolve(ctx context.Context, network, host string) ([]netip.Addr, error) {
+func (p *Policy) resolve(ctx context.Context, network, host string, a *Answer) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{addr}, nil
 	}
@@ -203,8 +212,12 @@ func (p *Policy) resolve(ctx context.Context, network, host string) ([]netip.Add
 		p.blocked.Add(1)
 		return nil, ErrBlocked
 	case !local:
+		a.Stage = StageDNS
+		started := time.Now()
 		var err error
-		if addrs, err = p.resolver.LookupNetIP(ctx, "ip", host); err != nil {
+		addrs, err = p.resolver.LookupNetIP(ctx, "ip", host)
+		a.DNS = time.Since(started)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -222,13 +235,15 @@ func (p *Policy) resolve(ctx context.Context, network, host string) ([]netip.Add
 }
 
 // connectFirst tries addresses in order, each with its share of the time that is left, as net.Dialer does.
-func (d *Dialer) connectFirst(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
+func (d *Dialer) connectFirst(ctx context.Context, addrs []netip.Addr, port uint16, a *Answer) (net.Conn, error) {
 	deadline, _ := ctx.Deadline()
 	var first error
 	for i, addr := range addrs {
 		share := max(time.Until(deadline)/time.Duration(len(addrs)-i), min(2*time.Second, time.Until(deadline)))
 		one, cancel := context.WithTimeout(ctx, share)
-		conn, err := d.policy.raw(one, d.control, netip.AddrPortFrom(addr, port))
+		to := netip.AddrPortFrom(addr, port)
+		a.Address = to.String()
+		conn, err := d.policy.raw(one, d.control, to)
 		cancel()
 		if err == nil {
 			return conn, nil

@@ -24,7 +24,10 @@ const shortest = 4
 
 // Redactor replaces secrets in text that came from outside. The zero Redactor replaces nothing. It may be used
 // concurrently.
-type Redactor struct{ replacer *strings.Replacer }
+type Redactor struct {
+	secrets  []string // the longest first
+	replacer *strings.Replacer
+}
 
 // NewRedactor makes a Redactor of secrets, each of which is also found as the words it consists of (of "Bearer abcd" also
 // "abcd") and as JSON writes it.
@@ -56,13 +59,15 @@ func NewRedactor(secrets ...string) Redactor {
 	for _, s := range all {
 		pairs = append(pairs, s, redacted)
 	}
-	return Redactor{strings.NewReplacer(pairs...)}
+	return Redactor{all, strings.NewReplacer(pairs...)}
 }
 
 // Redact answers text with every secret replaced by "***".
 func (r Redactor) Redact(text string) string {
-	if r.replacer == nil {
-		return text
+	for _, s := range r.secrets {
+		if strings.Contains(text, s) {
+			return r.replacer.Replace(text) // which allocates also if there is nothing to replace
+		}
 	}
-	return r.replacer.Replace(text)
+	return text
 }

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -22,22 +23,26 @@ func contentType(sub *eventhose.Subscription) string {
 	return "application/cloudevents+json"
 }
 
-// encode answers the body that is signed, and sent unless it is compressed.
-func encode(b *sink.Batch) []byte {
+// appendBody appends the body that is signed, and sent unless it is compressed.
+func appendBody(body []byte, b *sink.Batch) []byte {
 	size := 64
 	for i := range b.Items {
 		size += bodySize(b.Items[i].Event) + 64
 	}
 	batched, cloud := b.Subscription.Batch.Batched(), b.Subscription.Destination.Format == eventhose.FormatCloudEvents
+	if cloud {
+		size += cloudSize * len(b.Items)
+	}
+	body = slices.Grow(body, size)
 	switch {
 	case !batched && !cloud:
-		return appendEvent(make([]byte, 0, bodySize(b.Items[0].Event)), b.Items[0].Event)
+		return appendEvent(body, b.Items[0].Event)
 	case !batched:
-		return appendCloudEvent(make([]byte, 0, size+cloudSize), &b.Items[0], "")
+		return appendCloudEvent(body, &b.Items[0], "")
 	case cloud:
-		return appendCloudEvents(make([]byte, 0, size+cloudSize*len(b.Items)), b)
+		return appendCloudEvents(body, b)
 	}
-	return appendBatch(make([]byte, 0, size), b)
+	return appendBatch(body, b)
 }
 
 // appendBatch appends the body of a batch: each event as it would be alone, with the sequence that was due before it.

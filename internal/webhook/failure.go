@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"syscall"
 	"time"
@@ -18,34 +17,34 @@ import (
 	"github.com/eventhose/eventhose/internal/sink"
 )
 
-// failure says what a failed exchange means. ctx is the try's own, parent the engine's.
-func (t *target) failure(err error, parent, ctx context.Context, trace *trace) sink.Result {
-	reason, detail := t.diagnose(err, parent, ctx, trace)
+// failure says what a failed exchange means. ctx is the engine's.
+func (t *target) failure(ctx context.Context, err error, a *egress.Answer) sink.Result {
+	reason, detail := t.diagnose(ctx, err, a)
 	result := failed(reason, detail)
 	result.Message = t.redactor.Redact(result.Message)
 	result.Slow = reason == eventhose.ReasonTimeout
 	return result
 }
 
-func (t *target) diagnose(err error, parent, ctx context.Context, trace *trace) (eventhose.Reason, string) {
+func (t *target) diagnose(ctx context.Context, err error, a *egress.Answer) (eventhose.Reason, string) {
 	var (
 		dns     *net.DNSError
 		timeout net.Error
-		where   = trace.stage()
+		elapsed = time.Since(a.Started)
 	)
 	switch {
 	case errors.Is(err, egress.ErrBlocked):
 		return eventhose.ReasonBlocked, ""
-	case parent.Err() != nil:
-		return eventhose.ReasonStopping, ""
 	case ctx.Err() != nil:
-		return eventhose.ReasonTimeout, fmt.Sprintf("time-out after %s while %s", t.timeout, where)
+		return eventhose.ReasonStopping, ""
+	case elapsed >= t.timeout:
+		return eventhose.ReasonTimeout, fmt.Sprintf("time-out after %s while %s", t.timeout, a.Stage)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return eventhose.ReasonDNS, fmt.Sprintf("the name %s does not resolve to an address", t.host)
 	case errors.As(err, &dns):
 		return eventhose.ReasonDNS, fmt.Sprintf("the name servers did not answer for %s", t.host)
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return eventhose.ReasonTimeout, fmt.Sprintf("time-out after %s while %s", trace.elapsed().Round(100*time.Millisecond), where)
+		return eventhose.ReasonTimeout, fmt.Sprintf("time-out after %s while %s", elapsed.Round(100*time.Millisecond), a.Stage)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return eventhose.ReasonRefused, "the connection was refused: nobody listens there"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -56,9 +55,9 @@ func (t *target) diagnose(err error, parent, ctx context.Context, trace *trace) 
 	}
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET),
-		errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed), where == stageSend, where == stageWait && !trace.answered():
-		return eventhose.ReasonReset, "the receiver broke the connection while " + where
-	case where == stageTLS:
+		errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed), a.Stage == egress.StageSend, a.Stage == egress.StageWait:
+		return eventhose.ReasonReset, "the receiver broke the connection while " + string(a.Stage)
+	case a.Stage == egress.StageTLS:
 		return eventhose.ReasonTLS, "the TLS handshake failed: " + plain(err)
 	}
 	return eventhose.ReasonProtocol, "what came back cannot be read as HTTP: " + plain(err)
@@ -86,7 +85,7 @@ func (t *target) tlsFault(err error) string {
 		return fmt.Sprintf("the certificate is not for %s", t.host)
 	case errors.As(err, &verify):
 		return fmt.Sprintf("the certificate of %s cannot be verified: %s", t.host, plain(verify.Err))
-	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
+	case errors.As(err, &record):
 		return "the receiver does not speak TLS on this port"
 	case errors.As(err, &alert) && alert.Op == "remote error": // as crypto/tls reports an alert
 		return "the receiver ended the TLS handshake: " + plain(alert.Err)
@@ -97,7 +96,7 @@ func (t *target) tlsFault(err error) string {
 // plain answers an error's text without the names of Go packages that it begins with, bounded.
 func plain(err error) string {
 	text := err.Error()
-	for _, prefix := range []string{"net/http: ", "HTTP/1.x transport connection broken: ", "net/http: ", "http: ", "remote error: ", "tls: ", "x509: "} {
+	for _, prefix := range []string{"net/http: ", "http: ", "remote error: ", "tls: ", "x509: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return sink.Printable(text, 200)

@@ -194,39 +194,6 @@ func closedPort(t testing.TB) string {
 	return port
 }
 
-// A hostile receiver costs at most 64 KiB of reading, whatever it sends and claims.
-func TestBodyReadIsBounded(t *testing.T) {
-	s := newSink(t, loopback())
-	var read int64
-	do := s.do
-	s.do = func(r *http.Request) (*http.Response, error) {
-		resp, err := do(r)
-		if err == nil {
-			resp.Body = countedBody{resp.Body, &read}
-		}
-		return resp, err
-	}
-	for _, c := range sinktest.HostileHTTP() {
-		t.Run(c.Name, func(t *testing.T) {
-			read = 0
-			address, stop, err := c.Serve()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer stop()
-			sub := subscription("http://" + address)
-			sub.Retry.Timeout = eventhose.Duration(c.Timeout)
-			r := s.Send(t.Context(), batch(sub))
-			if read > 64<<10 {
-				t.Errorf("read %d bytes of body (%+v)", read, r)
-			}
-			if c.Name == "endless body" && read != 64<<10 {
-				t.Errorf("the count is wrong: %d", read)
-			}
-		})
-	}
-}
-
 // Hostile answers leave nothing behind, however many there are.
 func TestMemoryStaysFlat(t *testing.T) {
 	policy := loopback()
@@ -259,17 +226,6 @@ func TestMemoryStaysFlat(t *testing.T) {
 			}
 		})
 	}
-}
-
-type countedBody struct {
-	io.ReadCloser
-	n *int64
-}
-
-func (b countedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	*b.n += int64(n)
-	return n, err
 }
 
 func TestRedirectMessage(t *testing.T) {

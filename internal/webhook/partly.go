@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/egress"
 	"github.com/eventhose/eventhose/internal/sink"
 )
 
@@ -95,7 +96,7 @@ func (t *target) taken(b *sink.Batch, body []byte) sink.Result {
 	if !b.Subscription.Batch.Batched() {
 		return all
 	}
-	list, ended := refused(body, len(body) == maxBody)
+	list, ended := refused(body, len(body) == egress.MaxBody)
 	if len(list) == 0 && ended {
 		return all
 	}
@@ -115,7 +116,7 @@ func (t *target) taken(b *sink.Batch, body []byte) sink.Result {
 	}
 	detail := fmt.Sprintf("the receiver did not take %d of the %d events", len(failures), len(b.Items))
 	if !ended {
-		detail = fmt.Sprintf("the receiver's list of failed events is longer than the %d KiB that are read, so that all count as failed", maxBody>>10)
+		detail = fmt.Sprintf("the receiver's list of failed events is longer than the %d KiB that are read, so that all count as failed", egress.MaxBody>>10)
 	}
 	result := failed(eventhose.ReasonPartly, detail)
 	result.Failed = failures

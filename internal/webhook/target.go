@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -19,11 +20,12 @@ import (
 
 // target is what a subscription's tries have in common, worked out once for each version of the subscription.
 type target struct {
-	url      string
+	url      *url.URL
 	shown    string // the URL without what may be secret
 	host     string
-	header   http.Header
+	out      *egress.Target
 	keys     []liveKey
+	always   []sign.Signer // the keys, if none of them ends
 	redactor sink.Redactor
 	timeout  time.Duration
 	gzip     bool
@@ -36,6 +38,9 @@ type liveKey struct {
 
 // live answers the keys that sign at a time.
 func (t *target) live(now time.Time) []sign.Signer {
+	if t.always != nil {
+		return t.always
+	}
 	keys := make([]sign.Signer, 0, len(t.keys))
 	for _, k := range t.keys {
 		if k.until.IsZero() || k.until.After(now) {
@@ -111,20 +116,23 @@ func (s *Sink) prepare(sub *eventhose.Subscription) (*target, sink.Result) {
 	if err := checkHeaders(d.Headers); err != nil {
 		return refuse(eventhose.ReasonConfig, err.Error())
 	}
-	t := &target{url: u.String(), shown: sink.RedactURL(u.String()), host: u.Hostname(), timeout: time.Duration(sub.Retry.Timeout)}
+	t := &target{url: u, shown: sink.RedactURL(u.String()), host: u.Hostname(), timeout: time.Duration(sub.Retry.Timeout)}
 	if t.timeout <= 0 {
 		t.timeout = time.Duration(eventhose.DefaultTimeout)
 	}
 	t.timeout = min(t.timeout, time.Duration(eventhose.MaxTimeout))
 
-	t.header = http.Header{"Content-Type": {contentType(sub)}, "User-Agent": {UserAgent}}
+	header := http.Header{"Content-Type": {contentType(sub)}, "User-Agent": {UserAgent}}
 	if t.gzip = d.Compression == eventhose.CompressionGzip; t.gzip {
-		t.header["Content-Encoding"] = []string{"gzip"}
+		header["Content-Encoding"] = []string{"gzip"}
 	}
 	var secrets []string
 	for name, value := range d.Headers {
-		t.header[http.CanonicalHeaderKey(name)] = []string{string(value)}
+		header[http.CanonicalHeaderKey(name)] = []string{string(value)}
 		secrets = append(secrets, string(value))
+	}
+	if t.out, err = egress.NewTarget(http.MethodPost, u, header); err != nil {
+		return refuse(eventhose.ReasonConfig, "the URL cannot be used")
 	}
 	if u.RawQuery != "" {
 		secrets = append(secrets, u.RawQuery)
@@ -139,6 +147,9 @@ func (s *Sink) prepare(sub *eventhose.Subscription) (*target, sink.Result) {
 		}
 		t.keys = append(t.keys, liveKey{key, live.Until})
 		secrets = append(secrets, string(live.Secret), strings.TrimPrefix(string(live.Secret), "whsec_"))
+	}
+	if !slices.ContainsFunc(t.keys, func(k liveKey) bool { return !k.until.IsZero() }) {
+		t.always = t.live(time.Time{})
 	}
 	t.redactor = sink.NewRedactor(secrets...)
 	return t, sink.Result{}

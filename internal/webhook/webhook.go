@@ -6,15 +6,10 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
-	"io"
-	"maps"
-	"net/http"
-	"net/http/httptrace"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -23,20 +18,13 @@ import (
 	"github.com/eventhose/eventhose/sign"
 )
 
-// Limits of what is read and kept of an answer.
-const (
-	maxBody         = 64 << 10 // read
-	maxKeptHeaders  = 32
-	maxHeaderLength = 1 << 10
-)
-
 // UserAgent is sent with each request unless the subscription has its own.
 const UserAgent = "Eventhose/1 (+webhooks)"
 
 // Sink is the HTTP sink. A batch holds one event unless its subscription asks for batches.
 type Sink struct {
 	policy  *egress.Policy
-	do      func(*http.Request) (*http.Response, error)
+	client  *egress.Client
 	targets targets
 }
 
@@ -45,7 +33,7 @@ var _ sink.Sink = (*Sink)(nil)
 // New makes a Sink that sends through client to what policy allows; client is one of that policy. The caller closes the client
 // after the last Send.
 func New(policy *egress.Policy, client *egress.Client) *Sink {
-	return &Sink{policy: policy, do: client.Do}
+	return &Sink{policy: policy, client: client}
 }
 
 // Check implements sink.Sink: whether the URL could ever be sent to, and the headers may be set.
@@ -70,8 +58,8 @@ func (s *Sink) Send(ctx context.Context, b *sink.Batch) sink.Result {
 	return r
 }
 
-func (s *Sink) send(parent context.Context, b *sink.Batch, now time.Time) sink.Result {
-	if parent.Err() != nil {
+func (s *Sink) send(ctx context.Context, b *sink.Batch, now time.Time) sink.Result {
+	if ctx.Err() != nil {
 		return failed(eventhose.ReasonStopping, "")
 	}
 	if n := len(b.Items); n == 0 || n > 1 && !b.Subscription.Batch.Batched() {
@@ -81,116 +69,117 @@ func (s *Sink) send(parent context.Context, b *sink.Batch, now time.Time) sink.R
 	if t == nil {
 		return result
 	}
-	body := encode(b)
-	signature, err := sign.AppendSignatures(make([]byte, 0, 192), b.ID, now, body, t.live(now)...)
-	if err != nil {
+	w := works.Get().(*work)
+	defer w.giveBack()
+	w.body = appendBody(w.body[:0], b)
+	if result, ok := w.sign(t, b, now); !ok {
+		return result
+	}
+	w.header = appendHeader(w.header[:0], b, w.signature, now)
+	return s.exchange(ctx, t, b, w)
+}
+
+// work is what one try needs and the next can use again.
+type work struct {
+	body, signature, header []byte // of the request
+	answer                  egress.Answer
+}
+
+var works = sync.Pool{New: func() any { return new(work) }}
+
+// maxKeptBody is the size of a request's body above which its buffer is not used again.
+const maxKeptBody = 64 << 10
+
+func (w *work) giveBack() {
+	if cap(w.body) > maxKeptBody {
+		w.body = nil
+	}
+	w.answer.Forget()
+	works.Put(w)
+}
+
+// sign signs the body; if that cannot be done, it answers what to answer.
+func (w *work) sign(t *target, b *sink.Batch, now time.Time) (result sink.Result, ok bool) {
+	var err error
+	if w.signature, err = sign.AppendSignatures(w.signature[:0], b.ID, now, w.body, t.live(now)...); err != nil {
 		result = failed(eventhose.ReasonConfig, "the request cannot be signed: "+strings.TrimPrefix(err.Error(), "sign: "))
 		result.URL = t.shown
-		return result
 	}
-
-	ctx, cancel := context.WithTimeout(parent, t.timeout)
-	defer cancel()
-	var trace trace
-	r, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace.hooks()), http.MethodPost, t.url, bytes.NewReader(t.compressed(body)))
-	if err != nil {
-		result = failed(eventhose.ReasonConfig, "the URL cannot be used")
-		result.URL = t.shown
-		return result
-	}
-	r.Header = header(t.header, b, string(signature), now)
-	result = s.exchange(r, parent, t, b, &trace)
-	result.URL = t.shown
-	result.Phases, result.Address = trace.outcome()
-	if result.Reason == eventhose.ReasonBlocked {
-		result.Address = ""
-	}
-	return result
+	return result, err == nil
 }
 
 func failed(reason eventhose.Reason, detail string) sink.Result {
 	return sink.Result{Outcome: eventhose.OutcomeFailed, Reason: reason, Message: sink.Explain(reason, detail)}
 }
 
-// header answers what is sent with one try: the subscription's own, which every try shares, and ours.
-func header(shared http.Header, b *sink.Batch, signature string, now time.Time) http.Header {
-	h := make(http.Header, len(shared)+8)
-	maps.Copy(h, shared)
-	h["Webhook-Id"] = []string{b.ID}
-	h["Webhook-Timestamp"] = []string{strconv.FormatInt(now.Unix(), 10)}
-	h["Webhook-Signature"] = []string{signature}
-	h["Eventhose-Attempt"] = []string{strconv.Itoa(b.Number)}
+// appendHeader appends the header lines of one try, beside those that every try of its subscription has.
+func appendHeader(h []byte, b *sink.Batch, signature []byte, now time.Time) []byte {
+	var digits [20]byte
+	h = egress.AppendHeader(h, "Webhook-Id", b.ID)
+	h = egress.AppendHeader(h, "Webhook-Timestamp", strconv.AppendInt(digits[:0], now.Unix(), 10))
+	h = egress.AppendHeader(h, "Webhook-Signature", signature)
+	h = egress.AppendHeader(h, "Eventhose-Attempt", strconv.AppendInt(digits[:0], int64(b.Number), 10))
 	if b.Kind == eventhose.AttemptTest {
-		h["Eventhose-Test"] = []string{"true"}
-		return h // a test is not in the log and has no place there
+		return egress.AppendHeader(h, "Eventhose-Test", "true") // a test is not in the log and has no place there
 	}
-	h["Eventhose-Sequence"] = []string{strconv.FormatUint(uint64(b.Items[len(b.Items)-1].Event.Sequence), 10)}
-	h["Eventhose-Previous-Sequence"] = []string{strconv.FormatUint(uint64(b.Items[0].Previous), 10)}
+	h = egress.AppendHeader(h, "Eventhose-Sequence", strconv.AppendUint(digits[:0], uint64(b.Items[len(b.Items)-1].Event.Sequence), 10))
+	h = egress.AppendHeader(h, "Eventhose-Previous-Sequence", strconv.AppendUint(digits[:0], uint64(b.Items[0].Previous), 10))
 	if b.Replay != "" {
-		h["Eventhose-Replay"] = []string{b.Replay}
+		h = egress.AppendHeader(h, "Eventhose-Replay", b.Replay)
 	}
 	return h
 }
 
 // exchange sends the request and judges what comes back.
-func (s *Sink) exchange(r *http.Request, parent context.Context, t *target, b *sink.Batch, trace *trace) sink.Result {
-	resp, err := s.do(r)
-	if err != nil {
-		return t.failure(err, parent, r.Context(), trace)
+func (s *Sink) exchange(ctx context.Context, t *target, b *sink.Batch, w *work) sink.Result {
+	a := &w.answer
+	err := s.client.Do(ctx, &egress.Request{Target: t.out, Header: w.header, Body: t.compressed(w.body), Timeout: t.timeout}, a)
+	result := t.judge(ctx, err, b, a)
+	result.URL, result.Address = t.shown, a.Address
+	result.Phases = eventhose.Phases{DNS: eventhose.Duration(a.DNS), Connect: eventhose.Duration(a.Connect), TLS: eventhose.Duration(a.TLS), Wait: eventhose.Duration(a.Wait)}
+	if result.Reason == eventhose.ReasonBlocked {
+		result.Address, result.Phases.Connect = "", 0
 	}
-	defer resp.Body.Close() // without draining: what was not read by now is not wanted
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
-	now := time.Now()
+	return result
+}
 
-	var result sink.Result
-	outcome, reason, slow := sink.Judge(resp.StatusCode)
+// judge says what an exchange means. ctx is the engine's.
+func (t *target) judge(ctx context.Context, err error, b *sink.Batch, a *egress.Answer) (result sink.Result) {
+	if a.Status == 0 {
+		return t.failure(ctx, err, a)
+	}
+	outcome, reason, slow := sink.Judge(a.Status)
 	switch {
 	case outcome == eventhose.OutcomeTaken && err != nil:
-		trace.reached(stageRead)
-		result = t.failure(err, parent, r.Context(), trace)
+		result = t.failure(ctx, err, a)
 	case outcome == eventhose.OutcomeTaken:
-		result = t.taken(b, body)
+		result = t.taken(b, a.Body)
 	case reason == eventhose.ReasonRedirect:
-		result = failed(reason, redirected(resp))
+		result = failed(reason, t.redirected(a))
 		result.Message = t.redactor.Redact(result.Message)
 	default:
-		result = sink.Result{Outcome: outcome, Reason: reason, Slow: slow, Message: sink.ExplainStatus(resp.StatusCode)}
+		result = sink.Result{Outcome: outcome, Reason: reason, Slow: slow, Message: sink.ExplainStatus(a.Status)}
 	}
 	keep := eventhose.MaxKeptBody
 	if result.Outcome == eventhose.OutcomeTaken {
 		keep = eventhose.MaxKeptTaken
 	} else {
-		result.RetryAfter = sink.ParseRetryAfter(resp.Header.Get("Retry-After"), now)
+		result.RetryAfter = sink.ParseRetryAfter(a.Header.Get("Retry-After"), time.Now())
 	}
-	result.Status = resp.StatusCode
-	result.ResponseHeaders = t.keptHeaders(resp.Header)
-	result.ResponseBody = sink.CutUTF8(t.redactor.Redact(string(body)), keep)
+	result.Status = a.Status
+	result.ResponseHeaders = t.keptHeaders(a.Header)
+	if len(a.Body) > 0 {
+		result.ResponseBody = sink.CutUTF8(t.redactor.Redact(string(a.Body)), keep)
+	}
 	return result
 }
 
-func redirected(resp *http.Response) string {
-	detail := "the receiver answered " + strconv.Itoa(resp.StatusCode)
-	if to, err := resp.Location(); err == nil {
-		detail += ", a redirect to " + sink.Printable(sink.RedactURL(to.String()), 200)
+func (t *target) redirected(a *egress.Answer) string {
+	detail := "the receiver answered " + strconv.Itoa(a.Status)
+	if location := a.Header.Get("Location"); location != "" {
+		if to, err := t.url.Parse(location); err == nil {
+			detail += ", a redirect to " + sink.Printable(sink.RedactURL(to.String()), 200)
+		}
 	}
 	return detail
-}
-
-// keptHeaders answers the first headers by name, bounded, without cookies and redacted.
-func (t *target) keptHeaders(h http.Header) map[string]string {
-	if len(h) == 0 {
-		return nil
-	}
-	kept := make(map[string]string, min(len(h), maxKeptHeaders))
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		if len(kept) == maxKeptHeaders {
-			break
-		}
-		if name == "Set-Cookie" || name == "Set-Cookie2" || len(name) > maxHeaderLength {
-			continue
-		}
-		value := t.redactor.Redact(strings.Join(h[name], ", "))
-		kept[t.redactor.Redact(sink.Printable(strings.ToLower(name), maxHeaderLength))] = sink.Printable(value, maxHeaderLength)
-	}
-	return kept
 }

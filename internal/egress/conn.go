@@ -1,0 +1,203 @@
+package egress
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+// conn is a place for a connection, and the connection once it is open. One goroutine at a time uses it: the one that took
+// it from the pool.
+//
+// The danger of keeping a connection is to take what is left of one exchange for the answer to the next, and with it what
+// one tenant was answered for another's. So it is kept only when the answer had an end and nothing followed it, and
+// before it carries another request it must be found open and silent.
+type conn struct {
+	raw     net.Conn  // nil until it is open
+	tls     *tls.Conn // over raw, nil if there is none
+	rw      io.ReadWriter
+	r       *bufio.Reader // over the conn itself, which counts
+	budget  int           // how many more bytes may be read
+	address string
+	probe   *probe
+	cut     func() // ends what is under way; may be called by any goroutine, also late
+	used    bool   // it has carried a request
+	clean   bool   // it may carry another
+
+	// What the pool knows, under its mutex.
+	host         *host
+	since        time.Time // when it was put back
+	older, newer *conn     // in the order in which idle ones were put back
+}
+
+// past is a deadline that ends what waits for it.
+var past = time.Unix(1, 0)
+
+var (
+	errTooMuch = errors.New("it is longer than what is read of an answer")
+	errVersion = errors.New("it is not HTTP/1.0 or 1.1, or has no status")
+)
+
+// readBuffer holds the head of an answer and, most times, its body.
+const readBuffer = 4 << 10
+
+func (c *conn) connected(raw net.Conn) {
+	*c = conn{raw: raw, rw: raw, address: raw.RemoteAddr().String(), host: c.host,
+		probe: newProbe(raw), cut: func() { raw.SetDeadline(past) }}
+	c.r = bufio.NewReaderSize(c, readBuffer)
+}
+
+func (c *conn) secure(config *tls.Config) {
+	c.tls = tls.Client(c.raw, config)
+	c.rw = c.tls
+}
+
+// close closes the socket and says no goodbye over TLS, which could wait for a receiver that does not read.
+func (c *conn) close() {
+	if c.raw != nil {
+		c.raw.Close()
+	}
+	*c = conn{host: c.host}
+}
+
+// Read reads within the budget, for c.r.
+func (c *conn) Read(b []byte) (int, error) {
+	if c.budget <= 0 {
+		return 0, errTooMuch
+	}
+	n, err := c.rw.Read(b[:min(len(b), c.budget)])
+	c.budget -= n
+	return n, err
+}
+
+// exchange sends a request and reads its answer. sent is false if not a byte of the request went out.
+func (c *conn) exchange(ctx context.Context, r *Request, a *Answer, deadline time.Time) (sent bool, err error) {
+	used := c.used
+	c.used, c.clean = true, false
+	if err := c.raw.SetDeadline(deadline); err != nil {
+		return false, err
+	}
+	stop := context.AfterFunc(ctx, c.cut)
+	a.Address, a.Stage = c.address, StageSend
+	c.budget = maxHeaderBytes
+
+	w := c.send(r)
+	if w.err != nil && w.n == 0 && used {
+		stop()
+		return false, w.err
+	}
+	if w.whole {
+		a.Stage = StageWait
+	}
+	// Who refuses a request may answer before it is whole, and break the connection at once: the answer counts.
+	if _, err = c.r.Peek(1); err == nil {
+		a.Wait, a.Stage = max(0, time.Since(w.ended)), StageRead
+		err = c.read(r.Target.request, a)
+	} else if w.err != nil {
+		err = w.err
+	}
+	if !stop() || !w.whole {
+		c.clean = false
+	}
+	return true, err
+}
+
+// written is what came of writing a request.
+type written struct {
+	n     int64
+	whole bool
+	ended time.Time
+	err   error // why it is not whole, if that was not for an early answer
+}
+
+func (c *conn) send(r *Request) written {
+	buffer := heads.Get().(*[]byte)
+	defer func() {
+		if cap(*buffer) <= 2*maxOneWrite {
+			heads.Put(buffer)
+		}
+	}()
+	*buffer = r.appendHead((*buffer)[:0])
+	if len(r.Body) > maxOneWrite {
+		return c.sendLong(*buffer, r.Body)
+	}
+	*buffer = append(*buffer, r.Body...)
+	n, err := c.rw.Write(*buffer)
+	return written{int64(n), err == nil, time.Now(), err}
+}
+
+// sendLong also waits for the answer to begin: a receiver that has it ready before it has read all may never read the
+// rest, and then writing would not end.
+func (c *conn) sendLong(head, body []byte) written {
+	done := make(chan written, 1)
+	go func() {
+		parts := net.Buffers{head, body}
+		n, err := parts.WriteTo(c.rw)
+		done <- written{n, err == nil, time.Now(), err}
+	}()
+	c.r.Peek(1) // its error comes again
+	select {
+	case w := <-done:
+		return w
+	default:
+	}
+	c.raw.SetWriteDeadline(past)
+	w := <-done
+	w.err = nil
+	return w
+}
+
+// read reads an answer whose first byte has come.
+func (c *conn) read(request *http.Request, a *Answer) error {
+	for {
+		resp, err := http.ReadResponse(c.r, request)
+		switch {
+		case err != nil:
+			return err
+		case resp.ProtoMajor != 1 || resp.StatusCode < 100:
+			return errVersion
+		case resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols:
+			continue
+		}
+		a.Status, a.Header = resp.StatusCode, resp.Header
+		c.budget = maxBodyWire
+		whole, err := a.readBody(resp.Body)
+		c.clean = whole && !resp.Close && resp.ProtoMinor > 0 && resp.StatusCode != http.StatusSwitchingProtocols && c.r.Buffered() == 0
+		return err
+	}
+}
+
+// silent reports whether a kept connection is open and has nothing to read.
+func (c *conn) silent() bool {
+	if c.tls != nil {
+		// What TLS has read ahead comes although the deadline is over; this reads nothing from the socket.
+		c.raw.SetReadDeadline(past)
+		if !silence(c.tls) {
+			return false
+		}
+	}
+	if c.probe != nil {
+		return c.probe.silent()
+	}
+	if time.Since(c.since) < unprobed {
+		return true
+	}
+	c.raw.SetReadDeadline(time.Now().Add(time.Millisecond))
+	return silence(c.raw)
+}
+
+// unprobed is how long a connection is taken to be silent where the system cannot be asked without waiting.
+const unprobed = 10 * time.Millisecond
+
+// silence reads until the deadline, which must be all that it finds.
+func silence(r io.Reader) bool {
+	var b [1]byte
+	n, err := r.Read(b[:])
+	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
+}
