@@ -55,7 +55,7 @@ var floors = map[string][]string{
 
 	"eventhosetest":  {"", "internal/app", "client", "sign"},
 	"internal/bench": {"", "internal/app", "client", "sign"},
-	"cmd/eventhose":  {"", "internal/app", "client", "sign"},
+	"cmd/eventhose":  {"", "internal/app", "client", "sign", "internal/bench"},
 }
 
 // bare are the packages that import the standard library and nothing else.
