@@ -224,14 +224,15 @@ func (e *Engine) Test(ctx context.Context, tenant eventhose.TenantID, sub eventh
 		b.ID = batchID(b)
 	}
 	a := e.record(b, e.send(ctx, b))
-	e.opts.Observe(a, now)
 	err = e.withLane(ctx, tenant, sub, func(l *lane) error {
+		a.ID = e.lastID.next(time.Now())
 		l.changes.attempts = append(l.changes.attempts, a)
 		if a.Outcome == eventhose.OutcomeTaken && l.circuit.open {
 			l.circuit.nextProbe = time.Now()
 		}
 		return nil
 	})
+	e.opts.Observe(a, now)
 	return a, err
 }
 

@@ -147,9 +147,9 @@ func (e *Engine) send(ctx context.Context, b *sink.Batch) sink.Result {
 	return s.Send(ctx, b)
 }
 
-// record turns a result into the attempt that is kept.
+// record turns a result into the attempt that is kept; its id is given when it has its place in its lane.
 func (e *Engine) record(b *sink.Batch, r sink.Result) eventhose.Attempt {
-	a := eventhose.Attempt{ID: e.lastID.next(r.Started), Tenant: b.Subscription.Tenant, Subscription: b.Subscription.ID,
+	a := eventhose.Attempt{Tenant: b.Subscription.Tenant, Subscription: b.Subscription.ID,
 		Kind: b.Kind, Number: b.Number, Outcome: r.Outcome, Reason: r.Reason, Message: r.Message, Status: r.Status,
 		Started: r.Started.UTC(), Duration: eventhose.Duration(r.Duration), Phases: r.Phases, URL: r.URL, Address: r.Address,
 		ResponseHeaders: r.ResponseHeaders, ResponseBody: r.ResponseBody, Replay: b.Replay}

@@ -29,6 +29,7 @@ func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
 	}
 	l, t := j.lane, j.lane.tenant
 	t.mu.Lock()
+	a.ID = e.lastID.next(now)
 	var disable string
 	switch {
 	case taken:

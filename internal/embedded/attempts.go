@@ -60,13 +60,10 @@ func (s *Store) Attempts(ctx context.Context, tenant tenantID, q store.AttemptQu
 	}
 	var found []eventhose.Attempt
 	var err error
-	switch {
-	case q.Sequence == 0:
+	if q.Sequence == 0 {
 		found, err = s.attemptsOfLane(tenant, q)
-	case q.Subscription != "":
-		found, err = s.attemptsOfEvent(tenant, q)
-	default:
-		found, err = s.attemptsEverywhere(ctx, tenant, q)
+	} else {
+		found, err = s.attemptsOfEvent(ctx, tenant, q)
 	}
 	if err != nil {
 		return nil, err
@@ -75,101 +72,143 @@ func (s *Store) Attempts(ctx context.Context, tenant tenantID, q store.AttemptQu
 }
 
 func (s *Store) attemptsOfLane(tenant tenantID, q store.AttemptQuery) (found []eventhose.Attempt, err error) {
-	lower := lanePrefix(spaceAttempt, tenant, q.Subscription, 0)
-	from := lower
-	if q.Before != "" {
-		from = append(attemptKey(tenant, q.Subscription, q.Before), 0)
-	}
-	err = s.scan(from, end(lower), func(key, value []byte) (bool, error) {
-		id, ok := newestFirstID(key[len(lower):])
-		a, err := decodeAttempt(tenant, q.Subscription, id, value)
-		if err != nil || !ok {
-			return false, corrupt(fmt.Sprintf("attempt of lane %s of %s", q.Subscription, tenant), errMalformed)
-		}
-		found = append(found, a)
-		return len(found) < q.Limit, nil
-	})
-	return found, err
-}
-
-// attemptsOfEvent answers those of one event at one subscription.
-func (s *Store) attemptsOfEvent(tenant tenantID, q store.AttemptQuery) (found []eventhose.Attempt, err error) {
-	lower := triedPrefix(tenant, q.Sequence, q.Subscription)
-	from := lower
-	if q.Before != "" {
-		from = append(triedKey(tenant, q.Sequence, q.Subscription, q.Before), 0)
-	}
-	err = s.scan(from, end(lower), func(key, _ []byte) (bool, error) {
-		id, ok := newestFirstID(key[len(lower):])
-		if !ok {
-			return false, corrupt("attempts by event of "+string(tenant), errMalformed)
-		}
-		a, err := s.attempt(tenant, q.Subscription, id)
-		if errors.Is(err, store.ErrNotFound) {
-			return true, nil // the lane was deleted
-		}
-		if err == nil {
-			found = append(found, a)
-		}
-		return len(found) < q.Limit, err
-	})
-	return found, err
-}
-
-// attemptsEverywhere answers those of one event at all subscriptions: it looks at all of that event's rows, and keeps
-// the newest.
-func (s *Store) attemptsEverywhere(ctx context.Context, tenant tenantID, q store.AttemptQuery) ([]eventhose.Attempt, error) {
-	lower := triedPrefix(tenant, q.Sequence, "")
-	type place struct {
-		sub subscriptionID
-		id  string
-	}
-	newer := func(a, b place) int {
-		return -strings.Compare(a.id, b.id)
-	}
-	var places []place
-	err := s.scan(lower, end(lower), func(key, _ []byte) (bool, error) {
-		sub, rest, _ := bytes.Cut(key[len(lower):], []byte{0})
-		id, ok := newestFirstID(rest)
-		if !ok {
-			return false, corrupt("attempts by event of "+string(tenant), errMalformed)
-		}
-		if q.Before == "" || id < q.Before {
-			places = append(places, place{subscriptionID(sub), id})
-		}
-		return true, ctx.Err()
-	})
+	first, err := s.firstOf(tenant)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(places, newer)
+	lower := lanePrefix(spaceAttempt, tenant, q.Subscription, 0)
+	from := append(lower[:len(lower):len(lower)], 0)
+	if q.Before != "" {
+		from = attemptKey(tenant, q.Subscription, q.Before)
+	}
+	err = s.scanFrom(lower, from, end(lower), func(key, value []byte) (bool, error) {
+		id, ok := newestFirstID(key[len(lower):])
+		attempts, err := decodeRun(tenant, q.Subscription, id, value)
+		if err != nil || !ok {
+			return false, corrupt(fmt.Sprintf("attempt of lane %s of %s", q.Subscription, tenant), errMalformed)
+		}
+		for i := range attempts {
+			if a := &attempts[i]; (q.Before == "" || a.ID < q.Before) && !trimmed(a, first) {
+				if found = append(found, *a); len(found) == q.Limit {
+					return false, nil
+				}
+			}
+		}
+		return true, nil
+	})
+	return found, err
+}
+
+// trimmed reports whether an attempt in a run went with the last of its events, while others of the run stay.
+func trimmed(a *eventhose.Attempt, first sequence) bool {
+	return len(a.Sequences) > 0 && slices.Max(a.Sequences) < first
+}
+
+func (s *Store) firstOf(tenant tenantID) (sequence, error) {
+	st, err := s.state(tenant)
+	if err != nil {
+		return 0, err
+	}
+	defer s.release(st)
+	first, _ := s.span(st)
+	return first, nil
+}
+
+// tryOf is one attempt of an event, which is read, or the row that it is in.
+type tryOf struct {
+	sub subscriptionID
+	id  string
+	a   *eventhose.Attempt // of a run, else nil
+}
+
+// attemptsOfEvent answers those of one event at one subscription, or at all: it looks at all of that event's rows, and
+// keeps the newest.
+func (s *Store) attemptsOfEvent(ctx context.Context, tenant tenantID, q store.AttemptQuery) ([]eventhose.Attempt, error) {
+	tries, err := s.triesOf(ctx, tenant, q)
+	if err != nil {
+		return nil, err
+	}
+	runs, err := s.runsOf(ctx, tenant, q)
+	if err != nil {
+		return nil, err
+	}
+	tries = append(tries, runs...)
+	slices.SortFunc(tries, func(a, b tryOf) int { return strings.Compare(b.id, a.id) })
 	var found []eventhose.Attempt
-	for _, p := range places {
-		a, err := s.attempt(tenant, p.sub, p.id)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
+	for _, t := range tries {
+		if t.a == nil {
+			attempts, err := s.rowOf(tenant, t.sub, t.id)
+			if errors.Is(err, pebble.ErrNotFound) {
+				continue // the lane was deleted
+			}
+			if err != nil {
+				return nil, err
+			}
+			t.a = &attempts[0]
 		}
-		if err != nil {
-			return nil, err
-		}
-		if found = append(found, a); len(found) == q.Limit {
+		if found = append(found, *t.a); len(found) == q.Limit {
 			break
 		}
 	}
 	return found, nil
 }
 
-func (s *Store) attempt(tenant tenantID, sub subscriptionID, id string) (eventhose.Attempt, error) {
-	value, err := s.get(attemptKey(tenant, sub, id))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return eventhose.Attempt{}, store.ErrNotFound
-	}
+// triesOf finds the attempts of an event that have rows of their own.
+func (s *Store) triesOf(ctx context.Context, tenant tenantID, q store.AttemptQuery) (tries []tryOf, err error) {
+	lower := triedPrefix(tenant, q.Sequence, q.Subscription)
+	err = s.scan(lower, end(lower), func(key, _ []byte) (bool, error) {
+		sub, id, ok := lastOf(key[len(lower):], q.Subscription)
+		if !ok {
+			return false, corrupt("attempts by event of "+string(tenant), errMalformed)
+		}
+		if q.Before == "" || id < q.Before {
+			tries = append(tries, tryOf{sub: sub, id: id})
+		}
+		return true, ctx.Err()
+	})
+	return tries, err
+}
+
+// runsOf finds the attempts of an event that are in runs.
+func (s *Store) runsOf(ctx context.Context, tenant tenantID, q store.AttemptQuery) (tries []tryOf, err error) {
+	first, err := s.firstOf(tenant)
 	if err != nil {
-		return eventhose.Attempt{}, err
+		return nil, err
 	}
-	a, err := decodeAttempt(tenant, sub, id, value)
-	if err != nil {
-		return a, corrupt(fmt.Sprintf("attempt %s of lane %s of %s", id, sub, tenant), err)
+	lower := runPrefix(tenant, uint64(q.Sequence)>>runBlock, q.Subscription)
+	err = s.scan(lower, end(lower), func(key, value []byte) (bool, error) {
+		sub, newest, ok := lastOf(key[len(lower):], q.Subscription)
+		run, err := decodeTriedRun(value)
+		if err != nil || !ok {
+			return false, corrupt("attempts by event of "+string(tenant), errMalformed)
+		}
+		if q.Sequence < run.from || q.Sequence > run.to {
+			return true, ctx.Err()
+		}
+		attempts, err := s.rowOf(tenant, sub, newest)
+		if errors.Is(err, pebble.ErrNotFound) {
+			return true, nil // the lane was deleted
+		}
+		for i := range attempts {
+			if a := &attempts[i]; slices.Contains(a.Sequences, q.Sequence) && (q.Before == "" || a.ID < q.Before) && !trimmed(a, first) {
+				tries = append(tries, tryOf{sub: sub, id: a.ID, a: a})
+			}
+		}
+		return true, err
+	})
+	return tries, err
+}
+
+// lastOf reads the end of a key by event: a subscription, unless it is known, and the id of an attempt.
+func lastOf(rest []byte, known subscriptionID) (sub subscriptionID, id string, ok bool) {
+	sub = known
+	if known == "" {
+		var name []byte
+		if name, rest, ok = bytes.Cut(rest, []byte{0}); !ok {
+			return "", "", false
+		}
+		sub = subscriptionID(name)
 	}
-	return a, nil
+	id, ok = newestFirstID(rest)
+	return sub, id, ok
 }

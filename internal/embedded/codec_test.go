@@ -176,6 +176,7 @@ func FuzzRows(f *testing.F) {
 	f.Add(encodeLane(&lane))
 	f.Add(encodeParked(&parked))
 	f.Add(encodeAttempt(&attempt))
+	f.Add(encodeRun([]eventhose.Attempt{attempt, {ID: "i"}}))
 	f.Add(encodeRecord(&store.Record{Value: []byte("v")}))
 	f.Add(encodeHead(&logState{inc: 1, forks: []eventhose.Fork{{Incarnation: 2, At: 3}}}, 1, 2, 3))
 	f.Fuzz(func(t *testing.T, value []byte) {
@@ -194,6 +195,12 @@ func FuzzRows(f *testing.F) {
 				t.Fatalf("%+v %+v %v", a, again, err)
 			}
 		}
+		if run, err := decodeRun("t", "s", "i", value); err == nil && value[0] == runVersion {
+			if again, err := decodeRun("t", "s", run[0].ID, encodeRun(run)); err != nil || !reflect.DeepEqual(again, run) {
+				t.Fatalf("%+v %+v %v", run, again, err)
+			}
+		}
+		_, _ = decodeTriedRun(value)
 		_, _ = decodeRecord("t", "k", "i", value)
 		_, _ = decodeBlocked("k", value)
 		_, _ = decodeTried(value)

@@ -220,7 +220,12 @@ func (s *Store) scan(lower, upper []byte, each func(key, value []byte) (bool, er
 	if err != nil {
 		return s.readError(err)
 	}
-	for ok := it.First(); ok; ok = it.Next() {
+	return s.drain(it, it.First(), each)
+}
+
+// drain calls each for the row that an iterator is at, if ok, and those behind it, and closes it.
+func (s *Store) drain(it *pebble.Iterator, ok bool, each func(key, value []byte) (bool, error)) error {
+	for ; ok; ok = it.Next() {
 		value, err := it.ValueAndErr()
 		if err != nil {
 			_ = it.Close()

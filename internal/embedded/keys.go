@@ -23,11 +23,12 @@ import (
 //	0c tenant 0 sequence subscription         parked, by event
 //	0d tenant 0 subscription 0 key            blocked key
 //	0e tenant 0 subscription                  the lane has something to do
-//	0f tenant 0 subscription 0 ^id ff         attempt, newest first
+//	0f tenant 0 subscription 0 ^id ff         attempt, newest first; or a run of them, by the newest
 //	10 tenant 0 sequence subscription 0 ^id ff  attempt, by event; sequence 0 for tests
 //	11 tenant 0 kind 0 id                     record
 //	12 expires 11…                            record, by when it expires
 //	13 03…                                    record batch that still has erased bytes in older files
+//	14 tenant 0 block subscription 0 ^id ff   run of attempts, by block of 64 sequences
 const (
 	spaceStore    = 0x01
 	spaceHead     = 0x02
@@ -48,6 +49,7 @@ const (
 	spaceRecord   = 0x11
 	spaceExpiry   = 0x12
 	spaceScrub    = 0x13
+	spaceTriedRun = 0x14
 )
 
 var (

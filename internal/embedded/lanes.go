@@ -129,9 +129,7 @@ func (w *laneWriter) change(c *store.LaneChange) error {
 	for _, key := range c.Unblock {
 		_ = w.b.Delete(blockedKey(ref.Tenant, ref.Subscription, key), nil)
 	}
-	for i := range c.Attempts {
-		w.putAttempt(ref, &c.Attempts[i])
-	}
+	w.putAttempts(ref, c.Attempts)
 	return nil
 }
 

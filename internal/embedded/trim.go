@@ -103,6 +103,7 @@ func (t *trimming) apply() (done pending, err error) {
 	if t.next > t.first {
 		_ = t.b.DeleteRange(batchKey(t.tenant, t.first), batchKey(t.tenant, t.next), nil)
 		_ = t.b.DeleteRange(seqKey(spaceTried, t.tenant, 1), seqKey(spaceTried, t.tenant, t.next), nil)
+		_ = t.b.DeleteRange(runPrefix(t.tenant, 0, ""), runPrefix(t.tenant, uint64(t.next)>>runBlock, ""), nil)
 		_ = t.b.Set(tenantKey(spaceHead, t.tenant), encodeHead(t.st, t.next, t.st.applied, t.bytes), nil)
 	}
 	t.finish()
@@ -180,10 +181,7 @@ func (t *trimming) forgetAttempts() error {
 	rows := 0
 	err := t.tried(func(seq sequence, _ tried, _ []byte) bool {
 		if rows++; rows > trimAttempts && seq > t.first {
-			for _, r := range t.gone[seq-t.first:] {
-				t.bytes += int64(len(r.event.Data))
-			}
-			t.next, t.more = seq, true
+			t.stopBefore(seq)
 			return false
 		}
 		return true
@@ -191,11 +189,61 @@ func (t *trimming) forgetAttempts() error {
 	if err != nil {
 		return err
 	}
-	return t.tried(func(_ sequence, row tried, key []byte) bool {
+	err = t.runs(func(block sequence, _ triedRun, _, _ []byte) bool {
+		if rows++; rows > trimAttempts && block > t.first {
+			t.stopBefore(block)
+			return false
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	err = t.tried(func(_ sequence, row tried, key []byte) bool {
 		if row.last < t.next {
 			_ = t.b.Delete(key, nil)
 		}
 		return true
+	})
+	if err != nil {
+		return err
+	}
+	return t.runs(func(block sequence, run triedRun, key, attempts []byte) bool {
+		if run.last < t.next {
+			_ = t.b.Delete(attempts, nil)
+			_ = t.b.Delete(key, nil)
+		}
+		return true
+	})
+}
+
+// stopBefore moves next back.
+func (t *trimming) stopBefore(seq sequence) {
+	if seq >= t.next {
+		return
+	}
+	for _, r := range t.gone[seq-t.first : t.next-t.first] {
+		t.bytes += int64(len(r.event.Data))
+	}
+	t.next, t.more = seq, true
+}
+
+// runs calls each for the rows of runs by block that have events up to next, with the block's first sequence, the row's
+// key and the run's.
+func (t *trimming) runs(each func(block sequence, run triedRun, key, attempts []byte) bool) error {
+	lower := runPrefix(t.tenant, 0, "")
+	n := len(lower) - 8
+	return t.s.scan(lower, runPrefix(t.tenant, uint64(t.next-1)>>runBlock+1, ""), func(key, value []byte) (bool, error) {
+		block, ok := seqAt(key, n)
+		run, err := decodeTriedRun(value)
+		if err != nil || !ok {
+			return false, corrupt("attempts by event of "+string(t.tenant), errMalformed)
+		}
+		attempts, err := t.attemptOf(key[n+8:])
+		if err != nil {
+			return false, err
+		}
+		return each(block<<runBlock, run, key, attempts), nil
 	})
 }
 

@@ -255,8 +255,9 @@ type LaneChange struct {
 	Park   []Parked
 	Unpark []eventhose.Sequence
 	// Block adds or replaces blocked keys, Unblock removes them.
-	Block    []BlockedKey
-	Unblock  []string
+	Block   []BlockedKey
+	Unblock []string
+	// Attempts have ids greater than those of all attempts that the lane has.
 	Attempts []eventhose.Attempt
 	// Create makes a lane that does not exist yet; without it, a change to a lane that does not exist is left out.
 	Create bool
