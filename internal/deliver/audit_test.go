@@ -140,7 +140,7 @@ func (c *chaos) parked(s *watched, seq eventhose.Sequence) bool {
 	return err == nil && len(rows) == 1 && rows[0].Sequence == seq && rows[0].State == eventhose.ParkedDead
 }
 
-// arrivals are what one receiver took, in order; those of replays apart.
+// arrivals are what came to one receiver, in order, and what of it was taken; replays are apart.
 type arrivals struct {
 	in       []arrival
 	all      map[eventhose.Sequence][]arrival
@@ -153,10 +153,12 @@ func (s *watched) arrivals(c *chaos) arrivals {
 		switch {
 		case d.sub != s.id:
 		case d.replay != "":
-			a.replayed[d.seq] = true
+			a.replayed[d.seq] = a.replayed[d.seq] || d.taken
 		default:
 			a.in = append(a.in, d)
-			a.all[d.seq] = append(a.all[d.seq], d)
+			if d.taken {
+				a.all[d.seq] = append(a.all[d.seq], d)
+			}
 		}
 	}
 	return a
@@ -164,7 +166,7 @@ func (s *watched) arrivals(c *chaos) arrivals {
 
 // repeats checks that what came twice was in flight when the power was cut in between.
 func (a arrivals) repeats(c *chaos, s *watched, perCut map[int]int) {
-	mine := map[int]int{}
+	mine := map[int]map[int64]bool{} // by life, requests of which something came again
 	for seq, times := range a.all {
 		if e := c.events[seq]; e == nil || !s.due(e) || seq <= s.begin {
 			c.bad("%s: sequence %d is not due to it", s.id, seq)
@@ -181,8 +183,10 @@ func (a arrivals) repeats(c *chaos, s *watched, perCut map[int]int) {
 				c.bad("%s (%s): sequence %d came twice without a cut between: %+v, %+v", s.id, s.ordering, seq, times[i-1], times[i])
 				continue
 			}
-			perCut[cut]++
-			mine[cut]++
+			if mine[cut] == nil {
+				mine[cut] = map[int64]bool{}
+			}
+			mine[cut][times[i-1].request] = true
 		}
 		for _, d := range times {
 			if d.id != times[0].id {
@@ -190,8 +194,9 @@ func (a arrivals) repeats(c *chaos, s *watched, perCut map[int]int) {
 			}
 		}
 	}
-	for life, n := range mine {
-		if n > 2*s.inFlight { // under way, and as many that were answered and not recorded
+	for life, again := range mine {
+		n := len(again)
+		if perCut[life] += n; n > 2*s.inFlight { // under way, and as many that were answered and not recorded
 			c.bad("%s: %d repeats after the cut that ended life %d, with %d in flight at most", s.id, n, life, 2*s.inFlight)
 		}
 	}

@@ -5,10 +5,13 @@ package deliver_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -55,7 +58,7 @@ type watched struct {
 	id       eventhose.SubscriptionID
 	ordering eventhose.Ordering
 	blocks   bool // on_exhausted
-	inFlight int
+	inFlight int  // requests
 	begin    eventhose.Sequence
 	due      func(*eventhose.Event) bool // nil: its filter changes, or it may be deleted
 	deleted  bool
@@ -65,7 +68,7 @@ type watched struct {
 	discarded map[eventhose.Sequence]bool
 }
 
-// arrival is an event that a receiver took, and in which life.
+// arrival is an event that a receiver took, or refused while it took others of its batch, and in which life.
 type arrival struct {
 	delivery
 	life int
@@ -83,6 +86,7 @@ type chaos struct {
 	erased  map[eventhose.Sequence]bool
 	trimmed eventhose.Sequence // the first left
 	n       int
+	fixed   int  // subscriptions that are never deleted
 	bursts  bool // more events at once than a window holds, which takes long
 	wrong   []string
 	past    []string // what retention did, and when lives ended
@@ -97,9 +101,12 @@ type chaos struct {
 	under     map[*try]bool // of the present engine
 	took      []arrival
 	moods     map[eventhose.SubscriptionID]mood
+	lose      func(*sink.Batch) *sink.Batch // planted: what arrives of what is sent
+	misread   func(sink.Result) sink.Result // planted: what is made of an answer
 }
 
-type try struct{ d delivery }
+// try is a request under way.
+type try struct{ all []delivery }
 
 type mood struct {
 	name    string
@@ -152,9 +159,11 @@ func (c *chaos) cut() {
 	c.left = c.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 0, c.cuts.IntN(101), 100}[c.cuts.IntN(4)], RNG: c.cuts})
 	c.disk.twice.Unlock()
 	for t := range c.under { // the receiver may have taken what was on its way
-		if c.cuts.IntN(2) == 0 && t.d.seq > 0 {
-			t.d.taken = true
-			c.took = append(c.took, arrival{t.d, c.life})
+		if c.cuts.IntN(2) == 0 {
+			for i := range t.all {
+				t.all[i].taken = true
+			}
+			c.take(t)
 		}
 	}
 	c.endLife(true)
@@ -170,10 +179,13 @@ func (c *chaos) endLife(cut bool) {
 
 // receive is every receiver.
 func (c *chaos) receive(ctx context.Context, b *sink.Batch, life int) sink.Result {
-	e := b.Items[0].Event
-	t := &try{delivery{at: time.Now(), sub: b.Subscription.ID, seq: e.Sequence, prev: b.Items[0].Previous, key: e.Key, id: b.ID, number: b.Number, kind: b.Kind, replay: b.Replay}}
+	if c.lose != nil {
+		b = c.lose(b)
+	}
+	t := &try{seen(b)}
 	c.mu.Lock()
-	m := c.moods[t.d.sub]
+	m := c.moods[b.Subscription.ID]
+	c.checkBatch(b)
 	if life == c.life {
 		c.under[t] = true
 	}
@@ -185,8 +197,12 @@ func (c *chaos) receive(ctx context.Context, b *sink.Batch, life int) sink.Resul
 	case m.healthy:
 	case m.one > 0 && chance%m.one == 0:
 		r = failed(500)
-	case m.name == "poison" && e.Sequence%7 == 0:
+	case m.name == "poison" && b.Subscription.Batch.Batched():
+		r = partly(b, func(e *eventhose.Event) bool { return e.Sequence%7 == 0 })
+	case m.name == "poison" && b.Items[0].Event.Sequence%7 == 0:
 		r = failed(422)
+	case m.name == "picky" && b.Subscription.Batch.Batched():
+		r = partly(b, func(e *eventhose.Event) bool { return (int(e.Sequence)+chance)%3 == 0 })
 	case m.name == "busy" && chance%3 > 0:
 		r = failed(429)
 		r.RetryAfter, r.Slow = time.Duration(1+chance%15)*time.Second, true
@@ -208,10 +224,51 @@ func (c *chaos) receive(ctx context.Context, b *sink.Batch, life int) sink.Resul
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.under, t)
-	if t.d.taken = r.Outcome == eventhose.OutcomeTaken; t.d.taken && life == c.life && t.d.seq > 0 {
-		c.took = append(c.took, arrival{t.d, life})
+	answered(t.all, b, r)
+	if life == c.life {
+		c.take(t)
+	}
+	if c.misread != nil {
+		r = c.misread(r)
 	}
 	return r
+}
+
+// take notes what a receiver took, and of a batch that it took in part also what it had before it and did not take. c.mu is
+// held.
+func (c *chaos) take(t *try) {
+	some := slices.ContainsFunc(t.all, func(d delivery) bool { return d.taken })
+	for _, d := range t.all {
+		if some && d.seq > 0 {
+			c.took = append(c.took, arrival{d, c.life})
+		}
+	}
+}
+
+// checkBatch holds a request against what a batch may be. c.mu is held.
+func (c *chaos) checkBatch(b *sink.Batch) {
+	policy, id, data := b.Subscription.Batch, b.Items[0].Event.WebhookID(), 0
+	for i, item := range b.Items {
+		if data += len(item.Event.Data); i > 0 && item.Event.Sequence <= b.Items[i-1].Event.Sequence {
+			c.bad("%s: %d comes after %d in one batch", b.Subscription.ID, item.Event.Sequence, b.Items[i-1].Event.Sequence)
+		}
+	}
+	if policy.Batched() && b.Kind != eventhose.AttemptTest {
+		id = batchID(b)
+	}
+	if n := len(b.Items); n > max(1, policy.MaxEvents) || n > 1 && data > policy.MaxBytes || b.ID != id && b.Kind != eventhose.AttemptTest {
+		c.bad("%s: a batch of %d events with %d bytes has the id %s, with a policy of %+v and what should be %s", b.Subscription.ID, n, data, b.ID, policy, id)
+	}
+}
+
+// batchID is how a batch is named, written once more.
+func batchID(b *sink.Batch) string {
+	text := []byte(string(b.Subscription.ID) + "\x00")
+	for _, item := range b.Items {
+		text = binary.BigEndian.AppendUint64(text, uint64(item.Event.Sequence))
+	}
+	sum := sha256.Sum256(text)
+	return "bat_" + eventhose.IDText([16]byte(sum[:16]))
 }
 
 func (c *chaos) bad(format string, args ...any) {
@@ -288,7 +345,22 @@ func (c *chaos) populate() {
 	c.subscribe("now", all, func(s *eventhose.Subscription) {
 		s.Ordering, s.Retry.Schedule[0] = eventhose.OrderingStrict, eventhose.Duration(2*time.Second)
 	})
-	c.subscribe("now", nil, order(eventhose.OrderingKey)) // its filter and ordering change
+	c.subscribe("now", nil, order(eventhose.OrderingKey)) // its filter, ordering and batches change
+	batch := func(o eventhose.Ordering, x eventhose.OnExhausted) func(*eventhose.Subscription) {
+		return func(s *eventhose.Subscription) { s.Ordering, s.OnExhausted, s.Batch = o, x, c.policy() }
+	}
+	c.subscribe("now", all, batch(eventhose.OrderingNone, ""))
+	c.subscribe("now", all, batch(eventhose.OrderingKey, ""))
+	c.subscribe("now", all, batch(eventhose.OrderingStrict, ""))
+	c.subscribe("now", all, batch(eventhose.OrderingKey, eventhose.OnExhaustedBlock))
+	c.subscribe("now", all, batch(eventhose.OrderingStrict, eventhose.OnExhaustedBlock))
+	c.fixed = len(c.subs)
+}
+
+// policy is a random one for batches.
+func (c *chaos) policy() eventhose.BatchPolicy {
+	return eventhose.BatchPolicy{MaxEvents: []int{2, 3, 10, 100, 1000}[c.rng.IntN(5)], MaxBytes: []int{1024, 4096, 1 << 20}[c.rng.IntN(3)],
+		MaxWait: eventhose.Duration([]time.Duration{0, 0, 100 * time.Millisecond, 5 * time.Second}[c.rng.IntN(4)])}
 }
 
 func (c *chaos) append(n int) {
@@ -296,6 +368,9 @@ func (c *chaos) append(n int) {
 	for i := range events {
 		c.n++
 		events[i] = eventhose.Event{ID: fmt.Sprintf("e%d", c.n), Type: []string{"order.paid", "order.sent", "mail"}[c.rng.IntN(3)], Data: []byte(`{}`)}
+		if c.rng.IntN(4) == 0 {
+			events[i].Data = fmt.Appendf(nil, `"%0*d"`, c.rng.IntN(1500), 0)
+		}
 		if k := c.rng.IntN(5); k > 0 {
 			events[i].Key = fmt.Sprintf("k%d", k)
 		}
@@ -342,7 +417,7 @@ func (c *chaos) step() {
 		pass(3 * time.Hour)
 	case n < 66:
 		m := []mood{{}, {}, {one: 2}, {one: 1}, {one: 8, slow: 20 * time.Millisecond}, {slow: time.Duration(c.rng.IntN(1500)) * time.Millisecond},
-			{name: "poison"}, {name: "busy"}, {name: "gone"}, {name: "hangs"}}[c.rng.IntN(10)]
+			{name: "poison"}, {name: "busy"}, {name: "gone"}, {name: "hangs"}, {name: "picky"}}[c.rng.IntN(11)]
 		c.mu.Lock()
 		c.moods[s.id] = m
 		c.mu.Unlock()
@@ -354,8 +429,13 @@ func (c *chaos) step() {
 		if s.due == nil && !s.deleted {
 			o := []eventhose.Ordering{eventhose.OrderingNone, eventhose.OrderingKey, eventhose.OrderingStrict}[c.rng.IntN(3)]
 			f := []eventhose.Filter{{}, {Types: []string{"order.*"}}, {Keys: []string{"k1", "k3"}}, {Expression: `type == "mail"`}}[c.rng.IntN(4)]
-			_, err := c.w.ctl.UpdateSubscription(ctx, tenant, s.id, eventhose.SubscriptionPatch{Ordering: &o, Filter: &f})
+			p := []eventhose.BatchPolicy{{}, c.policy()}[c.rng.IntN(2)]
+			_, err := c.w.ctl.UpdateSubscription(ctx, tenant, s.id, eventhose.SubscriptionPatch{Ordering: &o, Filter: &f, Batch: &p})
 			c.answered("change a filter", err)
+		} else if !s.deleted {
+			p := c.policy()
+			_, err := c.w.ctl.UpdateSubscription(ctx, tenant, s.id, eventhose.SubscriptionPatch{Batch: &p})
+			c.answered("change a policy", err)
 		}
 	case n < 77:
 		c.decide(s, true)
@@ -373,12 +453,13 @@ func (c *chaos) step() {
 		_, err := c.w.eng.Test(ctx, tenant, s.id)
 		c.answered("test", err)
 	case n < 85:
-		if len(c.subs) < 14 {
+		if len(c.subs) < c.fixed+6 {
 			begin := []string{"now", "start"}[c.rng.IntN(2)]
 			c.subscribe(begin, func(*eventhose.Event) bool { return true }, func(s *eventhose.Subscription) {
 				s.Ordering = []eventhose.Ordering{eventhose.OrderingNone, eventhose.OrderingKey, eventhose.OrderingStrict}[c.rng.IntN(3)]
+				s.Batch = []eventhose.BatchPolicy{{}, c.policy()}[c.rng.IntN(2)]
 			})
-		} else if s = c.subs[8+c.rng.IntN(len(c.subs)-8)]; !s.deleted {
+		} else if s = c.subs[c.fixed+c.rng.IntN(len(c.subs)-c.fixed)]; !s.deleted {
 			s.due, s.deleted = nil, true
 			c.answered("delete", c.w.ctl.DeleteSubscription(ctx, tenant, s.id))
 		}

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"testing/synctest"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/deliver"
+	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -132,15 +134,63 @@ func TestAuditSeesFaults(t *testing.T) {
 			return f.Store.Commit(ctx, p)
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(20) {
-				wrong := live(t, 100+seed, 100, func(c *chaos, s deliver.Store) deliver.Store { return &faulty{s, c, commit} })
-				if len(wrong) > 0 {
-					t.Logf("seen with seed %d: %s", 100+seed, wrong[0])
-					return
-				}
+		seesFault(t, name, func(c *chaos, s deliver.Store) deliver.Store { return &faulty{s, c, commit} })
+	}
+}
+
+func seesFault(t *testing.T, name string, plant func(*chaos, deliver.Store) deliver.Store) {
+	t.Run(name, func(t *testing.T) {
+		for seed := range uint64(20) {
+			if wrong := live(t, 100+seed, 100, plant); len(wrong) > 0 {
+				t.Logf("seen with seed %d: %s", 100+seed, wrong[0])
+				return
 			}
-			t.Error("not seen in 20 lives")
-		})
+		}
+		t.Error("not seen in 20 lives")
+	})
+}
+
+// The audit is seen red on batches that go wrong in each of these ways.
+func TestAuditSeesFaultyBatches(t *testing.T) {
+	for name, lose := range map[string]func(*sink.Batch) *sink.Batch{
+		"settles more than was sent": func(b *sink.Batch) *sink.Batch {
+			less := *b
+			if n := len(b.Items); n > 1 && b.Kind != eventhose.AttemptTest {
+				less.Items = b.Items[:n-1]
+				less.ID = batchID(&less) // the id alone would tell
+			}
+			return &less
+		},
+		"out of order": func(b *sink.Batch) *sink.Batch {
+			other := *b
+			other.Items = slices.Clone(b.Items)
+			slices.Reverse(other.Items)
+			return &other
+		},
+		"another id": func(b *sink.Batch) *sink.Batch {
+			other := *b
+			if len(b.Items) > 1 {
+				other.ID += "x"
+			}
+			return &other
+		},
+	} {
+		seesFault(t, name, func(c *chaos, s deliver.Store) deliver.Store { c.lose = lose; return s })
+	}
+	for name, misread := range map[string]func(sink.Result) sink.Result{
+		"takes a part for the whole": func(r sink.Result) sink.Result {
+			if r.Reason == eventhose.ReasonPartly {
+				return taken()
+			}
+			return r
+		},
+		"tries again what was taken": func(r sink.Result) sink.Result {
+			if r.Reason == eventhose.ReasonPartly {
+				r.Reason, r.Failed = eventhose.ReasonStatus, nil
+			}
+			return r
+		},
+	} {
+		seesFault(t, name, func(c *chaos, s deliver.Store) deliver.Store { c.misread = misread; return s })
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -165,24 +166,49 @@ type script struct {
 	count  int
 }
 
-// delivery is one try as the receiver saw it.
+// delivery is one try at one event as the receiver saw it.
 type delivery struct {
 	at        time.Time
 	sub       eventhose.SubscriptionID
 	seq, prev eventhose.Sequence
 	key       string
-	id        string
+	id        string // of the event
+	batch     string // that it came in, "" if it came alone
+	request   int64  // that it came with
 	number    int
 	kind      eventhose.AttemptKind
 	replay    string
 	taken     bool
 }
 
+// requests counts them over all sinks.
+var requests atomic.Int64
+
+// seen answers what a request brings, event by event.
+func seen(b *sink.Batch) []delivery {
+	request, all := requests.Add(1), make([]delivery, len(b.Items))
+	for i, item := range b.Items {
+		e := item.Event
+		all[i] = delivery{at: time.Now(), sub: b.Subscription.ID, seq: e.Sequence, prev: item.Previous, key: e.Key, id: b.ID, request: request, number: b.Number, kind: b.Kind, replay: b.Replay}
+		if b.Subscription.Batch.Batched() {
+			all[i].id, all[i].batch = e.WebhookID(), b.ID
+		}
+	}
+	return all
+}
+
+// answered notes what the receiver took.
+func answered(all []delivery, b *sink.Batch, r sink.Result) {
+	for i, item := range b.Items {
+		named := slices.ContainsFunc(r.Failed, func(f sink.Refused) bool { return f.ID == item.Event.ID })
+		all[i].taken = r.Outcome == eventhose.OutcomeTaken || r.Reason == eventhose.ReasonPartly && !named
+	}
+}
+
 func (s *script) Check(eventhose.Destination) error { return nil }
 
 func (s *script) Send(ctx context.Context, b *sink.Batch) sink.Result {
-	e := b.Items[0].Event
-	d := delivery{at: time.Now(), sub: b.Subscription.ID, seq: e.Sequence, prev: b.Items[0].Previous, key: e.Key, id: b.ID, number: b.Number, kind: b.Kind, replay: b.Replay}
+	all := seen(b)
 	s.mu.Lock()
 	s.busy++
 	s.most = max(s.most, s.busy)
@@ -192,15 +218,15 @@ func (s *script) Send(ctx context.Context, b *sink.Batch) sink.Result {
 	if answer != nil {
 		r = answer(ctx, b)
 	}
-	r.Started = d.at
-	r.Duration = time.Since(d.at)
+	r.Started = all[0].at
+	r.Duration = time.Since(r.Started)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy--
 	s.count++
-	d.taken = r.Outcome == eventhose.OutcomeTaken
+	answered(all, b, r)
 	if !s.forget {
-		s.sent = append(s.sent, d)
+		s.sent = append(s.sent, all...)
 	}
 	return r
 }
@@ -235,6 +261,20 @@ func taken() sink.Result { return sink.Result{Outcome: eventhose.OutcomeTaken, S
 
 func failed(status int) sink.Result {
 	return sink.Result{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonStatus, Status: status, Message: fmt.Sprintf("the receiver answered %d", status)}
+}
+
+// partly refuses the events of a batch for which bad answers true, or takes it all if there is none.
+func partly(b *sink.Batch, bad func(*eventhose.Event) bool) sink.Result {
+	r := sink.Result{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonPartly, Status: 200, Message: "the receiver did not take some"}
+	for _, item := range b.Items {
+		if bad(item.Event) {
+			r.Failed = append(r.Failed, sink.Refused{ID: item.Event.ID, Message: fmt.Sprintf("no %d", item.Event.Sequence)})
+		}
+	}
+	if r.Failed == nil {
+		return taken()
+	}
+	return r
 }
 
 // always answers everything in one way.
