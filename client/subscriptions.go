@@ -18,6 +18,8 @@ type NewSubscription struct {
 	OnExhausted eventhose.OnExhausted
 	Retry       eventhose.Retry
 	MaxInFlight int
+	// Batch says how many events travel in one request; the zero policy sends each alone.
+	Batch       eventhose.BatchPolicy
 	Destination eventhose.Destination
 	// From is "now" (or ""), "start", or a cursor's text.
 	From string
@@ -26,14 +28,16 @@ type NewSubscription struct {
 // wireDestination is an eventhose.Destination whose headers are written in clear: this is the one place where they
 // travel to the server.
 type wireDestination struct {
-	Type      string            `json:"type"`
-	URL       string            `json:"url"`
-	Headers   map[string]string `json:"headers,omitempty"`
-	Signature string            `json:"signature,omitempty"`
+	Type        string            `json:"type"`
+	URL         string            `json:"url"`
+	Headers     map[string]string `json:"headers,omitempty"`
+	Signature   string            `json:"signature,omitempty"`
+	Format      string            `json:"format,omitempty"`
+	Compression string            `json:"compression,omitempty"`
 }
 
 func wireOf(d eventhose.Destination) wireDestination {
-	w := wireDestination{Type: d.Type, URL: d.URL, Signature: d.Signature}
+	w := wireDestination{Type: d.Type, URL: d.URL, Signature: d.Signature, Format: d.Format, Compression: d.Compression}
 	if d.Headers != nil {
 		w.Headers = make(map[string]string, len(d.Headers))
 	}
@@ -66,9 +70,10 @@ func (t *Tenant) CreateSubscription(ctx context.Context, s NewSubscription) (Sub
 		OnExhausted eventhose.OnExhausted `json:"on_exhausted,omitempty"`
 		Retry       eventhose.Retry       `json:"retry,omitzero"`
 		MaxInFlight int                   `json:"max_in_flight,omitempty"`
+		Batch       eventhose.BatchPolicy `json:"batch,omitzero"`
 		Destination wireDestination       `json:"destination"`
 		From        string                `json:"from,omitempty"`
-	}{s.Name, s.Filter, s.Ordering, s.OnExhausted, s.Retry, s.MaxInFlight, wireOf(s.Destination), s.From}
+	}{s.Name, s.Filter, s.Ordering, s.OnExhausted, s.Retry, s.MaxInFlight, s.Batch, wireOf(s.Destination), s.From}
 	var answer Subscription
 	err := t.c.send(ctx, http.MethodPost, t.path("subscriptions"), body, &answer)
 	return answer, err
@@ -170,6 +175,38 @@ func (t *Tenant) AttemptsOf(ctx context.Context, id eventhose.SubscriptionID, sc
 // Attempts lists what was tried, newest first.
 func (t *Tenant) Attempts(ctx context.Context, id eventhose.SubscriptionID, o ListOptions) (List[eventhose.Attempt], error) {
 	return list[eventhose.Attempt](ctx, t.c, t.subscription(id, "attempts"), o.query())
+}
+
+// Batch is what became of one batch of a subscription.
+type Batch struct {
+	// ID is the webhook-id of its requests.
+	ID            string             `json:"id"`
+	Events        int                `json:"events"`
+	FirstSequence eventhose.Sequence `json:"first_sequence"`
+	LastSequence  eventhose.Sequence `json:"last_sequence"`
+	// State is as its last attempt left it: "taken", "partly", "retrying", "dead" or "gone".
+	State string `json:"state"`
+	// Attempts are newest first, at most 100.
+	Attempts []BatchAttempt `json:"attempts"`
+}
+
+// BatchAttempt is one try at a batch; Attempts tells more of it.
+type BatchAttempt struct {
+	ID       string                `json:"id"`
+	Number   int                   `json:"number"`
+	Kind     eventhose.AttemptKind `json:"kind"`
+	Started  time.Time             `json:"started"`
+	Duration eventhose.Duration    `json:"duration"`
+	Status   int                   `json:"status,omitempty"`
+	Outcome  eventhose.Outcome     `json:"outcome"`
+	Reason   eventhose.Reason      `json:"reason,omitempty"`
+	Message  string                `json:"message,omitempty"`
+	Next     time.Time             `json:"next,omitzero"`
+}
+
+// Batches lists the batches that were sent, newest first. A page may hold fewer than asked for and still have a next one.
+func (t *Tenant) Batches(ctx context.Context, id eventhose.SubscriptionID, o ListOptions) (List[Batch], error) {
+	return list[Batch](ctx, t.c, t.subscription(id, "batches"), o.query())
 }
 
 // Parked lists by sequence what is set aside in one state, or with "" in any.

@@ -60,6 +60,28 @@ func phase(d eventhose.Duration) string {
 	return took(time.Duration(d))
 }
 
+func (p *program) subscriptionsBatches() *cobra.Command {
+	var o client.ListOptions
+	c := &cobra.Command{Use: "batches SUBSCRIPTION", Short: "List the batches that were sent, newest first",
+		Example: "  eventhose subscriptions batches sub_01h455vb4pex5vsknk084sn02q --limit 20", Args: args(1, 1)}
+	listFlags(c, &o)
+	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
+		l, err := t.Batches(ctx, eventhose.SubscriptionID(args[0]), o)
+		if err != nil {
+			return err
+		}
+		return printList(p, l, "TIME BATCH EVENTS SEQUENCES STATE TRIES LAST", func(b client.Batch) []string {
+			at, last := "", ""
+			if n := len(b.Attempts); n > 0 {
+				a := b.Attempts[0]
+				at = stamp(b.Attempts[n-1].Started)
+				last = attemptText(eventhose.Attempt{Outcome: a.Outcome, Status: a.Status, Reason: a.Reason, Duration: a.Duration, Message: a.Message})
+			}
+			return []string{at, oneLine(b.ID), strconv.Itoa(b.Events), fmt.Sprintf("%d-%d", b.FirstSequence, b.LastSequence), b.State, strconv.Itoa(len(b.Attempts)), last}
+		})
+	})
+}
+
 func (p *program) subscriptionsParked() *cobra.Command {
 	var o client.ListOptions
 	var state string

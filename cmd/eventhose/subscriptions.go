@@ -22,7 +22,7 @@ func (p *program) subscriptionsCommand() *cobra.Command {
 		p.subscriptionsCreate(), p.subscriptionsList(), p.subscriptionsGet(), p.subscriptionsUpdate(), p.subscriptionsDelete(),
 		p.subscriptionsState("pause", "Hold delivery; nothing is lost, the log is the backlog", (*client.Tenant).Pause),
 		p.subscriptionsState("resume", "Go on after a pause or after being disabled", (*client.Tenant).Resume),
-		p.subscriptionsTest(), p.subscriptionsSecret(), p.subscriptionsRotate(), p.subscriptionsParked(),
+		p.subscriptionsTest(), p.subscriptionsSecret(), p.subscriptionsRotate(), p.subscriptionsBatches(), p.subscriptionsParked(),
 		p.subscriptionsSettle("redrive", "Try dead events again at once", (*client.Tenant).Redrive),
 		p.subscriptionsSettle("discard", "Give up dead events", (*client.Tenant).Discard))
 }
@@ -35,6 +35,9 @@ type subscriptionFlags struct {
 	schedule                                               []string
 	attemptTimeout, disableAfter                           time.Duration
 	maxInFlight                                            int
+	batchMaxEvents, batchMaxBytes                          int
+	batchMaxWait                                           time.Duration
+	format, compression                                    string
 }
 
 func (s *subscriptionFlags) add(f *pflag.FlagSet) {
@@ -52,6 +55,15 @@ func (s *subscriptionFlags) add(f *pflag.FlagSet) {
 	f.DurationVar(&s.attemptTimeout, "attempt-timeout", 0, "how long one attempt may take")
 	f.DurationVar(&s.disableAfter, "disable-after", 0, "how long nothing but failure disables it; -1s is never")
 	f.IntVar(&s.maxInFlight, "max-in-flight", 0, "how many attempts at once")
+	f.IntVar(&s.batchMaxEvents, "batch-max-events", 0, "how many events travel in one request; 1 sends each alone")
+	f.IntVar(&s.batchMaxBytes, "batch-max-bytes", 0, "how many bytes of data travel in one request")
+	f.DurationVar(&s.batchMaxWait, "batch-max-wait", 0, "how long a batch that is not full waits for more events")
+	f.StringVar(&s.format, "format", "", "standard or cloudevents")
+	f.StringVar(&s.compression, "compression", "", "gzip, or none")
+}
+
+func (s *subscriptionFlags) batch() eventhose.BatchPolicy {
+	return eventhose.BatchPolicy{MaxEvents: s.batchMaxEvents, MaxBytes: s.batchMaxBytes, MaxWait: eventhose.Duration(s.batchMaxWait)}
 }
 
 func (s *subscriptionFlags) filter() eventhose.Filter {
@@ -71,7 +83,10 @@ func (s *subscriptionFlags) retry() (eventhose.Retry, error) {
 }
 
 func (s *subscriptionFlags) destination(p *program) (eventhose.Destination, error) {
-	d := eventhose.Destination{Type: eventhose.DestinationWebhook, URL: s.to, Signature: s.signature}
+	d := eventhose.Destination{Type: eventhose.DestinationWebhook, URL: s.to, Signature: s.signature, Format: s.format, Compression: s.compression}
+	if d.Compression == "none" {
+		d.Compression = ""
+	}
 	for _, h := range s.headers {
 		b, err := p.input("header", h, maxFileValue)
 		if err != nil {
@@ -96,7 +111,8 @@ func (p *program) subscriptionsCreate() *cobra.Command {
 		Use:   "create",
 		Short: "Make a subscription and print its signing secret",
 		Example: `  eventhose subscriptions create --to https://example.com/hooks --types 'order.*'
-  eventhose subscriptions create --to https://example.com/hooks --ordering key --from start -o json`,
+  eventhose subscriptions create --to https://example.com/hooks --ordering key --from start -o json
+  eventhose subscriptions create --to https://example.com/hooks --batch-max-events 100 --batch-max-wait 2s --compression gzip`,
 		Args: args(0, 0),
 	}
 	s.add(c.Flags())
@@ -114,7 +130,7 @@ func (p *program) subscriptionsCreate() *cobra.Command {
 			return err
 		}
 		made, err := t.CreateSubscription(ctx, client.NewSubscription{Name: s.name, Filter: s.filter(), Ordering: eventhose.Ordering(s.ordering),
-			OnExhausted: eventhose.OnExhausted(s.onExhausted), Retry: retry, MaxInFlight: s.maxInFlight, Destination: d, From: from})
+			OnExhausted: eventhose.OnExhausted(s.onExhausted), Retry: retry, MaxInFlight: s.maxInFlight, Batch: s.batch(), Destination: d, From: from})
 		if err != nil {
 			return err
 		}
@@ -127,7 +143,8 @@ func (p *program) subscriptionsUpdate() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "update SUBSCRIPTION",
 		Short: "Change what is named; the rest stays",
-		Long: `Change what is named; the rest stays. The flags of the filter replace the whole filter, and those of retry the whole retry rule.
+		Long: `Change what is named; the rest stays. The flags of the filter replace the whole filter, those of retry the whole retry rule, and those
+of batches the whole policy: --batch-max-events 1 sends each event alone again.
 Headers are kept unless --header gives new ones, which replace them all.`,
 		Example: "  eventhose subscriptions update sub_01h455vb4pex5vsknk084sn02q --types 'order.*' --types refund.made",
 		Args:    args(1, 1),
@@ -160,7 +177,11 @@ Headers are kept unless --header gives new ones, which replace them all.`,
 		if changed("max-in-flight") {
 			patch.MaxInFlight = &s.maxInFlight
 		}
-		if changed("to", "header", "signature") {
+		if changed("batch-max-events", "batch-max-bytes", "batch-max-wait") {
+			b := s.batch()
+			patch.Batch = &b
+		}
+		if changed("to", "header", "signature", "format", "compression") {
 			d, err := s.destination(p)
 			if err != nil {
 				return err
@@ -177,6 +198,12 @@ Headers are kept unless --header gives new ones, which replace them all.`,
 			}
 			if d.Headers == nil {
 				d.Headers = now.Destination.Headers // shown as "***", which the server takes for the value it has
+			}
+			if !changed("format") {
+				d.Format = now.Destination.Format
+			}
+			if !changed("compression") {
+				d.Compression = now.Destination.Compression
 			}
 			patch.Destination = &d
 		}
@@ -317,7 +344,8 @@ func (p *program) printSubscription(s client.Subscription) error {
 		for _, name := range slices.Sorted(maps.Keys(s.Filter.Attributes)) {
 			block(w, "attribute "+name, s.Filter.Attributes[name])
 		}
-		block(w, "expression", s.Filter.Expression, "ordering", s.Ordering, "on exhausted", s.OnExhausted, "signature", s.Destination.Signature)
+		block(w, "expression", s.Filter.Expression, "ordering", s.Ordering, "on exhausted", s.OnExhausted, "signature", s.Destination.Signature,
+			"format", s.Destination.Format, "compression", s.Destination.Compression, "batch", batchText(s.Batch))
 		for _, name := range slices.Sorted(maps.Keys(s.Destination.Headers)) {
 			block(w, "header "+name, s.Destination.Headers[name])
 		}
@@ -329,6 +357,18 @@ func (p *program) printSubscription(s client.Subscription) error {
 			}
 		}
 	})
+}
+
+// batchText tells a policy, "" if each event travels alone.
+func batchText(p eventhose.BatchPolicy) string {
+	if p == (eventhose.BatchPolicy{}) {
+		return ""
+	}
+	s := "at most " + plural(p.MaxEvents, "event") + " and " + strconv.Itoa(p.MaxBytes) + " bytes"
+	if p.MaxWait > 0 {
+		s += ", after " + p.MaxWait.String()
+	}
+	return s
 }
 
 func types(f eventhose.Filter) string {

@@ -241,6 +241,11 @@ func (e *Engine) Attempts(ctx context.Context, tenant eventhose.TenantID, sub ev
 	return e.store.Attempts(ctx, tenant, store.AttemptQuery{Subscription: sub, Before: before, Limit: limit})
 }
 
+// AttemptsAt lists a subscription's attempts at the event at one place, newest first.
+func (e *Engine) AttemptsAt(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, seq eventhose.Sequence, limit int) ([]eventhose.Attempt, error) {
+	return e.store.Attempts(ctx, tenant, store.AttemptQuery{Subscription: sub, Sequence: seq, Limit: limit})
+}
+
 // Parked lists a subscription's parked events by sequence, those after one. Waiting ones are read again from the log.
 func (e *Engine) Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, state eventhose.ParkedState, after eventhose.Sequence, limit int) ([]eventhose.Parked, error) {
 	if state == eventhose.ParkedWaiting {

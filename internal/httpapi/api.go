@@ -133,6 +133,7 @@ func New(o Options) (*API, error) {
 	a.addEvents()
 	a.addSubscriptions()
 	a.addLanes()
+	a.addBatches()
 	if err := a.describe(); err != nil {
 		return nil, err
 	}

@@ -157,7 +157,15 @@ func TestSubscriptionsRefused(t *testing.T) {
 		{`{"destination":{"type":"webhook","url":"https://example.com","headers":{"Host":"x"}}}`, "destination.headers.Host"},
 		{`{"destination":{"type":"webhook","url":"https://example.com","headers":{"X-A":7}}}`, "destination.headers.X-A"},
 		{`{"destination":{"type":"webhook","url":"https://example.com","format":"x"}}`, "destination.format"},
-		{`{"batch":{"max_events":10},` + good + `}`, "batch"},
+		{`{"destination":{"type":"webhook","url":"https://example.com","compression":"br"}}`, "destination.compression"},
+		{`{"batch":{"max_events":1001},` + good + `}`, "batch.max_events"},
+		{`{"batch":{"max_events":-1},` + good + `}`, "batch.max_events"},
+		{`{"batch":{"max_wait":"1s"},` + good + `}`, "batch.max_events"},
+		{`{"batch":{"max_events":10,"max_bytes":1000},` + good + `}`, "batch.max_bytes"},
+		{`{"batch":{"max_events":10,"max_bytes":8388609},` + good + `}`, "batch.max_bytes"},
+		{`{"batch":{"max_events":10,"max_wait":"61s"},` + good + `}`, "batch.max_wait"},
+		{`{"batch":{"max_events":10,"max_wait":5},` + good + `}`, "batch.max_wait"},
+		{`{"batch":{"events":10},` + good + `}`, "batch.events"},
 		{`{"filter":{"types":["a..b"]},` + good + `}`, "filter.types[0]"},
 		{`{"filter":{"types":["a",7]},` + good + `}`, "filter.types[1]"},
 		{`{"filter":{"types":"a"},` + good + `}`, "filter.types"},
@@ -254,6 +262,86 @@ func TestLanes(t *testing.T) {
 	w.attempts(1)
 	if got := w.want(200, w.root("POST", path+"/parked/discard", "")).json(t); got["count"] != 1.0 {
 		t.Errorf("discard: %v", got)
+	}
+}
+
+func TestBatches(t *testing.T) {
+	w := newWorld(t, nil)
+	w.sink.answer(500)
+	w.sink.refuse = "e2"
+	const policy = `"batch":{"max_events":3,"max_wait":"1m"},`
+	path := subscriptions + "/" + w.subscribe("acme", policy+`"retry":{"schedule":["0s","1h"]},`)
+	w.root("POST", subscriptions[:len("/v1/tenants/acme/")]+"events", `[{"type":"a","id":"e1","data":1},{"type":"b","id":"e2","data":2},{"type":"c","id":"e3","data":3}]`)
+	w.attempts(1)
+	w.sink.answer(200)
+	w.want(200, w.root("POST", path+"/test", ""))
+	w.append("acme", `{"type":"a","id":"e4","data":1}`)
+	w.append("acme", `{"type":"a","id":"e5","data":1}`)
+	w.append("acme", `{"type":"a","id":"e6","data":1}`)
+	w.attempts(2)
+	type batch struct {
+		ID, State string
+		Events    int
+		First     int `json:"first_sequence"`
+		Last      int `json:"last_sequence"`
+		Attempts  []map[string]any
+	}
+	list := func(query string) (page struct {
+		Data []batch
+		Next *string
+	}) {
+		if err := json.Unmarshal(w.want(200, w.root("GET", path+"/batches"+query, "")).body, &page); err != nil {
+			t.Fatal(err)
+		}
+		return page
+	}
+	page := list("")
+	for len(page.Data) < 2 { // the last attempt may still be on its way into the store
+		page = list("")
+	}
+	if len(page.Data) != 2 || page.Next != nil {
+		t.Fatalf("%+v", page)
+	}
+	second, first := page.Data[0], page.Data[1]
+	if second.State != "taken" || second.First != 4 || second.Last != 6 || second.Events != 3 || !strings.HasPrefix(second.ID, "bat_") || len(second.Attempts) != 1 {
+		t.Errorf("%+v", second)
+	}
+	if first.State != "partly" || first.First != 1 || first.Last != 3 || len(first.Attempts) != 1 || first.Attempts[0]["reason"] != "partly" || first.Attempts[0]["number"] != 1.0 {
+		t.Errorf("%+v", first)
+	}
+	parked := w.want(200, w.root("GET", path+"/parked", "")).json(t)["data"].([]any)
+	if p := parked[0].(map[string]any); len(parked) != 1 || p["event"] != "e2" || p["message"] != "no such order" || p["batch"] == first.ID {
+		t.Errorf("parked %v", parked)
+	}
+	if of := w.want(200, w.root("GET", path+"/attempts?event=e3", "")).json(t)["data"].([]any); len(of) != 1 || of[0].(map[string]any)["batch"] != first.ID {
+		t.Errorf("attempts of e3: %v", of)
+	}
+	if e := w.want(200, w.root("GET", subscriptions[:len("/v1/tenants/acme/")]+"events/e3", "")); !strings.Contains(string(e.body), `"state":"delivered"`) {
+		t.Errorf("e3: %s", e.body)
+	}
+	// Page by page it is the same.
+	one := list("?limit=1")
+	if two := list("?limit=1&after=" + *one.Next); len(one.Data) != 1 || len(two.Data) != 1 || one.Data[0].ID != second.ID || two.Data[0].ID != first.ID {
+		t.Errorf("%+v, then %+v", one, two)
+	}
+	w.refused("invalid", "after", w.root("GET", path+"/batches?after=x", ""))
+	// A policy is shown only where there is one, and may be changed and taken back.
+	if s := w.want(200, w.root("GET", path, "")).json(t); fmt.Sprint(s["batch"]) != "map[max_bytes:1.048576e+06 max_events:3 max_wait:1m0s]" {
+		t.Errorf("shown as %v", s["batch"])
+	}
+	for body, want := range map[string]any{`{"batch":{"max_events":7,"max_bytes":4096}}`: map[string]any{"max_events": 7.0, "max_bytes": 4096.0}, `{"batch":null}`: nil, `{"batch":{}}`: nil} {
+		if s := w.want(200, w.root("PATCH", path, body)).json(t); fmt.Sprint(s["batch"]) != fmt.Sprint(want) {
+			t.Errorf("%s: %v", body, s["batch"])
+		}
+	}
+	w.refused("invalid", "batch.max_events", w.root("PATCH", path, `{"batch":{"max_events":1001}}`))
+	s := w.want(200, w.root("PATCH", path, `{"destination":{"type":"webhook","url":"https://example.com/h","format":"cloudevents","compression":"gzip"}}`)).json(t)["destination"].(map[string]any)
+	if s["format"] != "cloudevents" || s["compression"] != "gzip" {
+		t.Errorf("destination %v", s)
+	}
+	s = w.want(200, w.root("PATCH", path, `{"destination":{"type":"webhook","url":"https://example.com/h","format":"standard"}}`)).json(t)["destination"].(map[string]any)
+	if _, shown := s["format"]; shown || s["compression"] != nil {
+		t.Errorf("destination %v", s)
 	}
 }
 

@@ -46,6 +46,7 @@ var rows = map[string]row{
 	"GET /v1/tenants/{tenant}/subscriptions/{id}/secret":          {"subscription", "", 200},
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/secret/rotate":  {"subscription", "", 200},
 	"GET /v1/tenants/{tenant}/subscriptions/{id}/attempts":        {"subscription", "", 200},
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/batches":         {"subscription", "", 200},
 	"GET /v1/tenants/{tenant}/subscriptions/{id}/parked":          {"subscription", "", 200},
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/redrive": {"subscription", "", 200},
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/discard": {"subscription", "", 200},

@@ -46,13 +46,16 @@ var examples = map[string]map[string]map[string]string{
 	"createSubscription": {typeJSON: {
 		"plain": `{"destination": {"type": "webhook", "url": "https://example.com/hook"}}`,
 		"whole": `{"name": "Payments", "filter": {"types": ["order.*"], "expression": "key != ''"}, "ordering": "key", "on_exhausted": "block", "retry": {"schedule": ["0s", "5s", "5m"], "timeout": "10s"}, "from": "start", "max_in_flight": 8, "destination": {"type": "webhook", "url": "https://example.com/hook", "headers": {"X-Team": "payments"}}}`,
+		"batch": `{"batch": {"max_events": 100, "max_wait": "2s"}, "destination": {"type": "webhook", "url": "https://example.com/hook", "format": "cloudevents", "compression": "gzip"}}`,
 	}},
 	"updateSubscription": {typeJSON: {
 		"name":   `{"name": "Invoices"}`,
 		"filter": `{"filter": {"types": ["invoice.*"]}}`,
+		"batch":  `{"batch": {"max_events": 50, "max_bytes": 262144}}`,
 	}},
 	"rotateSecret": {typeJSON: {"overlap": `{"overlap": "1h"}`}},
 	"listAttempts": {"": {"event": "event=EVENT", "page": "limit=10"}},
+	"listBatches":  {"": {"page": "limit=10"}},
 	"listParked":   {"": {"dead": "state=dead"}},
 	"redrive":      {typeJSON: {"all": `{}`}},
 	"discard":      {typeJSON: {"all": `{}`}},

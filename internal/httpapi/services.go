@@ -66,6 +66,8 @@ type Delivery interface {
 	Status(ctx context.Context, s eventhose.Subscription) (eventhose.LaneStatus, error)
 	// Attempts lists newest first, those before an attempt id ("" is the newest).
 	Attempts(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, before string, limit int) ([]eventhose.Attempt, error)
+	// AttemptsAt lists newest first those of the event at one place.
+	AttemptsAt(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, seq eventhose.Sequence, limit int) ([]eventhose.Attempt, error)
 	// Parked lists by sequence those after one; state "" is all of retrying, waiting and dead.
 	Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, state eventhose.ParkedState, after eventhose.Sequence, limit int) ([]eventhose.Parked, error)
 	// Redrive tries dead events again at once: those with the given ids, or all with none given. It answers how many.

@@ -20,6 +20,7 @@ type NewSubscription struct {
 	OnExhausted eventhose.OnExhausted `json:"on_exhausted,omitempty" doc:"park or block; park if left out"`
 	Retry       eventhose.Retry       `json:"retry,omitzero"`
 	MaxInFlight int                   `json:"max_in_flight,omitempty" doc:"1 to 64; 64 if left out"`
+	Batch       eventhose.BatchPolicy `json:"batch,omitzero" doc:"How many events travel in one request: max_events 1 to 1000, max_bytes of data 1024 to 8388608 (1048576 if left out), max_wait for more events 0s to 60s. Each alone if left out"`
 	Destination eventhose.Destination `json:"destination"`
 	From        string                `json:"from,omitempty" doc:"now (the default), start, or a cursor"`
 }
@@ -85,7 +86,7 @@ func (a *API) addSubscriptions() {
 		b := in.Body
 		s, err := a.control.CreateSubscription(ctx, eventhose.Subscription{
 			Tenant: in.Tenant, Name: b.Name, Filter: b.Filter, Ordering: b.Ordering, OnExhausted: b.OnExhausted, Retry: b.Retry,
-			MaxInFlight: b.MaxInFlight, Destination: b.Destination,
+			MaxInFlight: b.MaxInFlight, Batch: b.Batch, Destination: b.Destination,
 		}, b.From)
 		return shown(s, err)
 	})
@@ -120,7 +121,7 @@ func (a *API) addSubscriptions() {
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "updateSubscription", Method: http.MethodPatch, Path: path + "/{id}", Tags: tags,
 		Summary:     "Change what the body names",
-		Description: "`filter`, `retry` and `destination` are replaced as a whole; a header of the destination whose value is `***` keeps the one it had. `null` takes a member back to its default; a destination has none.",
+		Description: "`filter`, `retry`, `batch` and `destination` are replaced as a whole; a header of the destination whose value is `***` keeps the one it had. `null` takes a member back to its default; a destination has none.",
 	}, func(ctx context.Context, in *updateSubscriptionInput) (*subscriptionOutput, error) {
 		p, err := withDefaults(in.Body, exchangeOf(ctx).body)
 		if err != nil {
@@ -209,6 +210,8 @@ func withDefaults(p eventhose.SubscriptionPatch, text []byte) (eventhose.Subscri
 			p.Retry = new(eventhose.Retry)
 		case "max_in_flight":
 			p.MaxInFlight = new(int)
+		case "batch":
+			p.Batch = new(eventhose.BatchPolicy)
 		default:
 			return p, eventhose.Invalid(name, "must not be null: it has no default")
 		}

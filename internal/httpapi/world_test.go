@@ -75,6 +75,7 @@ type script struct {
 	*webhook.Sink
 	mu     sync.Mutex
 	status int
+	refuse string // the id of an event that no batch's receiver takes
 }
 
 func (s *script) answer(status int) {
@@ -89,6 +90,12 @@ func (s *script) Send(_ context.Context, b *sink.Batch) sink.Result {
 	r := sink.Result{Outcome: eventhose.OutcomeTaken, Status: s.status, Started: time.Now(), URL: b.Subscription.Destination.URL}
 	if s.status >= 300 {
 		r.Outcome, r.Reason, r.Message = eventhose.OutcomeFailed, eventhose.ReasonStatus, "the receiver refused it"
+	}
+	for _, item := range b.Items {
+		if item.Event.ID == s.refuse && len(b.Items) > 1 {
+			r.Outcome, r.Reason, r.Message = eventhose.OutcomeFailed, eventhose.ReasonPartly, "the receiver took some"
+			r.Failed = []sink.Refused{{ID: s.refuse, Message: "no such order"}}
+		}
 	}
 	return r
 }
