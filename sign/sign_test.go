@@ -1,16 +1,21 @@
 package sign_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -338,6 +343,39 @@ func TestVerifyRequest(t *testing.T) {
 	}
 	if body, err := sign.VerifyRequest(request("hello"), 5, sign.NewSecret()); !errors.Is(err, sign.ErrNoMatch) || body != nil {
 		t.Errorf("%q, %v", body, err)
+	}
+	compressed := func(body string, members ...string) *http.Request {
+		r := request(body)
+		r.Header.Set("Content-Encoding", "GZIP")
+		var b bytes.Buffer
+		for _, m := range members {
+			w := gzip.NewWriter(&b)
+			w.Write([]byte(m))
+			w.Close()
+		}
+		r.Body = io.NopCloser(&b)
+		return r
+	}
+	random := make([]byte, 100_000)
+	rand.Read(random)
+	for _, body := range []string{"hello", "", strings.Repeat("x", 100_000), string(random)} {
+		if got, err := sign.VerifyRequest(compressed(body, body), int64(len(body)), secret); err != nil || string(got) != body {
+			t.Errorf("%d bytes compressed: %d, %v", len(body), len(got), err)
+		}
+	}
+	for name, r := range map[string]*http.Request{
+		"a bomb":          compressed("x", strings.Repeat("x", 10<<20)),
+		"endless nothing": compressed("", slices.Repeat([]string{""}, 1000)...),
+		"not compressed":  compressed("hello"),
+		"compressed in part": func() *http.Request {
+			r := compressed("hello", "hello")
+			r.Body = io.NopCloser(io.LimitReader(r.Body, 20))
+			return r
+		}(),
+	} {
+		if body, err := sign.VerifyRequest(r, 1000, secret); !errors.Is(err, sign.ErrBody) || body != nil {
+			t.Errorf("%s: %d bytes, %v", name, len(body), err)
+		}
 	}
 }
 

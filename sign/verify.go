@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"compress/gzip"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -140,13 +141,25 @@ func versions(keys []Verifier) string {
 }
 
 // VerifyRequest reads a request's body, at most limit bytes of it, verifies it against the time now and DefaultTolerance,
-// and answers it. The body is consumed. Errors are Verify's, and ErrBody; answer all of them with 401 except ErrBody.
+// and answers it. A body with Content-Encoding gzip is decompressed first, since it was signed before it was compressed;
+// limit is of what it decompresses to. The body is consumed. Errors are Verify's, and ErrBody; answer all of them with 401
+// except ErrBody.
 func VerifyRequest(r *http.Request, limit int64, keys ...Verifier) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	// What decompresses to nothing could go on for ever; what does not compress grows by less than this.
+	raw := &io.LimitedReader{R: r.Body, N: limit + limit/1024 + 1024}
+	source := io.Reader(raw)
+	if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
+		z, err := gzip.NewReader(raw)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrBody, err)
+		}
+		source = z
+	}
+	body, err := io.ReadAll(io.LimitReader(source, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBody, err)
 	}
-	if int64(len(body)) > limit {
+	if int64(len(body)) > limit || raw.N == 0 {
 		return nil, fmt.Errorf("%w: it is larger than %d bytes", ErrBody, limit)
 	}
 	if err := Verify(r.Header, body, time.Now(), DefaultTolerance, keys...); err != nil {

@@ -36,15 +36,23 @@ func (p *program) attemptsCommand() *cobra.Command {
 			return err
 		}
 		return printList(p, l, "TIME EVENT KIND TRY RESULT", func(a eventhose.Attempt) []string {
-			return []string{stamp(a.Started), oneLine(strings.Join(a.Events, ",")), string(a.Kind), strconv.Itoa(a.Number), attemptText(a)}
+			return []string{stamp(a.Started), eventsText(a), string(a.Kind), strconv.Itoa(a.Number), attemptText(a)}
 		})
 	})
 	return group("attempts", "What was tried, and what came back", "  eventhose attempts list sub_01h455vb4pex5vsknk084sn02q", list)
 }
 
+// eventsText is the id of the event, or that of the batch and how many it holds.
+func eventsText(a eventhose.Attempt) string {
+	if a.Batch == "" {
+		return oneLine(strings.Join(a.Events, ","))
+	}
+	return oneLine(a.Batch) + " (" + plural(len(a.Events), "event") + ")"
+}
+
 // attemptBlock shows one attempt whole.
 func attemptBlock(w io.Writer, a eventhose.Attempt) {
-	block(w, "attempt", a.ID, "events", strings.Join(a.Events, ","), "kind", a.Kind, "result", attemptText(a), "url", a.URL, "address", a.Address,
+	block(w, "attempt", a.ID, "events", eventsText(a), "kind", a.Kind, "result", attemptText(a), "url", a.URL, "address", a.Address,
 		"started", stamp(a.Started), "dns", phase(a.Phases.DNS), "connect", phase(a.Phases.Connect), "tls", phase(a.Phases.TLS), "wait", phase(a.Phases.Wait),
 		"next try", stamp(a.Next))
 	for _, name := range slices.Sorted(maps.Keys(a.ResponseHeaders)) {

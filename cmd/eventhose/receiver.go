@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -20,7 +21,7 @@ type receiver struct {
 
 	mu       sync.Mutex
 	key      sign.Verifier
-	verified map[string]bool // by webhook-id, the newest maxVerified
+	verified map[string]bool // by webhook-id, and of batches by event too, the newest maxVerified
 	order    []string
 	arrived  chan struct{} // closed and replaced with each verified request
 }
@@ -57,18 +58,27 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "not ready", http.StatusServiceUnavailable)
 		return
 	}
-	if _, err := sign.VerifyRequest(req, maxBody, key); err != nil {
+	body, err := sign.VerifyRequest(req, maxBody, key)
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusUnauthorized)
 		return
 	}
-	id := req.Header.Get(sign.HeaderID)
+	ids := []string{req.Header.Get(sign.HeaderID)}
+	var batch struct{ Events []struct{ ID string } } // a webhook of one event has none
+	if json.Unmarshal(body, &batch) == nil {
+		for _, e := range batch.Events {
+			ids = append(ids, e.ID)
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.verified[id] {
-		r.verified[id] = true
-		if r.order = append(r.order, id); len(r.order) > maxVerified {
-			delete(r.verified, r.order[0])
-			r.order = r.order[1:]
+	for _, id := range ids {
+		if !r.verified[id] {
+			r.verified[id] = true
+			if r.order = append(r.order, id); len(r.order) > maxVerified {
+				delete(r.verified, r.order[0])
+				r.order = r.order[1:]
+			}
 		}
 	}
 	close(r.arrived)
@@ -76,7 +86,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// saw reports whether a request with this webhook-id was verified.
+// saw reports whether a request with this webhook-id, or with this event in a batch, was verified.
 func (r *receiver) saw(id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

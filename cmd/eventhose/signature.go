@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net/http"
@@ -49,6 +51,9 @@ byte as it was received. Exits with 7 and says which check failed if it is not v
 			if err != nil {
 				return err
 			}
+			if b, err = decompressed(h, b); err != nil {
+				return err
+			}
 			if err := sign.Verify(h, b, now, tolerance, keys...); err != nil {
 				return &failure{exit: exitExpectation, code: "not_valid", what: strings.TrimPrefix(err.Error(), "sign: "),
 					fix: "verify the raw body as it arrived, before anything parses it, with the secret of this subscription", err: err}
@@ -76,6 +81,22 @@ byte as it was received. Exits with 7 and says which check failed if it is not v
 	f.StringVar(&at, "at", "", "verify as of this time (RFC 3339) instead of now")
 	variable(f, "secret", "EVENTHOSE_WEBHOOK_SECRET")
 	return c
+}
+
+// decompressed answers the body that was signed: with Content-Encoding gzip, what it was before it was compressed. One that
+// was decompressed already stays as it is.
+func decompressed(h http.Header, body []byte) ([]byte, error) {
+	if !strings.EqualFold(h.Get("Content-Encoding"), "gzip") || !bytes.HasPrefix(body, []byte{0x1f, 0x8b}) {
+		return body, nil
+	}
+	r, err := gzip.NewReader(bytes.NewReader(body))
+	if err == nil {
+		body, err = io.ReadAll(io.LimitReader(r, maxBody+1))
+	}
+	if err != nil || len(body) > maxBody {
+		return nil, &usageError{what: "the body cannot be decompressed", fix: "give it as it was received, or decompressed"}
+	}
+	return body, nil
 }
 
 func (p *program) signCommand() *cobra.Command {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,7 +130,7 @@ func (w *watch) event(e eventhose.Event) {
 func (w *watch) flush(r *receiver) {
 	kept := w.early[:0]
 	for i, a := range w.early {
-		waits := a.Tenant == "default" && len(a.Sequences) > 0 && a.Sequences[0] > w.last
+		waits := a.Tenant == "default" && len(a.Sequences) > 0 && a.Sequences[len(a.Sequences)-1] > w.last
 		if waits && len(w.early)-i <= maxEarly {
 			kept = append(kept, a)
 			continue
@@ -146,7 +145,11 @@ func (w *watch) attempt(a eventhose.Attempt, r *receiver) {
 	verified := false
 	if a.Outcome == eventhose.OutcomeTaken {
 		w.delivered++
-		verified = a.URL == r.url && r.saw(a.Events[0])
+		id := a.Events[0]
+		if a.Batch != "" {
+			id = a.Batch
+		}
+		verified = a.URL == r.url && r.saw(id)
 	} else {
 		w.notTaken++
 	}
@@ -162,7 +165,7 @@ func (w *watch) attempt(a eventhose.Attempt, r *receiver) {
 		result = string(a.Reason)
 	}
 	line := fmt.Sprintf("%s <-- %s %s  POST %s  %s", clock(a.Started.Add(time.Duration(a.Duration))), w.painted(result, a.Outcome), took(time.Duration(a.Duration)),
-		oneLine(a.URL), oneLine(strings.Join(a.Events, ",")))
+		oneLine(a.URL), eventsText(a))
 	if verified {
 		line += "  signature verified"
 	}
