@@ -224,7 +224,7 @@ func (b *bench) deliverBatch(ctx context.Context, r *Result) error {
 	}
 	groups := g.groups(1)
 	s := to(endpoint(g.receiverURL, groups[0]), "order.in-batches")
-	// s.Batch = eventhose.BatchPolicy{MaxEvents: 100}
+	s.Batch = eventhose.BatchPolicy{MaxEvents: 100}
 	id, err := g.subscribe(ctx, "default", s)
 	if err != nil {
 		return err

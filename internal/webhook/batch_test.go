@@ -15,6 +15,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/egress"
 	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/sign"
 )
@@ -88,7 +89,7 @@ func TestCompression(t *testing.T) {
 			t.Fatal(err)
 		}
 		body, err := io.ReadAll(r)
-		if err != nil || !bytes.Equal(body, encode(b)) {
+		if err != nil || !bytes.Equal(body, appendBody(nil, b)) {
 			t.Errorf("%d bytes decompressed, %v", len(body), err)
 		}
 		if err := sign.Verify(got.header, body, time.Now(), 0, mustSecret(t, sub)); err != nil {
@@ -144,11 +145,11 @@ var answers = map[string]string{
 	`{"failed":[{"id":"e1"`:                                                 "",
 	`{"failed":[{"id":"e1","error":"` + strings.Repeat("é", 1000) + `"}]}`:  "e1:" + strings.Repeat("é", 150),
 	// Beyond what is read: what does not end counts for all.
-	`{"failed":[{"id":"e1","error":"` + strings.Repeat("x", maxBody):                                    "e1: e2: e3:",
-	`{"failed":[{"id":"e1"},` + strings.Repeat(`{"id":"other"},`, maxBody/10):                           "e1: e2: e3:",
-	`{"failed":[{"id":"e1"}],"log":"` + strings.Repeat("x", maxBody):                                    "e1:",
-	`{"log":"` + strings.Repeat("x", maxBody) + `","failed":[{"id":"e1"}]}`:                             "",
-	`{"log":["` + strings.Repeat("x", 100) + `"],"failed":[{"id":"e1"},` + strings.Repeat(" ", maxBody): "e1: e2: e3:",
+	`{"failed":[{"id":"e1","error":"` + strings.Repeat("x", egress.MaxBody):                                    "e1: e2: e3:",
+	`{"failed":[{"id":"e1"},` + strings.Repeat(`{"id":"other"},`, egress.MaxBody/10):                           "e1: e2: e3:",
+	`{"failed":[{"id":"e1"}],"log":"` + strings.Repeat("x", egress.MaxBody):                                    "e1:",
+	`{"log":"` + strings.Repeat("x", egress.MaxBody) + `","failed":[{"id":"e1"}]}`:                             "",
+	`{"log":["` + strings.Repeat("x", 100) + `"],"failed":[{"id":"e1"},` + strings.Repeat(" ", egress.MaxBody): "e1: e2: e3:",
 }
 
 func TestPartialAnswers(t *testing.T) {
