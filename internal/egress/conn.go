@@ -25,6 +25,7 @@ type conn struct {
 	r       *bufio.Reader // over the conn itself, which counts
 	budget  int           // how many more bytes may be read
 	until   time.Time     // the deadline of the exchange under way
+	readErr error         // why reading ended, if not by the other side's closing
 	address string
 	probe   *probe
 	cut     func() // ends what is under way; may be called by any goroutine, also late
@@ -70,17 +71,21 @@ func (c *conn) close() {
 // Read reads within the budget, for c.r.
 func (c *conn) Read(b []byte) (int, error) {
 	if c.budget <= 0 {
+		c.readErr = errTooMuch
 		return 0, errTooMuch
 	}
 	n, err := c.rw.Read(b[:min(len(b), c.budget)])
 	c.budget -= n
+	if err != nil && err != io.EOF {
+		c.readErr = err
+	}
 	return n, err
 }
 
 // exchange sends a request and reads its answer. sent is false if not a byte of the request went out.
 func (c *conn) exchange(ctx context.Context, r *Request, a *Answer, deadline time.Time) (sent bool, err error) {
 	used := c.used
-	c.used, c.clean, c.until = true, false, deadline
+	c.used, c.clean, c.until, c.readErr = true, false, deadline, nil
 	if err := c.raw.SetDeadline(deadline); err != nil {
 		return false, err
 	}
@@ -173,6 +178,8 @@ func (c *conn) read(request *http.Request, a *Answer) error {
 	for {
 		resp, err := http.ReadResponse(c.r, request)
 		switch {
+		case err != nil && c.readErr != nil:
+			return c.readErr // and not that half a line is malformed
 		case err != nil:
 			return err
 		case resp.ProtoMajor != 1 || resp.StatusCode < 100:
