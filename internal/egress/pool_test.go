@@ -252,13 +252,13 @@ func TestServerName(t *testing.T) {
 	config, options := certified(t)
 	var (
 		mu      sync.Mutex
-		names   []string
+		asked   []string
 		resumed []bool
 	)
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		names = append(names, hello.ServerName)
+		asked = append(asked, hello.ServerName)
 		return nil, nil
 	}
 	to := served(t, config, func(c net.Conn) {
@@ -270,7 +270,7 @@ func TestServerName(t *testing.T) {
 		}
 	})
 	_, port, _ := net.SplitHostPort(to[len("https://"):])
-	p := New(Options{Allow: prefixes("127.0.0.1/32"), Resolver: names2("example.com", "other.test")})
+	p := New(Options{Allow: prefixes("127.0.0.1/32"), Resolver: names{"example.com": {{"127.0.0.1"}}, "other.test": {{"127.0.0.1"}}}})
 	c := client(t, p, options)
 	for range 2 {
 		for _, host := range []string{"example.com", "127.0.0.1"} {
@@ -286,23 +286,7 @@ func TestServerName(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if got := fmt.Sprint(names, resumed); got != "[example.com  example.com  other.test] [false false true true]" {
+	if got := fmt.Sprint(asked, resumed); got != "[example.com  example.com  other.test] [false false true true]" {
 		t.Errorf("names and resumed sessions: %s", got)
 	}
-}
-
-func names2(hosts ...string) names {
-	n := names{}
-	for _, h := range hosts {
-		n[h] = [][]string{{"127.0.0.1"}}
-	}
-	return n
-}
-
-func bodyOf(r *bufio.Reader) ([]byte, error) {
-	request, err := readRequest(r)
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(request.Body)
 }

@@ -10,8 +10,6 @@ import (
 	"testing"
 )
 
-func readRequest(r *bufio.Reader) (*http.Request, error) { return http.ReadRequest(r) }
-
 func TestNewTarget(t *testing.T) {
 	for _, c := range []struct {
 		method, url, name, value string

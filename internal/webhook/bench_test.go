@@ -40,7 +40,7 @@ func BenchmarkPrepare(b *testing.B) {
 	for b.Loop() {
 		t, _ := s.target(batch.Subscription)
 		w.body = appendEvent(w.body[:0], batch.Items[0].Event)
-		w.sign(t, batch, batch.Items[0].Event.Time)
+		w.sign(t, batch, w.body, batch.Items[0].Event.Time)
 		w.header = appendHeader(w.header[:0], batch, w.signature, batch.Items[0].Event.Time)
 	}
 }

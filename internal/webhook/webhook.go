@@ -72,12 +72,18 @@ func (s *Sink) send(ctx context.Context, b *sink.Batch, now time.Time) sink.Resu
 	w := works.Get().(*work)
 	defer w.giveBack()
 	w.body = appendEvent(w.body[:0], b.Items[0].Event)
-	if result, ok := w.sign(t, b, now); !ok {
+	c := content{body: w.body, mediaType: "application/json"}
+	if result, ok := w.sign(t, b, c.body, now); !ok {
 		return result
 	}
 	w.header = appendHeader(w.header[:0], b, w.signature, now)
-	w.header = egress.AppendHeader(w.header, "Content-Type", "application/json")
-	return s.exchange(ctx, t, w)
+	return s.exchange(ctx, t, w, c)
+}
+
+// content is a request's body as it travels, and how it is to be read.
+type content struct {
+	body                []byte
+	mediaType, encoding string // encoding "" is none
 }
 
 // work is what one try needs and the next can use again.
@@ -99,10 +105,10 @@ func (w *work) giveBack() {
 	works.Put(w)
 }
 
-// sign signs the body; if that cannot be done, it answers what to answer.
-func (w *work) sign(t *target, b *sink.Batch, now time.Time) (result sink.Result, ok bool) {
+// sign signs a body; if that cannot be done, it answers what to answer.
+func (w *work) sign(t *target, b *sink.Batch, body []byte, now time.Time) (result sink.Result, ok bool) {
 	var err error
-	if w.signature, err = sign.AppendSignatures(w.signature[:0], b.ID, now, w.body, t.live(now)...); err != nil {
+	if w.signature, err = sign.AppendSignatures(w.signature[:0], b.ID, now, body, t.live(now)...); err != nil {
 		result = failed(eventhose.ReasonConfig, "the request cannot be signed: "+strings.TrimPrefix(err.Error(), "sign: "))
 		result.URL = t.shown
 	}
@@ -132,9 +138,13 @@ func appendHeader(h []byte, b *sink.Batch, signature []byte, now time.Time) []by
 }
 
 // exchange sends the request and judges what comes back.
-func (s *Sink) exchange(ctx context.Context, t *target, w *work) sink.Result {
+func (s *Sink) exchange(ctx context.Context, t *target, w *work, c content) sink.Result {
+	w.header = egress.AppendHeader(w.header, "Content-Type", c.mediaType)
+	if c.encoding != "" {
+		w.header = egress.AppendHeader(w.header, "Content-Encoding", c.encoding)
+	}
 	a := &w.answer
-	err := s.client.Do(ctx, &egress.Request{Target: t.out, Header: w.header, Body: w.body, Timeout: t.timeout}, a)
+	err := s.client.Do(ctx, &egress.Request{Target: t.out, Header: w.header, Body: c.body, Timeout: t.timeout}, a)
 	result := t.judge(ctx, err, a)
 	result.URL, result.Address = t.shown, a.Address
 	result.Phases = eventhose.Phases{DNS: eventhose.Duration(a.DNS), Connect: eventhose.Duration(a.Connect), TLS: eventhose.Duration(a.TLS), Wait: eventhose.Duration(a.Wait)}
