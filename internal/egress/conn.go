@@ -24,6 +24,8 @@ type conn struct {
 	rw      io.ReadWriter
 	r       *bufio.Reader // over the conn itself, which counts
 	budget  int           // how many more bytes may be read
+	until   time.Time     // the deadline of the exchange under way
+	readErr error         // why reading ended, if not by the other side's closing
 	address string
 	probe   *probe
 	cut     func() // ends what is under way; may be called by any goroutine, also late
@@ -69,17 +71,21 @@ func (c *conn) close() {
 // Read reads within the budget, for c.r.
 func (c *conn) Read(b []byte) (int, error) {
 	if c.budget <= 0 {
+		c.readErr = errTooMuch
 		return 0, errTooMuch
 	}
 	n, err := c.rw.Read(b[:min(len(b), c.budget)])
 	c.budget -= n
+	if err != nil && err != io.EOF {
+		c.readErr = err
+	}
 	return n, err
 }
 
 // exchange sends a request and reads its answer. sent is false if not a byte of the request went out.
 func (c *conn) exchange(ctx context.Context, r *Request, a *Answer, deadline time.Time) (sent bool, err error) {
 	used := c.used
-	c.used, c.clean = true, false
+	c.used, c.clean, c.until, c.readErr = true, false, deadline, nil
 	if err := c.raw.SetDeadline(deadline); err != nil {
 		return false, err
 	}
@@ -129,7 +135,18 @@ func (c *conn) send(r *Request) written {
 	}
 	*buffer = append(*buffer, r.Body...)
 	n, err := c.rw.Write(*buffer)
+	c.failed(err)
 	return written{int64(n), err == nil, time.Now(), err}
+}
+
+// failed keeps what is read after a Write that failed from taking long: an answer that explains it is there already.
+func (c *conn) failed(err error) {
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return
+	}
+	if soon := time.Now().Add(time.Second); soon.Before(c.until) {
+		c.raw.SetReadDeadline(soon)
+	}
 }
 
 // sendLong also waits for the answer to begin: a receiver that has it ready before it has read all may never read the
@@ -139,6 +156,7 @@ func (c *conn) sendLong(head, body []byte) written {
 	go func() {
 		parts := net.Buffers{head, body}
 		n, err := parts.WriteTo(c.rw)
+		c.failed(err)
 		done <- written{n, err == nil, time.Now(), err}
 	}()
 	c.r.Peek(1) // its error comes again
@@ -149,7 +167,9 @@ func (c *conn) sendLong(head, body []byte) written {
 	}
 	c.raw.SetWriteDeadline(past)
 	w := <-done
-	w.err = nil
+	if errors.Is(w.err, os.ErrDeadlineExceeded) {
+		w.err = nil
+	}
 	return w
 }
 
@@ -158,6 +178,8 @@ func (c *conn) read(request *http.Request, a *Answer) error {
 	for {
 		resp, err := http.ReadResponse(c.r, request)
 		switch {
+		case err != nil && c.readErr != nil:
+			return c.readErr // and not that half a line is malformed
 		case err != nil:
 			return err
 		case resp.ProtoMajor != 1 || resp.StatusCode < 100:

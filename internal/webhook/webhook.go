@@ -72,7 +72,7 @@ func (s *Sink) send(ctx context.Context, b *sink.Batch, now time.Time) sink.Resu
 	w := works.Get().(*work)
 	defer w.giveBack()
 	w.body = appendBody(w.body[:0], b)
-	if result, ok := w.sign(t, b, now); !ok {
+	if result, ok := w.sign(t, b, w.body, now); !ok {
 		return result
 	}
 	w.header = appendHeader(w.header[:0], b, w.signature, now)
@@ -98,10 +98,10 @@ func (w *work) giveBack() {
 	works.Put(w)
 }
 
-// sign signs the body; if that cannot be done, it answers what to answer.
-func (w *work) sign(t *target, b *sink.Batch, now time.Time) (result sink.Result, ok bool) {
+// sign signs a body; if that cannot be done, it answers what to answer.
+func (w *work) sign(t *target, b *sink.Batch, body []byte, now time.Time) (result sink.Result, ok bool) {
 	var err error
-	if w.signature, err = sign.AppendSignatures(w.signature[:0], b.ID, now, w.body, t.live(now)...); err != nil {
+	if w.signature, err = sign.AppendSignatures(w.signature[:0], b.ID, now, body, t.live(now)...); err != nil {
 		result = failed(eventhose.ReasonConfig, "the request cannot be signed: "+strings.TrimPrefix(err.Error(), "sign: "))
 		result.URL = t.shown
 	}
