@@ -26,9 +26,9 @@ type idFilter struct {
 
 const (
 	firstSegment = 1 << 16 // ids
-	maxSegments  = 11      // 134 million ids, 200 MB
-	bitsPerID    = 12
-	probes       = 6
+	maxSegments  = 11      // 134 million ids, 268 MB
+	bitsPerID    = 16
+	probes       = 7
 )
 
 // bloomSegment is a filter of blocks of one cache line each.
