@@ -21,7 +21,13 @@ func (s *Store) Append(ctx context.Context, group []store.Append) ([]store.Appen
 		return nil, err
 	}
 	g := appendGroup{s: s, logs: map[tenantID]*logAppend{}}
-	g.dedupe = dedupe{s: s, group: map[string]remembered{}, entry: map[string]remembered{}}
+	ids := 0
+	for i := range group {
+		if e := group[i].Events; len(e) > 0 && e[0].Event.ID != "" {
+			ids += len(e)
+		}
+	}
+	g.dedupe = dedupe{s: s, group: make(map[string]remembered, ids)}
 	defer g.release()
 	p, results, err := g.applyGroup(group)
 	if err != nil {
@@ -49,7 +55,13 @@ type appendGroup struct {
 	order  []*logAppend
 	// counter is that of its commit.
 	counter uint64
+	// unused is what is left of randoms.
+	unused  []byte
+	randoms [512]byte
 }
+
+// keptBatch is how large a Pebble batch may have grown to be used again.
+const keptBatch = 8 << 20
 
 // logAppend is what a group adds to one log.
 type logAppend struct {
@@ -68,13 +80,7 @@ func (g *appendGroup) applyGroup(group []store.Append) (p pending, results []sto
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	results = make([]store.AppendResult, len(group))
-	size := 0
-	for i := range group {
-		for j := range group[i].Events {
-			size += recordSize(&group[i].Events[j].Event) + 128
-		}
-	}
-	g.batch = s.db.NewBatchWithSize(min(size, 64<<20))
+	g.batch = s.db.NewBatch(pebble.WithMaxRetainedSizeBytes(keptBatch))
 	fresh := 0
 	for i := range group {
 		n, err := g.place(&group[i], &results[i])
@@ -151,7 +157,7 @@ func (g *appendGroup) log(tenant tenantID) (*logAppend, error) {
 		return nil, err
 	}
 	g.s.heads.mu.Lock()
-	l := &logAppend{tenant: tenant, st: st, first: st.first, next: st.applied + 1, bytes: st.bytes}
+	l := &logAppend{tenant: tenant, st: st, first: st.first, next: st.applied + 1, bytes: st.bytes, w: batchWriter{room: &g.s.room}}
 	g.s.heads.mu.Unlock()
 	g.logs[tenant] = l
 	g.order = append(g.order, l)
@@ -186,19 +192,22 @@ func (g *appendGroup) place(e *store.Append, result *store.AppendResult) (int, e
 			result.Placements[i] = eventhose.Placement{ID: ev.Event.ID, Sequence: at.seq, Duplicate: true}
 			continue
 		}
-		r := &record{event: ev.Event}
+		r := record{event: ev.Event}
 		r.event.Tenant, r.event.Sequence = e.Tenant, at.seq
 		if r.event.ID == "" {
-			r.generated, r.random = true, random()
+			r.generated, r.random = true, g.random()
 			r.event.ID = eventhose.EventID(at.seq, r.random)
 		} else {
-			g.s.ids.add(at.key)
-			_ = g.batch.Set(at.key, remembered{at.seq, ev.Digest}.encode(), nil)
+			g.s.ids.add(at.hash)
+			op := g.batch.SetDeferred(len(at.key), rememberedSize)
+			copy(op.Key, at.key)
+			remembered{at.seq, ev.Digest}.put(op.Value)
+			_ = op.Finish()
 		}
 		if parent != nil {
 			r.parent, r.parentSeq = e.Parent, parent.next
 		}
-		g.add(l, r)
+		g.add(l, &r)
 		if parent != nil {
 			g.refer(parent, &r.event)
 		}
@@ -232,11 +241,18 @@ func (g *appendGroup) add(l *logAppend, r *record) {
 
 // flush writes the record batch that a log is at.
 func (g *appendGroup) flush(l *logAppend) {
-	l.w.finishInto(g.batch, batchKey(l.tenant, l.next-1))
+	if l.w.count > 0 {
+		_ = g.batch.Set(batchKey(l.tenant, l.next-1), l.w.finish(), nil)
+	}
 }
 
-func random() uint64 {
-	var b [8]byte
-	_, _ = rand.Read(b[:])
-	return binary.LittleEndian.Uint64(b[:])
+// random answers what nobody can guess.
+func (g *appendGroup) random() uint64 {
+	if len(g.unused) == 0 {
+		g.unused = g.randoms[:]
+		_, _ = rand.Read(g.unused) // never fails
+	}
+	n := binary.LittleEndian.Uint64(g.unused)
+	g.unused = g.unused[8:]
+	return n
 }

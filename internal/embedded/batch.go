@@ -1,30 +1,41 @@
 package embedded
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"maps"
 	"slices"
+	"time"
 
-	"github.com/cockroachdb/pebble/v2"
+	"github.com/klauspost/compress/s2"
 
 	"github.com/eventhose/eventhose"
 )
 
 // A record batch is the value that holds a run of events of one log:
 //
-//	version  1 byte
+//	version  1 byte: 1 body as it is, 2 body as one S2 block
 //	crc      4 bytes, CRC-32C of all that follows
-//	length   uvarint, of meta
-//	meta     count, first sequence, parent; then for each event flags and the fields that they announce
-//	data     the events' data, one after the other
+//	body     length uvarint, of meta
+//	         meta   count, first sequence, parent; then for each event flags and the fields that they announce
+//	         data   the events' data, one after the other
 //
 // Meta and data stand apart so that reading a batch costs one string for all text and one slice for all data, however
 // many events it has. Pebble's blocks have checksums of their own; this one also covers what happens between them and us.
+//
+// A body is compressed here, once, and not by Pebble each time that it writes the value: the log, the table that memory
+// is flushed to, and every compaction then write the few bytes. On a disk that is the bound this is what counts.
 
 // batchBytes is how large a record batch grows; a single larger event has one of its own.
 const batchBytes = 64 << 10
+
+// The forms of a body. Bodies above maxPacked are not compressed, so that no stored length makes a reader allocate more.
+const (
+	rowPacked = 2
+	maxPacked = 4 << 20
+)
 
 // Flags of one event in a batch.
 const (
@@ -67,17 +78,22 @@ type batch struct {
 
 func (b *batch) last() sequence { return b.first + sequence(len(b.records)) - 1 }
 
-// batchWriter encodes one batch.
+// batchWriter encodes one batch after the other. It keeps the data of events that were added until the batch is finished.
 type batchWriter struct {
-	first  sequence
-	parent tenantID
-	count  int
-	meta   writer
-	data   []byte
-	prev   *eventhose.Event
+	first    sequence
+	parent   tenantID
+	count    int
+	meta     writer
+	data     [][]byte
+	dataSize int
+	appended time.Time // of the event before
+	room     *batchRoom
 }
 
-func (w *batchWriter) size() int { return len(w.meta.b) + len(w.data) }
+// batchRoom is what batches are put together in, one at a time.
+type batchRoom struct{ body, value []byte }
+
+func (w *batchWriter) size() int { return len(w.meta.b) + w.dataSize }
 
 // recordSize is at most how much add grows a batch by.
 func recordSize(e *eventhose.Event) int {
@@ -121,7 +137,7 @@ func (w *batchWriter) add(r *record) {
 	set(len(e.Attributes) > 0, hasAttributes)
 	set(e.ContentType != "", hasContentType)
 	set(!e.Time.Equal(e.Appended), hasTime)
-	set(w.prev == nil || !w.prev.Appended.Equal(e.Appended), hasAppended)
+	set(w.count == 0 || !w.appended.Equal(e.Appended), hasAppended)
 	set(e.Erased, hasErased)
 	set(e.Origin != eventhose.Origin{}, hasOrigin)
 	set(r.parentSeq != 0, hasParentSeq)
@@ -166,45 +182,72 @@ func (w *batchWriter) add(r *record) {
 		m.uint(uint64(r.parentSeq))
 	}
 	m.uint(uint64(len(e.Data)))
-	w.data = append(w.data, e.Data...)
-	w.prev = e
+	w.data = append(w.data, e.Data)
+	w.dataSize += len(e.Data)
+	w.appended = e.Appended
 	w.count++
 }
 
-// finish answers the encoded batch.
+// finish answers the encoded batch, good until the room is used again, and empties the writer for the next one.
 func (w *batchWriter) finish() []byte {
-	head := w.head()
-	return w.put(head, make([]byte, w.encodedSize(head)))
-}
-
-// finishInto writes the batch into b under key, and empties w for the next one.
-func (w *batchWriter) finishInto(b *pebble.Batch, key []byte) {
-	head := w.head()
-	op := b.SetDeferred(len(key), w.encodedSize(head))
-	copy(op.Key, key)
-	w.put(head, op.Value)
-	_ = op.Finish()
-	*w = batchWriter{meta: writer{w.meta.b[:0]}, data: w.data[:0]}
-}
-
-func (w *batchWriter) head() []byte {
 	var head writer
 	head.uint(uint64(w.count))
 	head.uint(uint64(w.first))
 	head.str(string(w.parent))
-	return append(binary.AppendUvarint(nil, uint64(len(head.b)+len(w.meta.b))), head.b...)
+	if w.room == nil {
+		w.room = &batchRoom{}
+	}
+	body := binary.AppendUvarint(w.room.body[:0], uint64(len(head.b)+len(w.meta.b)))
+	body = append(append(body, head.b...), w.meta.b...)
+	for _, data := range w.data {
+		body = append(body, data...)
+	}
+	value := pack(w.room.value[:0], body)
+	if w.room.body, w.room.value = body, value; cap(body)+cap(value) > maxPacked {
+		w.room.body, w.room.value = nil, nil // of one unusual event
+	}
+	clear(w.data)
+	w.meta.b, w.data, w.dataSize, w.count = w.meta.b[:0], w.data[:0], 0, 0
+	return value
 }
 
-func (w *batchWriter) encodedSize(head []byte) int { return 5 + len(head) + w.size() }
-
-// put writes the batch into out, which has its size.
-func (w *batchWriter) put(head, out []byte) []byte {
+// pack writes the value of a body behind out, compressed if that makes it smaller by a sixteenth at least.
+func pack(out, body []byte) []byte {
+	const head = 5
+	if n := s2.MaxEncodedLen(len(body)); len(body) <= maxPacked && n > 0 {
+		out = slices.Grow(out, head+n)[:head+n]
+		packed := s2.Encode(out[head:], body)
+		if len(packed) <= len(body)-len(body)/16 {
+			out = out[:head+len(packed)]
+			out[0] = rowPacked
+			putChecksum(out)
+			return out
+		}
+	}
+	out = append(slices.Grow(out[:0], head+len(body))[:head], body...)
 	out[0] = rowVersion
-	n := 5 + copy(out[5:], head)
-	n += copy(out[n:], w.meta.b)
-	copy(out[n:], w.data)
 	putChecksum(out)
 	return out
+}
+
+// unpack answers the body of a value; own says that it is not the value's own memory.
+func unpack(value []byte) (body []byte, own bool, err error) {
+	if len(value) < 6 || value[0] != rowVersion && value[0] != rowPacked {
+		return nil, false, errMalformed
+	}
+	if got, want := crc32.Checksum(value[5:], castagnoli), binary.LittleEndian.Uint32(value[1:]); got != want {
+		return nil, false, fmt.Errorf("checksum %08x, want %08x", got, want)
+	}
+	if value[0] == rowVersion {
+		return value[5:], false, nil
+	}
+	if n, err := s2.DecodedLen(value[5:]); err != nil || n > maxPacked {
+		return nil, false, errMalformed
+	}
+	if body, err = s2.Decode(nil, value[5:]); err != nil {
+		return nil, false, errMalformed
+	}
+	return body, true, nil
 }
 
 func putChecksum(value []byte) {
@@ -214,19 +257,19 @@ func putChecksum(value []byte) {
 // decodeBatch reads a record batch of a tenant's log. It keeps nothing of value. Errors are errMalformed or tell that
 // the checksum differs.
 func decodeBatch(tenant tenantID, value []byte) (*batch, error) {
-	if len(value) < 6 || value[0] != rowVersion {
-		return nil, errMalformed
+	body, own, err := unpack(value)
+	if err != nil {
+		return nil, err
 	}
-	if got, want := crc32.Checksum(value[5:], castagnoli), binary.LittleEndian.Uint32(value[1:]); got != want {
-		return nil, fmt.Errorf("checksum %08x, want %08x", got, want)
-	}
-	body := value[5:]
 	n, k := binary.Uvarint(body)
 	if k <= 0 || n > uint64(len(body)-k) {
 		return nil, errMalformed
 	}
 	meta := string(body[k : k+int(n)])
-	data := append([]byte(nil), body[k+int(n):]...)
+	data := body[k+int(n):]
+	if !own {
+		data = bytes.Clone(data)
+	}
 	r := reader{b: body[k : k+int(n)], s: meta}
 	count := r.count()
 	b := &batch{first: sequence(r.uint()), size: 64 + len(meta) + len(data)}

@@ -26,9 +26,9 @@ type idFilter struct {
 
 const (
 	firstSegment = 1 << 16 // ids
-	maxSegments  = 11      // 134 million ids, 200 MB
-	bitsPerID    = 12
-	probes       = 6
+	maxSegments  = 11      // 134 million ids, 268 MB
+	bitsPerID    = 16
+	probes       = 7
 )
 
 // bloomSegment is a filter of blocks of one cache line each.
@@ -98,7 +98,7 @@ func (f *idFilter) fill(db *pebble.DB) error {
 	}
 	n := 0
 	for ok := it.First(); ok; ok = it.Next() {
-		f.add(it.Key())
+		f.add(maphash.Bytes(f.seed, it.Key()))
 		if n++; n%4096 == 0 {
 			select {
 			case <-f.stop:
@@ -111,9 +111,11 @@ func (f *idFilter) fill(db *pebble.DB) error {
 	return it.Close()
 }
 
-// add puts a key of the index of ids in; do so before it can be found there.
-func (f *idFilter) add(key []byte) {
-	h := maphash.Bytes(f.seed, key)
+// hash is what stands for a key of the index of ids in the filter.
+func (f *idFilter) hash(key string) uint64 { return maphash.String(f.seed, key) }
+
+// add puts a key of the index of ids in, by its hash; do so before it can be found there.
+func (f *idFilter) add(h uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.over {
@@ -133,8 +135,7 @@ func (f *idFilter) add(key []byte) {
 }
 
 // mayHave answers false only for a key that is not in the index.
-func (f *idFilter) mayHave(key []byte) bool {
-	h := maphash.Bytes(f.seed, key)
+func (f *idFilter) mayHave(h uint64) bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if !f.complete || f.over {

@@ -81,14 +81,24 @@ func seqKey(space byte, tenant tenantID, seq sequence) []byte {
 
 func batchKey(tenant tenantID, last sequence) []byte { return seqKey(spaceBatch, tenant, last) }
 
-func appendScoped(k []byte, scope, id string) []byte {
+func idKey(tenant tenantID, scope, id string) []byte {
+	return appendIDKey(make([]byte, 0, idKeySize(tenant, scope, id)), tenant, scope, id)
+}
+
+func appendIDKey(k []byte, tenant tenantID, scope, id string) []byte {
+	k = append(append(append(k, spaceID), tenant...), 0)
 	k = binary.AppendUvarint(k, uint64(len(scope)))
 	k = append(k, scope...)
 	return append(k, id...)
 }
 
-func idKey(tenant tenantID, scope, id string) []byte {
-	return appendScoped(prefix(spaceID, tenant, 2+len(scope)+len(id)), scope, id)
+// idKeySize is how many bytes appendIDKey writes.
+func idKeySize(tenant tenantID, scope, id string) int {
+	n := 3 + len(tenant) + len(scope) + len(id)
+	for l := len(scope); l >= 0x80; l >>= 7 {
+		n++
+	}
+	return n
 }
 
 // furtherPrefix begins the rows of one further id; the sequence follows.

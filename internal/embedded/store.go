@@ -79,6 +79,7 @@ type Store struct {
 	ids   idFilter
 	// logMu serialises what changes logs, laneMu what changes lanes, kept events and records. logMu comes first.
 	logMu, laneMu sync.Mutex
+	room          batchRoom // of appends, guarded by logMu
 	// laneRows are lanes that a commit met before, guarded by laneMu.
 	laneRows map[store.LaneRef]laneRow
 }

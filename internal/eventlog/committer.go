@@ -1,8 +1,9 @@
 package eventlog
 
-// Group commit. One goroutine owns the way into the store: while it waits for one group's fsync the next group gathers,
-// so that the cost of a sync is shared by all who came in the meantime. The group is filled tenant by tenant in turns,
-// with a bound on what each may bring, so that a tenant that floods the queue delays the others by one turn and no more.
+// Group commit. While one group waits for its fsync the next one gathers, so that the cost of a sync is shared by all who
+// came in the meantime. What has gathered does not wait for that fsync if there is so much of it that it is worth one of
+// its own: then it is put together while the disk works. The group is filled tenant by tenant in turns, with a bound on
+// what each may bring, so that a tenant that floods the queue delays the others by one turn and no more.
 
 import (
 	"context"
@@ -16,6 +17,8 @@ import (
 
 const (
 	groupBytes  = 4 << 20   // of one group
+	aheadBytes  = 1 << 20   // of a group that does not wait for the one before
+	inFlight    = 2         // groups at once
 	turnBytes   = 512 << 10 // of one tenant in one turn
 	queueBytes  = 64 << 20  // waiting in all
 	tenantBytes = 32 << 20  // waiting of one tenant
@@ -27,12 +30,13 @@ type committer struct {
 	appended func(eventhose.TenantID)
 
 	mu      sync.Mutex
+	moved   sync.Cond // signalled when there may be something to do
 	tenants map[eventhose.TenantID]*tenantQueue
 	turn    []*tenantQueue // those with requests, in the order of their turns
 	size    int
+	flying  int // groups that the store has not answered
 	closed  bool
-	wake    chan struct{} // holds one token when there is something to do
-	stopped chan struct{}
+	workers sync.WaitGroup
 }
 
 type tenantQueue struct {
@@ -58,9 +62,11 @@ const (
 )
 
 func newCommitter(st store.Log, appended func(eventhose.TenantID)) *committer {
-	c := &committer{store: st, appended: appended, tenants: map[eventhose.TenantID]*tenantQueue{},
-		wake: make(chan struct{}, 1), stopped: make(chan struct{})}
-	go c.run()
+	c := &committer{store: st, appended: appended, tenants: map[eventhose.TenantID]*tenantQueue{}}
+	c.moved.L = &c.mu
+	for range inFlight {
+		c.workers.Go(c.run)
+	}
 	return c
 }
 
@@ -102,38 +108,44 @@ func (c *committer) enqueue(r *request) error {
 	q.requests = append(q.requests, r)
 	q.size += r.size
 	c.size += r.size
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	c.moved.Signal()
 	return nil
 }
 
 func (c *committer) close() {
 	c.mu.Lock()
-	if !c.closed {
-		c.closed = true
-		close(c.wake)
-	}
+	c.closed = true
+	c.moved.Broadcast()
 	c.mu.Unlock()
-	<-c.stopped
+	c.workers.Wait()
 }
 
+// run takes groups into the store until the committer is closed and nothing waits.
 func (c *committer) run() {
-	defer close(c.stopped)
-	for range c.wake {
-		for c.commit() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		switch {
+		case len(c.turn) > 0 && (c.flying == 0 || c.size >= aheadBytes):
+			group := c.gather()
+			c.flying++
+			c.mu.Unlock()
+			c.commit(group)
+			c.mu.Lock()
+			c.flying--
+		case c.closed && len(c.turn) == 0:
+			c.moved.Broadcast() // the other may wait for what is gone
+			return
+		default:
+			c.moved.Wait()
 		}
 	}
-	for c.commit() {
-	}
 }
 
-// commit takes one group into the store and reports whether there was one.
-func (c *committer) commit() bool {
-	group := c.gather()
+// commit takes one group into the store and answers its requests.
+func (c *committer) commit(group []*request) {
 	if len(group) == 0 {
-		return false
+		return
 	}
 	entries := make([]store.Append, len(group))
 	for i, r := range group {
@@ -153,13 +165,10 @@ func (c *committer) commit() bool {
 		}
 		close(r.done)
 	}
-	return true
 }
 
-// gather takes requests in turns until the group is full or nothing waits.
+// gather takes requests in turns until the group is full or nothing waits. c.mu is held.
 func (c *committer) gather() []*request {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	var group []*request
 	for total := 0; len(c.turn) > 0 && total < groupBytes; {
 		q := c.turn[0]
