@@ -18,6 +18,8 @@ const (
 	// commitEvery is how long after the beginning of a commit the next one begins at the earliest, so that what is settled in
 	// the meantime shares it. Nobody waits for that: a lane may have as much unrecorded as it has under way.
 	commitEvery = 2 * time.Millisecond
+	// maxSpare is how much room for attempts a lane keeps from one commit for the next.
+	maxSpare = 256
 )
 
 // queueCommit wakes the committer for a tenant with changed lanes. The tenant's mutex may be held.
@@ -167,7 +169,8 @@ func (t *tenant) collect(p *store.Progress, lanes []committed) []committed {
 	for _, l := range t.changed {
 		l.isChanged, l.committing = false, true
 		c := committed{lane: l, taken: l.changes}
-		l.changes = changes{}
+		l.changes = changes{attempts: l.spare}
+		l.spare = nil
 		if !l.gone && l.loaded {
 			row := l.row()
 			// Said now and not when the commit is durable: what is matched meanwhile is committed after it.
@@ -250,6 +253,10 @@ func (l *lane) committed(c committed, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l.committing = false
+	if n := cap(c.taken.attempts); n > 0 && n <= maxSpare && err == nil {
+		clear(c.taken.attempts)
+		l.spare = c.taken.attempts[:0]
+	}
 	l.unsettled -= c.taken.slots
 	for _, w := range c.taken.waiters {
 		w <- err

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/sink"
 )
 
 // job is one attempt to be made.
@@ -19,6 +20,9 @@ type job struct {
 	number  int
 	sub     *subscription
 	suspect bool // takes a slot of the budget for retries and failing lanes
+
+	batch sink.Batch // what is sent
+	send1 [1]sink.Item
 }
 
 // The sources of events that were not tried before, in the order of their turns.
@@ -75,11 +79,14 @@ func (t *tenant) pick() (*job, bool) {
 		l := t.ready[0]
 		t.ready = t.ready[1:]
 		l.isReady = false
-		j := l.choose(now)
-		if j == nil {
+		chosen := l.choose(now)
+		if chosen == nil {
 			l.leaveIfIdle()
 			continue
 		}
+		j := new(job)
+		*j = *chosen
+		j.items = j.one[:]
 		if j.suspect = l.circuit.run > 0 || j.items[0].parked != nil; j.suspect && !t.engine.takeSuspect(l) {
 			continue
 		}
@@ -96,7 +103,8 @@ func (t *tenant) pick() (*job, bool) {
 
 func (l *lane) maySend(now time.Time) bool { return l.choose(now) != nil }
 
-// choose answers the attempt that the lane would make next, nil if none. It changes nothing.
+// choose answers the attempt that the lane would make next, nil if none. It changes nothing. What it answers is the tenant's and
+// good until the next call: most times it is only asked whether there is one.
 func (l *lane) choose(now time.Time) *job {
 	if !l.loaded || l.gone || !l.sub.active() || l.hold.After(now) || l.full() {
 		return nil
@@ -189,7 +197,8 @@ func (l *lane) entryJob(n *entry, from int, kind eventhose.AttemptKind) *job {
 	if n.tries > 0 && kind == eventhose.AttemptFirst {
 		kind = eventhose.AttemptRetry
 	}
-	j := &job{lane: l, kind: kind, from: from, number: n.tries + 1, sub: l.sub}
+	j := &l.tenant.chosen
+	*j = job{lane: l, kind: kind, from: from, number: n.tries + 1, sub: l.sub}
 	j.one[0] = entryItem(n)
 	j.items = j.one[:]
 	return j
@@ -211,7 +220,8 @@ func (l *lane) retryJob(p *parked, kind eventhose.AttemptKind) *job {
 	case p.Tries+p.Attempts == 0:
 		kind = eventhose.AttemptFirst
 	}
-	j := &job{lane: l, kind: kind, number: p.Tries + 1, sub: l.sub}
+	j := &l.tenant.chosen
+	*j = job{lane: l, kind: kind, number: p.Tries + 1, sub: l.sub}
 	j.one[0] = parkedItem(p)
 	j.items = j.one[:]
 	return j

@@ -68,13 +68,14 @@ type lane struct {
 
 	writtenBehind bool // what the stored row says, or will say once the commit under way is durable
 	changes       changes
-	isReady       bool               // in the tenant's queue of ready lanes
-	isWaiting     bool               // in the engine's queue of suspects
-	isChanged     bool               // in the tenant's list of changed lanes
-	told          eventhose.Sequence // the highest first sequence left that its owner was told of
-	committing    bool               // its changes are being written: what is stored is not what is here
-	toRead        bool               // in the tenant's list of lanes to read for
-	gone          bool               // the subscription was deleted
+	spare         []eventhose.Attempt // empty, for the next changes
+	isReady       bool                // in the tenant's queue of ready lanes
+	isWaiting     bool                // in the engine's queue of suspects
+	isChanged     bool                // in the tenant's list of changed lanes
+	told          eventhose.Sequence  // the highest first sequence left that its owner was told of
+	committing    bool                // its changes are being written: what is stored is not what is here
+	toRead        bool                // in the tenant's list of lanes to read for
+	gone          bool                // the subscription was deleted
 }
 
 // entry is one due event on its way.

@@ -115,7 +115,8 @@ func (e *Engine) readPage(j *job, at int) (int, error) {
 
 // request is what is sent: the events that are there, as one batch.
 func (j *job) request() *sink.Batch {
-	b := &sink.Batch{Subscription: &j.sub.Subscription, Kind: j.kind, Number: j.number, Items: make([]sink.Item, 0, len(j.items))}
+	b := &j.batch
+	*b = sink.Batch{Subscription: &j.sub.Subscription, Kind: j.kind, Number: j.number, Items: j.send1[:0]}
 	for i := range j.items {
 		if it := &j.items[i]; it.verdict == sent {
 			b.Items = append(b.Items, sink.Item{Event: it.event, Previous: it.prev})
@@ -156,12 +157,23 @@ func (e *Engine) record(b *sink.Batch, r sink.Result) eventhose.Attempt {
 	if b.Subscription.Batch.Batched() {
 		a.Batch = b.ID
 	}
-	a.Events = make([]string, 0, len(b.Items))
+	if len(b.Items) == 1 {
+		var one struct {
+			event    [1]string
+			sequence [1]eventhose.Sequence
+		}
+		a.Events, a.Sequences = one.event[:0], one.sequence[:0]
+	} else {
+		a.Events, a.Sequences = make([]string, 0, len(b.Items)), make([]eventhose.Sequence, 0, len(b.Items))
+	}
 	for _, item := range b.Items {
 		a.Events = append(a.Events, item.Event.ID)
 		if item.Event.Sequence > 0 {
 			a.Sequences = append(a.Sequences, item.Event.Sequence)
 		}
+	}
+	if len(a.Sequences) == 0 {
+		a.Sequences = nil // of a test
 	}
 	return a
 }

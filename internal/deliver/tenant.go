@@ -35,6 +35,7 @@ type tenant struct {
 	changes []eventhose.SubscriptionID // subscriptions to look at again
 	reads   []*lane                    // lanes to read for
 	ready   []*lane                    // lanes that may send
+	chosen  job                        // what choose answered last
 	changed []*lane                    // lanes to commit
 	// unwritten are the lanes that were given events while their stored rows do not say that they are behind: matching
 	// must not be committed beyond those events before the rows say so. wants is who waits for a lane to be in memory.
