@@ -111,7 +111,7 @@ func (e *Engine) commit() bool {
 	tenants := e.changed
 	e.changed = nil
 	for _, t := range tenants {
-		t.isChanged = false
+		t.isChanged, t.inCommit = false, true
 	}
 	e.mu.Unlock()
 	if len(tenants) == 0 {
@@ -133,6 +133,12 @@ func (e *Engine) commit() bool {
 	for _, c := range lanes {
 		c.lane.committed(c, err)
 	}
+	e.mu.Lock()
+	for _, t := range tenants {
+		t.inCommit = false
+		e.rest(t)
+	}
+	e.mu.Unlock()
 	return err == nil
 }
 

@@ -85,18 +85,22 @@ type Engine struct {
 	attempts                sync.WaitGroup
 	committer               sync.WaitGroup
 
-	mu       sync.Mutex
-	tenants  map[eventhose.TenantID]*tenant
-	ready    []*tenant // with lanes that may send
-	toRead   []*tenant // with something to read
-	inFlight int       // slots taken
-	suspect  int       // of them by retries and by lanes that fail
-	waiting  []*lane   // suspects that wait for a slot of theirs
-	changed  []*tenant // with something to commit
-	lazy     []*tenant // with a matching position to commit, which has time
-	stopping bool
-	canSend  *sync.Cond
-	canRead  *sync.Cond
+	mu      sync.Mutex
+	tenants map[eventhose.TenantID]*tenant
+	ready   []*tenant // with lanes that may send
+	toRead  []*tenant // with something to read
+	// resting are the tenants that may leave memory, those that rest longest first; resident counts the subscriptions of all.
+	resting   []*tenant
+	restTimer *time.Timer
+	resident  int
+	inFlight  int       // slots taken
+	suspect   int       // of them by retries and by lanes that fail
+	waiting   []*lane   // suspects that wait for a slot of theirs
+	changed   []*tenant // with something to commit
+	lazy      []*tenant // with a matching position to commit, which has time
+	stopping  bool
+	canSend   *sync.Cond
+	canRead   *sync.Cond
 	// attempters are there, and idle of them have nothing to do.
 	attempters, idle int
 	commitC          chan struct{}
@@ -199,8 +203,10 @@ func (e *Engine) Stop(ctx context.Context) error {
 	e.committer.Wait()
 	close(e.committed)
 	e.mu.Lock()
-	if e.lazyTimer != nil {
-		e.lazyTimer.Stop()
+	for _, timer := range []*time.Timer{e.lazyTimer, e.restTimer} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 	e.mu.Unlock()
 	return err
@@ -215,12 +221,9 @@ func (e *Engine) Appended(id eventhose.TenantID) {
 
 // Changed hints that a subscription was created, changed or deleted. It does not block.
 func (e *Engine) Changed(id eventhose.TenantID, sub eventhose.SubscriptionID) {
-	e.mu.Lock()
-	t := e.tenant(id)
-	e.mu.Unlock()
-	t.mu.Lock()
+	t := e.lock(id)
+	defer t.mu.Unlock()
 	t.changes = append(t.changes, sub)
-	t.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.queueRead(t)
@@ -280,7 +283,12 @@ func (e *Engine) readLoop() {
 			e.canRead.Signal()
 		} else {
 			t.readState = idle
+			e.rest(t)
 		}
+		crowded := e.resident > maxResident
 		e.mu.Unlock()
+		if crowded {
+			e.evict()
+		}
 	}
 }

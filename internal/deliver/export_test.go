@@ -28,3 +28,10 @@ func (e *Engine) Slots() (taken, suspect, waiting int) {
 	defer e.mu.Unlock()
 	return e.inFlight, e.suspect, len(e.waiting)
 }
+
+// Resident answers how many tenants are in memory, and the subscriptions that the engine counts for them.
+func (e *Engine) Resident() (tenants, subscriptions int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.tenants), e.resident
+}

@@ -14,11 +14,8 @@ import (
 // withLane calls change with a lane in memory, its tenant's mutex held, and waits until the outcome is durable.
 // CodeNotFound if there is no such subscription.
 func (e *Engine) withLane(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, change func(*lane) error) error {
-	e.mu.Lock()
-	t := e.tenant(tenant)
-	e.mu.Unlock()
 	for range 100 { // a lane may leave memory again before we are back
-		t.mu.Lock()
+		t := e.lock(tenant)
 		if l := t.lanes[sub]; l != nil && l.loaded {
 			if err := change(l); err != nil {
 				t.mu.Unlock()

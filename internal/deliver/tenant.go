@@ -50,6 +50,12 @@ type tenant struct {
 	isReady   bool
 	isChanged bool
 	isLazy    bool
+	inCommit  bool // a commit with something of it is under way
+	isResting bool // it is in the engine's queue of those that may leave memory
+	rested    time.Time
+	resident  int // subscriptions that the engine counts for it
+	// evicted says that it has left memory; guarded by mu.
+	evicted bool
 }
 
 func newTenant(e *Engine, id eventhose.TenantID) *tenant {
@@ -123,7 +129,17 @@ func (t *tenant) readOnce(ctx context.Context) (bool, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.count()
 	return more || len(t.reads) > 0 || len(t.changes) > 0, nil
+}
+
+// count keeps the engine's count of subscriptions in memory right. t.mu is held.
+func (t *tenant) count() {
+	e := t.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.resident += len(t.subs) - t.resident
+	t.resident = len(t.subs)
 }
 
 // load learns the tenant's subscriptions, how far its log is matched, and which lanes have something to do.
