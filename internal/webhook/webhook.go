@@ -7,6 +7,7 @@ package webhook
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,7 +72,8 @@ func (s *Sink) send(ctx context.Context, b *sink.Batch, now time.Time) sink.Resu
 	}
 	w := works.Get().(*work)
 	defer w.giveBack()
-	w.body = appendEvent(w.body[:0], b.Items[0].Event)
+	event := b.Items[0].Event
+	w.body = appendEvent(slices.Grow(w.body[:0], bodySize(event)), event)
 	c := content{body: w.body, mediaType: "application/json"}
 	if result, ok := w.sign(t, b, c.body, now); !ok {
 		return result
