@@ -8,9 +8,10 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/client"
@@ -73,11 +74,11 @@ func TestDiskFull(t *testing.T) {
 	}
 	stop()
 
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
+	usage, err := vfs.Default.GetDiskUsage(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
-	c, stop = start(t, dir, 2*int64(fs.Bavail)*int64(fs.Bsize)) // more than there is
+	c, stop = start(t, dir, 2*int64(usage.AvailBytes)) // more than there is
 	_, err = c.Tenant("default").Append(ctx, event)
 	var refused *client.Error
 	var e *eventhose.Error
