@@ -196,8 +196,8 @@ func (a arrivals) repeats(c *chaos, s *watched, perCut map[int]int) {
 	}
 	for life, again := range mine {
 		n := len(again)
-		if perCut[life] += n; n > 2*s.inFlight { // under way, and as many that were answered and not recorded
-			c.bad("%s: %d repeats after the cut that ended life %d, with %d in flight at most", s.id, n, life, 2*s.inFlight)
+		if perCut[life] += n; n > 4*s.inFlight { // those that were answered and not recorded included
+			c.bad("%s: %d repeats after the cut that ended life %d, with %d in flight at most", s.id, n, life, 4*s.inFlight)
 		}
 	}
 }

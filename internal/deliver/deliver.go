@@ -61,7 +61,7 @@ const (
 // Options of an Engine. Zero fields take the defaults.
 type Options struct {
 	Logger *slog.Logger
-	// MaxInFlight bounds the attempts under way or not yet recorded, over all lanes: 512.
+	// MaxInFlight bounds the attempts under way or not yet recorded, over all lanes: 1024.
 	MaxInFlight int
 	// Observe is called with each attempt after it ended, with the first event's time of append; it must not block.
 	Observe func(a eventhose.Attempt, appended time.Time)
@@ -123,7 +123,7 @@ func New(st Store, lanes Lanes, system SystemLog, sinks map[string]sink.Sink, o 
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.MaxInFlight == 0 {
-		o.MaxInFlight = 512
+		o.MaxInFlight = 1024
 	}
 	if o.Observe == nil {
 		o.Observe = func(eventhose.Attempt, time.Time) {}

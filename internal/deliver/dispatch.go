@@ -133,11 +133,14 @@ func (l *lane) choose(now time.Time) *job {
 	return nil
 }
 
-// full reports whether the lane has as many requests under way as it may, or as many again whose outcome is not durable
-// yet: a crash repeats all of these.
+// unrecorded is how many requests of a lane may be under way or answered and not recorded yet, as a multiple of how many may be
+// under way. A crash repeats all of these; but with fewer a fast destination would wait for our disk.
+const unrecorded = 4
+
+// full reports whether the lane has as many requests under way or unrecorded as it may.
 func (l *lane) full() bool {
 	allowed := l.pace.allowed(l.sub.MaxInFlight)
-	return l.sending >= allowed || l.unsettled >= 2*allowed
+	return l.sending >= allowed || l.unsettled >= unrecorded*allowed
 }
 
 // aside counts what is parked, or may soon be.
