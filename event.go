@@ -73,13 +73,44 @@ type Placement struct {
 }
 
 var (
-	typePattern   = regexp.MustCompile(`^[A-Za-z0-9_/:-]+(\.[A-Za-z0-9_/:-]+)*$`)
-	attributeName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
-	contentType   = regexp.MustCompile(`^[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}( *; *[A-Za-z0-9!#$&^_.+-]+=("[ -!#-~]*"|[A-Za-z0-9!#$&^_.+-]+))*$`)
+	contentType = regexp.MustCompile(`^[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}( *; *[A-Za-z0-9!#$&^_.+-]+=("[ -!#-~]*"|[A-Za-z0-9!#$&^_.+-]+))*$`)
 )
 
 // ValidType reports whether s can be the type of an event: parts of [A-Za-z0-9_/:-] joined by full stops, MaxType bytes at most.
-func ValidType(s string) bool { return len(s) <= MaxType && typePattern.MatchString(s) }
+func ValidType(s string) bool {
+	if s == "" || len(s) > MaxType || s[len(s)-1] == '.' {
+		return false
+	}
+	dot := true // at the beginning of a part
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '.' && dot:
+			return false
+		case c == '.':
+			dot = true
+			continue
+		case !wordByte(c) && c != '/' && c != ':':
+			return false
+		}
+		dot = false
+	}
+	return true
+}
+
+// wordByte reports whether c is a letter, a digit, _ or -.
+func wordByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+}
+
+// attributeName reports whether s is 1 to 64 of [A-Za-z0-9_.-].
+func attributeName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !wordByte(c) && c != '.' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}
 
 // Validate checks what a client may set. Errors are CodeInvalid or CodeTooLarge with the field named. It does not look
 // into Data: whether JSON data is JSON is the door's to know, since it has parsed it.
@@ -107,7 +138,7 @@ func (e *Event) Validate() error {
 		return &Error{Code: CodeTooLarge, Field: "data", Message: "is larger than 1 MiB", Fix: "store large payloads elsewhere and send a link"}
 	}
 	for name, value := range e.Attributes {
-		if !attributeName.MatchString(name) {
+		if !attributeName(name) {
 			return Invalid("attributes", "names must be 1 to 64 letters, digits, _ . or -")
 		}
 		if len(value) > MaxAttribute || !printable(value) {
@@ -155,7 +186,9 @@ func EventID(seq Sequence, random uint64) string {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], uint64(seq))
 	binary.BigEndian.PutUint64(b[8:], random)
-	return "evt_" + IDText(b)
+	id := [30]byte{'e', 'v', 't', '_'}
+	crockford.Encode(id[4:], b[:])
+	return string(id[:])
 }
 
 // EventIDSequence answers where an id made by EventID would stand. That id may still be a client's: believe it only if
@@ -174,6 +207,13 @@ func EventIDSequence(id string) (Sequence, bool) {
 
 // printable reports whether s is valid UTF-8 without control characters.
 func printable(s string) bool {
+	plain := true
+	for i := 0; i < len(s) && plain; i++ {
+		plain = s[i] >= ' ' && s[i] < 0x7f
+	}
+	if plain {
+		return true
+	}
 	if !utf8.ValidString(s) {
 		return false
 	}

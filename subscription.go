@@ -50,7 +50,7 @@ func (f Filter) Validate() error {
 		return Invalid("filter.attributes", "must be at most %d", MaxAttributes)
 	}
 	for name, value := range f.Attributes {
-		if !attributeName.MatchString(name) {
+		if !attributeName(name) {
 			return Invalid("filter.attributes", "names must be 1 to 64 letters, digits, _ . or -")
 		}
 		if len(value) > MaxAttribute || !printable(value) {

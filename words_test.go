@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/eventhose/eventhose"
 )
@@ -209,4 +212,26 @@ func TestCodeOf(t *testing.T) {
 	if e := (&eventhose.Error{Code: eventhose.CodeInternal, Field: "f", Message: "m", Err: cause}); e.Error() != "f: m: cause" {
 		t.Errorf("%q", e)
 	}
+}
+
+// What may be a type or an attribute's name is judged byte by byte; the expressions say the same and are what was promised.
+func FuzzWords(f *testing.F) {
+	typ := regexp.MustCompile(`^[A-Za-z0-9_/:-]+(\.[A-Za-z0-9_/:-]+)*$`)
+	name := regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+	for _, s := range []string{"", ".", "a", "a.b", "a..b", ".a", "a.", "a/b:c-d_E0", "a b", "a\n", "é", "a\xff", "\x7f", "a\u0085", strings.Repeat("a", 64), strings.Repeat("a.", 40), strings.Repeat("a", 257), "eventhose.x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if got, want := eventhose.ValidType(s), len(s) <= eventhose.MaxType && typ.MatchString(s); got != want {
+			t.Errorf("type %q: %v, want %v", s, got, want)
+		}
+		e := eventhose.Event{Type: "t", Attributes: map[string]string{s: ""}}
+		if got, want := e.Validate() == nil, name.MatchString(s); got != want {
+			t.Errorf("attribute %q: %v, want %v", s, got, want)
+		}
+		e = eventhose.Event{Type: "t", Key: s}
+		if got, want := e.Validate() == nil, len(s) <= eventhose.MaxKey && utf8.ValidString(s) && strings.IndexFunc(s, unicode.IsControl) < 0; got != want {
+			t.Errorf("text %q: %v, want %v", s, got, want)
+		}
+	})
 }

@@ -158,6 +158,14 @@ func (r *reader) base64(field string) ([]byte, error) {
 
 // decodeEvents reads application/json: one event, or an array. many says which it was.
 func decodeEvents(body []byte) (events []eventhose.Event, many bool, err error) {
+	if events, many, ok := scanEvents(body); ok {
+		return events, many, nil
+	}
+	return readJSON(body)
+}
+
+// readJSON is decodeEvents without the short way.
+func readJSON(body []byte) (events []eventhose.Event, many bool, err error) {
 	r := newReader(body)
 	if r.d.PeekKind() == '[' {
 		many = true
@@ -185,6 +193,7 @@ func decodeEvents(body []byte) (events []eventhose.Event, many bool, err error) 
 
 // decodeLines reads application/x-ndjson: one event a line; empty lines do not count.
 func decodeLines(body []byte) (events []eventhose.Event, err error) {
+	var s scanner
 	for line := range bytes.Lines(body) {
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 {
@@ -193,21 +202,33 @@ func decodeLines(body []byte) (events []eventhose.Event, err error) {
 		if len(events) == eventhose.MaxAppend {
 			return nil, tooMany()
 		}
-		r := newReader(line)
-		r.at, r.line = fmt.Sprintf("events[%d].", len(events)), true
-		e, err := r.event()
-		if err == nil {
-			err = r.end()
+		if events == nil { // the other lines are likely as long
+			events = make([]eventhose.Event, 0, min(len(body)/len(line)+1, eventhose.MaxAppend))
 		}
-		if err != nil {
+		events = append(events, eventhose.Event{})
+		e := &events[len(events)-1]
+		if s.line(line, e) {
+			continue
+		}
+		if *e, err = readLine(line, len(events)-1); err != nil {
 			return nil, err
 		}
-		events = append(events, e)
 	}
 	if len(events) == 0 {
 		return nil, eventhose.Invalid("events", "must not be empty")
 	}
 	return events, nil
+}
+
+// readLine reads an event that is all of a line, without the short way.
+func readLine(line []byte, index int) (eventhose.Event, error) {
+	r := newReader(line)
+	r.at, r.line = fmt.Sprintf("events[%d].", index), true
+	e, err := r.event()
+	if err == nil {
+		err = r.end()
+	}
+	return e, err
 }
 
 // event reads one event as clients write it and checks it whole.
