@@ -45,6 +45,10 @@ func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Han
 			a.fail(w, r, err)
 			return
 		}
+		if ru.appends && a.overload.refuses(x.tenant) {
+			a.fail(w, r, overloaded())
+			return
+		}
 		give, err := a.readBody(w, r, x, ru)
 		if err != nil {
 			a.fail(w, r, err)

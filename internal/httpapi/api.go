@@ -77,6 +77,8 @@ type API struct {
 	maxWait time.Duration
 	bodies  budget
 	waiting budget
+	// overload limits the appends under way.
+	overload *overload
 
 	mux     *http.ServeMux
 	routes  []Route
@@ -119,7 +121,7 @@ func New(o Options) (*API, error) {
 	a := &API{
 		log: o.Log, control: o.Control, delivery: o.Delivery, logger: o.Logger, ready: o.Ready, admitter: o.Admit, backup: o.Backup,
 		maxBody: o.MaxBody, maxWait: o.MaxWait,
-		mux: http.NewServeMux(), metrics: m,
+		mux: http.NewServeMux(), metrics: m, overload: newOverload(),
 	}
 	a.draining, a.drain = context.WithCancel(context.Background())
 	a.bodies.free.Store(o.MaxBodies)

@@ -22,6 +22,12 @@ const (
 // append answers POST …/events: all of the body's events are on disk before it says 202, or none is in the log.
 func (a *API) append(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r.Context())
+	done, ok := a.overload.take(x.tenant)
+	if !ok {
+		a.fail(w, r, overloaded())
+		return
+	}
+	defer done()
 	events, many, err := readEvents(r.Header, x.body)
 	if err == nil && x.keyed {
 		err = keepable(events)

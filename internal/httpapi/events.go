@@ -91,7 +91,7 @@ func (a *API) addEvents() {
 	id := pathParameter("id", "The event's id")
 	source := queryParameter("source", "The scope of the id: a CloudEvents source", huma.Schema{Type: huma.TypeString})
 
-	a.direct(rule{scope: eventhose.ScopePublish, maxBody: a.maxBody, anyType: true}, huma.Operation{
+	a.direct(rule{scope: eventhose.ScopePublish, maxBody: a.maxBody, anyType: true, appends: true}, huma.Operation{
 		OperationID: "appendEvents", Method: http.MethodPost, Path: path, Tags: tags,
 		Summary:     "Append events: all of them or none",
 		Description: "Takes one event, an array of at most 10,000, NDJSON, or CloudEvents 1.0 in binary (`ce-` headers), structured or batched mode.",
