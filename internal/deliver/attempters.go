@@ -21,7 +21,7 @@ func (e *Engine) next() *job {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for {
-		for !e.stopping && (len(e.ready) == 0 || e.inFlight >= e.opts.MaxInFlight) {
+		for !e.stopping && (e.ready.len() == 0 || e.inFlight >= e.opts.MaxInFlight) {
 			e.idle++
 			e.canSend.Wait()
 			e.idle--
@@ -29,8 +29,12 @@ func (e *Engine) next() *job {
 		if e.stopping {
 			return nil
 		}
-		t := e.ready[0]
-		e.ready = e.ready[1:]
+		t := e.ready.pop()
+		if t.deficit <= 0 {
+			t.deficit += quantum
+			e.ready.push(t)
+			continue
+		}
 		t.isReady = false
 		e.inFlight++
 		e.mu.Unlock()
@@ -38,9 +42,18 @@ func (e *Engine) next() *job {
 		j, more := t.pick()
 
 		e.mu.Lock()
+		if j != nil {
+			t.deficit -= j.cost()
+		}
 		if more && !t.isReady {
 			t.isReady = true
-			e.ready = append(e.ready, t)
+			if t.deficit > 0 && e.ready.head > 0 {
+				e.ready.again(t)
+			} else {
+				e.ready.push(t)
+			}
+		} else if !more {
+			t.deficit = min(t.deficit, 0) // nothing is saved up while there is nothing to do
 		}
 		if j == nil {
 			e.inFlight--
@@ -55,7 +68,7 @@ func (e *Engine) next() *job {
 // wakes the next, so one call is enough however much there is. e.mu is held.
 func (e *Engine) wakeAttempter() {
 	switch {
-	case len(e.ready) == 0 || e.inFlight >= e.opts.MaxInFlight || e.stopping:
+	case e.ready.len() == 0 || e.inFlight >= e.opts.MaxInFlight || e.stopping:
 	case e.idle > 0:
 		e.canSend.Signal()
 	case e.attempters < e.opts.MaxInFlight:

@@ -87,8 +87,8 @@ type Engine struct {
 
 	mu      sync.Mutex
 	tenants map[eventhose.TenantID]*tenant
-	ready   []*tenant // with lanes that may send
-	toRead  []*tenant // with something to read
+	ready   turns[*tenant] // with lanes that may send
+	toRead  []*tenant      // with something to read
 	// resting are the tenants that may leave memory, those that rest longest first; resident counts the subscriptions of all.
 	resting   []*tenant
 	restTimer *time.Timer

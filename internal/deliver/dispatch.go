@@ -75,9 +75,13 @@ func (t *tenant) pick() (*job, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
-	for len(t.ready) > 0 {
-		l := t.ready[0]
-		t.ready = t.ready[1:]
+	for t.ready.len() > 0 {
+		l := t.ready.pop()
+		if l.deficit <= 0 {
+			l.deficit += quantum
+			t.ready.push(l)
+			continue
+		}
 		l.isReady = false
 		chosen := l.choose(now)
 		if chosen == nil {
@@ -92,11 +96,16 @@ func (t *tenant) pick() (*job, bool) {
 		}
 		l.fill(j, now)
 		l.begin(j)
-		if l.maySend(now) {
-			l.isReady = true
-			t.ready = append(t.ready, l)
+		l.deficit -= j.cost()
+		switch l.isReady = l.maySend(now); {
+		case !l.isReady:
+			l.deficit = min(l.deficit, 0) // nothing is saved up while there is nothing to do
+		case l.deficit > 0:
+			t.ready.again(l)
+		default:
+			t.ready.push(l)
 		}
-		return j, len(t.ready) > 0
+		return j, t.ready.len() > 0
 	}
 	return nil, false
 }

@@ -71,7 +71,7 @@ func (e *Engine) evict() {
 // restful reports whether a tenant has nothing to do, and nothing that is not in the store. Both mutexes are held.
 func (t *tenant) restful() bool {
 	busy := t.readState != idle || t.isReady || t.isChanged || t.isLazy || t.inCommit
-	return !busy && len(t.lanes)+len(t.changes)+len(t.reads)+len(t.ready)+len(t.changed)+len(t.unwritten)+len(t.wants) == 0 && t.matched == t.committed
+	return !busy && len(t.lanes)+len(t.changes)+len(t.reads)+t.ready.len()+len(t.changed)+len(t.unwritten)+len(t.wants) == 0 && t.matched == t.committed
 }
 
 // lock answers a tenant with its mutex held, made if need be.

@@ -70,6 +70,7 @@ type lane struct {
 	changes       changes
 	spare         []eventhose.Attempt // empty, for the next changes
 	isReady       bool                // in the tenant's queue of ready lanes
+	deficit       int                 // what is left of its turn
 	isWaiting     bool                // in the engine's queue of suspects
 	isChanged     bool                // in the tenant's list of changed lanes
 	told          eventhose.Sequence  // the highest first sequence left that its owner was told of

@@ -34,7 +34,7 @@ type tenant struct {
 	matched eventhose.Sequence
 	changes []eventhose.SubscriptionID // subscriptions to look at again
 	reads   []*lane                    // lanes to read for
-	ready   []*lane                    // lanes that may send
+	ready   turns[*lane]               // lanes that may send
 	chosen  job                        // what choose answered last
 	changed []*lane                    // lanes to commit
 	// unwritten are the lanes that were given events while their stored rows do not say that they are behind: matching
@@ -48,6 +48,7 @@ type tenant struct {
 	// The engine's mutex guards these.
 	readState int
 	isReady   bool
+	deficit   int // what is left of its turn
 	isChanged bool
 	isLazy    bool
 	inCommit  bool // a commit with something of it is under way

@@ -80,12 +80,12 @@ func (l *lane) makeReady() {
 	}
 	l.isReady = true
 	t := l.tenant
-	t.ready = append(t.ready, l)
+	t.ready.push(l)
 	e := t.engine
 	e.mu.Lock()
 	if !t.isReady {
 		t.isReady = true
-		e.ready = append(e.ready, t)
+		e.ready.push(t)
 		e.wakeAttempter()
 	}
 	e.mu.Unlock()
