@@ -55,6 +55,8 @@ type appendGroup struct {
 	order  []*logAppend
 	// counter is that of its commit.
 	counter uint64
+	// fresh are the record batches that it has written.
+	fresh []*cachedBatch
 	// unused is what is left of randoms.
 	unused  []byte
 	randoms [512]byte
@@ -99,8 +101,11 @@ func (g *appendGroup) applyGroup(group []store.Append) (p pending, results []sto
 			_ = g.batch.Set(tenantKey(spaceHead, l.tenant), encodeHead(l.st, l.first, l.next-1, l.bytes), nil)
 		}
 	}
-	p, err = s.apply(g.batch, g.applied, logs)
-	return p, results, err
+	if p, err = s.apply(g.batch, g.applied, logs); err != nil {
+		return p, nil, err
+	}
+	s.cache.append(g.fresh) // before logMu is free, so that no erasure came in between
+	return p, results, nil
 }
 
 // applied takes note of the group in memory, under the apply lock.
@@ -241,9 +246,14 @@ func (g *appendGroup) add(l *logAppend, r *record) {
 
 // flush writes the record batch that a log is at.
 func (g *appendGroup) flush(l *logAppend) {
-	if l.w.count > 0 {
-		_ = g.batch.Set(batchKey(l.tenant, l.next-1), l.w.finish(), nil)
+	count := l.w.count
+	if count == 0 {
+		return
 	}
+	value, body := l.w.finish()
+	_ = g.batch.Set(batchKey(l.tenant, l.next-1), value, nil)
+	g.fresh = append(g.fresh, &cachedBatch{tenant: l.tenant, first: l.next - sequence(count), last: l.next - 1,
+		size: batchSize(len(body), count), body: body})
 }
 
 // random answers what nobody can guess.

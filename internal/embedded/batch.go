@@ -76,6 +76,9 @@ type batch struct {
 	size int
 }
 
+// batchSize is about how much memory a decoded batch takes.
+func batchSize(bytes, count int) int { return 256 + bytes + count*384 }
+
 func (b *batch) last() sequence { return b.first + sequence(len(b.records)) - 1 }
 
 // batchWriter encodes one batch after the other. It keeps the data of events that were added until the batch is finished.
@@ -90,8 +93,8 @@ type batchWriter struct {
 	room     *batchRoom
 }
 
-// batchRoom is what batches are put together in, one at a time.
-type batchRoom struct{ body, value []byte }
+// batchRoom is what values are put together in, one at a time.
+type batchRoom struct{ value []byte }
 
 func (w *batchWriter) size() int { return len(w.meta.b) + w.dataSize }
 
@@ -115,7 +118,8 @@ func encodeBatch(records []record) []byte {
 	for i := range records {
 		w.add(&records[i])
 	}
-	return w.finish()
+	value, _ := w.finish()
+	return value
 }
 
 // add appends an event; the caller keeps sequences without gap. The event must stay as it is until finish.
@@ -188,8 +192,9 @@ func (w *batchWriter) add(r *record) {
 	w.count++
 }
 
-// finish answers the encoded batch, good until the room is used again, and empties the writer for the next one.
-func (w *batchWriter) finish() []byte {
+// finish answers the encoded batch, good until the room is used again, and its body, which is the caller's, and empties
+// the writer for the next one.
+func (w *batchWriter) finish() (value, body []byte) {
 	var head writer
 	head.uint(uint64(w.count))
 	head.uint(uint64(w.first))
@@ -197,18 +202,19 @@ func (w *batchWriter) finish() []byte {
 	if w.room == nil {
 		w.room = &batchRoom{}
 	}
-	body := binary.AppendUvarint(w.room.body[:0], uint64(len(head.b)+len(w.meta.b)))
+	body = make([]byte, 0, binary.MaxVarintLen64+len(head.b)+w.size())
+	body = binary.AppendUvarint(body, uint64(len(head.b)+len(w.meta.b)))
 	body = append(append(body, head.b...), w.meta.b...)
 	for _, data := range w.data {
 		body = append(body, data...)
 	}
-	value := pack(w.room.value[:0], body)
-	if w.room.body, w.room.value = body, value; cap(body)+cap(value) > maxPacked {
-		w.room.body, w.room.value = nil, nil // of one unusual event
+	value = pack(w.room.value[:0], body)
+	if w.room.value = value; cap(value) > maxPacked/2 {
+		w.room.value = nil // of one unusual event
 	}
 	clear(w.data)
 	w.meta.b, w.data, w.dataSize, w.count = w.meta.b[:0], w.data[:0], 0, 0
-	return value
+	return value, body
 }
 
 // pack writes the value of a body behind out, compressed if that makes it smaller by a sixteenth at least.
@@ -261,24 +267,28 @@ func decodeBatch(tenant tenantID, value []byte) (*batch, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !own {
+		body = bytes.Clone(body)
+	}
+	return decodeBody(tenant, body)
+}
+
+// decodeBody reads a batch's body, which it keeps.
+func decodeBody(tenant tenantID, body []byte) (*batch, error) {
 	n, k := binary.Uvarint(body)
 	if k <= 0 || n > uint64(len(body)-k) {
 		return nil, errMalformed
 	}
 	meta := string(body[k : k+int(n)])
 	data := body[k+int(n):]
-	if !own {
-		data = bytes.Clone(data)
-	}
 	r := reader{b: body[k : k+int(n)], s: meta}
 	count := r.count()
-	b := &batch{first: sequence(r.uint()), size: 64 + len(meta) + len(data)}
+	b := &batch{first: sequence(r.uint()), size: batchSize(len(body)+len(meta), count)}
 	parent := tenantID(r.str())
 	if r.bad || count == 0 || b.first == 0 || b.first+sequence(count) < b.first {
 		return nil, errMalformed
 	}
 	b.records = make([]record, count)
-	b.size += count * 320
 	for i := range b.records {
 		rec := &b.records[i]
 		rec.event.Tenant, rec.event.Sequence = tenant, b.first+sequence(i)

@@ -21,6 +21,7 @@ import (
 	crdb "github.com/cockroachdb/errors"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/eventhose/eventhose"
@@ -259,6 +260,15 @@ func checkFormat(name, text string) error {
 // flushDeletes is how soon retention's deletions are written to tables, which makes room.
 const flushDeletes = 3 * time.Second
 
+// compression leaves alone what does not get smaller: record batches are compressed before, other rows are not.
+var compression = func() sstable.CompressionProfile {
+	c := *sstable.FastestCompression
+	c.Name = "eventhose"
+	c.OtherBlocks = sstable.NoCompression.DataBlocks
+	c.AdaptiveReductionCutoffPercent = 20
+	return c
+}()
+
 // dbOptions are those of the database, which must be there to be read only.
 func (s *Store) dbOptions(readOnly bool) *pebble.Options {
 	opts := &pebble.Options{
@@ -268,9 +278,9 @@ func (s *Store) dbOptions(readOnly bool) *pebble.Options {
 		Cleaner:                     pebble.ArchiveCleaner{},
 		MemTableSize:                s.space.memTable(),
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       8, // of 4 the index of ids is written twice as often
 		L0StopWritesThreshold:       40,
-		LBaseMaxBytes:               64 << 20,
+		LBaseMaxBytes:               256 << 20,
 		FlushDelayDeleteRange:       flushDeletes,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		ReadOnly:                    readOnly,
@@ -288,7 +298,12 @@ func (s *Store) dbOptions(readOnly bool) *pebble.Options {
 		opts.Levels[i].IndexBlockSize = 256 << 10
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
+	opts.ApplyCompressionSettings(func() (all pebble.DBCompressionSettings) {
+		for i := range all.Levels {
+			all.Levels[i] = &compression
+		}
+		return all
+	})
 	// Pebble's own scheduler looks for work every 100 ms, for ever. This is the same one without that: it looks when a
 	// flush or compaction ends.
 	opts.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
