@@ -53,7 +53,11 @@ const (
 	kept                   // it was not sent, and waits again where it was
 )
 
-// takeSuspect takes one of the slots for retries and for lanes that fail, or has the lane wait for one.
+// provenFor is how long a lane is taken to be well after something of it was taken. Until then it shares the slots of those that
+// fail: a thousand destinations that never answer must not hold all slots before it is known of them.
+const provenFor = time.Minute
+
+// takeSuspect takes one of the slots for retries and for lanes that fail or are not proven, or has the lane wait for one.
 func (e *Engine) takeSuspect(l *lane) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -91,7 +95,7 @@ func (t *tenant) pick() (*job, bool) {
 		j := new(job)
 		*j = *chosen
 		j.items = j.one[:]
-		if j.suspect = l.circuit.run > 0 || j.items[0].parked != nil; j.suspect && !t.engine.takeSuspect(l) {
+		if j.suspect = l.circuit.run > 0 || j.items[0].parked != nil || now.Sub(l.lastTaken) > provenFor; j.suspect && !t.engine.takeSuspect(l) {
 			continue
 		}
 		l.fill(j, now)

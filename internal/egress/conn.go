@@ -28,9 +28,11 @@ type conn struct {
 	readErr error         // why reading ended, if not by the other side's closing
 	address string
 	probe   *probe
-	cut     func() // ends what is under way; may be called by any goroutine, also late
-	used    bool   // it has carried a request
-	clean   bool   // it may carry another
+	cut     func()          // ends what is under way; may be called by any goroutine, also late
+	watched context.Context // whose end calls cut, until unwatch
+	unwatch func() bool
+	used    bool // it has carried a request
+	clean   bool // it may carry another
 
 	// What the pool knows, under its mutex.
 	host         *host
@@ -43,6 +45,7 @@ var past = time.Unix(1, 0)
 
 var (
 	errTooMuch = errors.New("it is longer than what is read of an answer")
+	errCut     = errors.New("it was kept for somebody whose time is over")
 	errVersion = errors.New("it is not HTTP/1.0 or 1.1, or has no status")
 )
 
@@ -62,10 +65,27 @@ func (c *conn) secure(config *tls.Config) {
 
 // close closes the socket and says no goodbye over TLS, which could wait for a receiver that does not read.
 func (c *conn) close() {
+	if c.unwatch != nil {
+		c.unwatch()
+	}
 	if c.raw != nil {
 		c.raw.Close()
 	}
 	*c = conn{host: c.host}
+}
+
+// watch has the end of ctx cut what is under way, from now until another is watched or the connection is closed: most
+// exchanges have the same one, and beginning to watch costs more than being watched. It reports whether the connection can
+// be used; if not, its deadline may still be cut for the one before.
+func (c *conn) watch(ctx context.Context) bool {
+	if c.watched == ctx {
+		return true
+	}
+	if c.unwatch != nil && !c.unwatch() {
+		return false
+	}
+	c.watched, c.unwatch = ctx, context.AfterFunc(ctx, c.cut)
+	return true
 }
 
 // Read reads within the budget, for c.r.
@@ -86,16 +106,20 @@ func (c *conn) Read(b []byte) (int, error) {
 func (c *conn) exchange(ctx context.Context, r *Request, a *Answer, deadline time.Time) (sent bool, err error) {
 	used := c.used
 	c.used, c.clean, c.until, c.readErr = true, false, deadline, nil
+	if !c.watch(ctx) {
+		return false, errCut
+	}
 	if err := c.raw.SetDeadline(deadline); err != nil {
 		return false, err
 	}
-	stop := context.AfterFunc(ctx, c.cut)
+	if err := ctx.Err(); err != nil {
+		return false, err // it may have been cut before the deadline was set
+	}
 	a.Address, a.Stage = c.address, StageSend
 	c.budget = maxHeaderBytes
 
 	w := c.send(r)
 	if w.err != nil && w.n == 0 && used {
-		stop()
 		return false, w.err
 	}
 	if w.whole {
@@ -108,7 +132,7 @@ func (c *conn) exchange(ctx context.Context, r *Request, a *Answer, deadline tim
 	} else if w.err != nil {
 		err = w.err
 	}
-	if !stop() || !w.whole {
+	if ctx.Err() != nil || !w.whole {
 		c.clean = false
 	}
 	return true, err

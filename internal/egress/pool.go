@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// maxConnsPerHost bounds the connections to one place, in use or idle; who wants one more waits for one to come free.
-	maxConnsPerHost = 256
+	// maxConnsPerHost bounds the connections to one place, in use or idle; who wants one more waits for one to come free. It is
+	// as many as there are attempts at once: with fewer, what hangs at one path of a host would hold up its other paths.
+	maxConnsPerHost = 1024
 	// maxIdleConns bounds the idle ones to all places. There is no smaller bound for one place: with as many attempts
 	// under way as there are connections, it would close what is wanted again at once.
 	maxIdleConns = 1024
