@@ -33,7 +33,7 @@ func decodeRemembered(value []byte) (remembered, error) {
 
 // remember finds a client's id in a log that begins at first. What trimming has left behind below that does not count.
 func (s *Store) remember(key string, hash uint64, first sequence) (remembered, bool, error) {
-	if !s.ids.mayHave(hash) {
+	if !s.ids.mayHave(key, hash) {
 		return remembered{}, false, nil
 	}
 	value, err := s.get([]byte(key))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -101,8 +102,11 @@ func isTimeout(err error) bool {
 
 // jsonType answers which of the media types a Content-Type names. A charset must be UTF-8, which is the only one JSON has.
 func jsonType(h http.Header, allowed ...string) (string, error) {
-	refused := &eventhose.Error{Code: eventhose.CodeUnsupported, Field: "Content-Type", Message: "must be " + strings.Join(allowed, " or ")}
 	values := h["Content-Type"]
+	if len(values) == 1 && slices.Contains(allowed, values[0]) {
+		return values[0], nil // as nearly all write it
+	}
+	refused := &eventhose.Error{Code: eventhose.CodeUnsupported, Field: "Content-Type", Message: "must be " + strings.Join(allowed, " or ")}
 	if len(values) != 1 {
 		return "", refused
 	}
