@@ -185,9 +185,9 @@ func TestKill(t *testing.T) {
 	for range eventhose.MaxSchedule - 1 {
 		schedule = append(schedule, eventhose.Duration(50*time.Millisecond))
 	}
-	for name, act := range behaviours() {
+	subscribe := func(name string, act behaviour, batch eventhose.BatchPolicy) *receiver {
 		r := newReceiver(t, &killed, act)
-		sub, err := c.Tenant(tenant).CreateSubscription(ctx, client.NewSubscription{Name: name, Ordering: eventhose.OrderingKey,
+		sub, err := c.Tenant(tenant).CreateSubscription(ctx, client.NewSubscription{Name: name, Ordering: eventhose.OrderingKey, Batch: batch,
 			Retry:       eventhose.Retry{Schedule: schedule, Timeout: eventhose.Duration(5 * time.Second)},
 			Destination: eventhose.Destination{Type: eventhose.DestinationWebhook, URL: r.url}})
 		if err != nil {
@@ -197,7 +197,15 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		receivers[name], subs[name] = r, sub.ID
+		return r
 	}
+	for name, act := range behaviours() {
+		subscribe(name, act, eventhose.BatchPolicy{})
+	}
+	for name, batch := range map[string]eventhose.BatchPolicy{"good": {MaxEvents: 20}, "failing": {MaxEvents: 7, MaxWait: eventhose.Duration(20 * time.Millisecond)}, "resetting": {MaxEvents: 1000, MaxBytes: 4096}} {
+		subscribe(name+" in batches", behaviours()[name], batch)
+	}
+	subscribe(picky+" in batches", behaviours()["good"], eventhose.BatchPolicy{MaxEvents: 20}).picky = true
 
 	j := &journal{sent: map[string][32]byte{}, acked: map[string]uint64{}}
 	writing, stopWriting := context.WithCancel(ctx)
@@ -305,8 +313,10 @@ func readLog(ctx context.Context, t *testing.T, c *client.Client, j *journal) ma
 func TestAuditSeesFaults(t *testing.T) {
 	sum := sha256.Sum256([]byte("x"))
 	log := map[uint64][32]byte{1: sum, 2: sum, 3: sum}
+	request := int64(0)
 	at := func(seq uint64, kill int64, taken bool) arrival {
-		return arrival{id: fmt.Sprint("e", seq), sequence: seq, key: "k", sum: sum, kill: kill, taken: taken}
+		request++
+		return arrival{id: fmt.Sprint("e", seq), sequence: seq, key: "k", sum: sum, kill: kill, taken: taken, request: request}
 	}
 	good := []arrival{at(1, 0, false), at(1, 0, true), at(2, 1, true), at(2, 2, true), at(3, 2, true)}
 	if wrong := audit(good, nil, log, true, 1); len(wrong) > 0 {
@@ -329,6 +339,12 @@ func TestAuditSeesFaults(t *testing.T) {
 		if wrong := audit(arrivals, nil, log, true, 1); len(wrong) == 0 {
 			t.Errorf("%s is not seen", name)
 		}
+	}
+	// One request that a kill repeats is one, however many events it holds.
+	batch := []arrival{at(1, 0, true), at(2, 0, true), at(1, 1, true), at(2, 1, true), at(3, 1, true)}
+	batch[1].request = batch[0].request
+	if wrong := audit(batch, nil, log, true, 1); len(wrong) > 0 {
+		t.Errorf("a batch that a kill has repeated is found wrong: %q", wrong)
 	}
 	if len(audit(good, []string{"no signature"}, log, true, 1)) == 0 {
 		t.Error("a forged request is not seen")

@@ -17,14 +17,15 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// arrival is one webhook as its receiver saw it.
+// arrival is one event as its receiver saw it.
 type arrival struct {
-	id       string // webhook-id
+	id       string // of the event; of one that came alone the webhook-id
 	sequence uint64
 	key      string
 	sum      [32]byte // of the data
 	kill     int64    // how many kills there had been
-	taken    bool     // answered 2xx
+	taken    bool     // answered 2xx, and not named as failed
+	request  int64
 }
 
 // receiver records everything that comes to one subscription.
@@ -33,15 +34,21 @@ type receiver struct {
 	server *httptest.Server
 	kills  *atomic.Int64
 	well   atomic.Bool // answers everything at once
+	picky  bool
 
 	mu       sync.Mutex
 	verify   *standardwebhooks.Webhook
 	arrivals []arrival
 	forged   []string
+	requests int64
+	batches  map[string]string // by webhook-id, the sequences
 }
 
 // behaviour answers a request in place of 200; it reports whether it did.
 type behaviour func(w http.ResponseWriter) bool
+
+// picky does not take one event in ten of a batch.
+const picky = "picky"
 
 // behaviours are the ways in which receivers misbehave until they are well.
 func behaviours() map[string]behaviour {
@@ -76,53 +83,96 @@ func behaviours() map[string]behaviour {
 }
 
 func newReceiver(t *testing.T, kills *atomic.Int64, act behaviour) *receiver {
-	r := &receiver{kills: kills}
+	r := &receiver{kills: kills, batches: map[string]string{}}
 	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		body, err := io.ReadAll(io.LimitReader(q.Body, 2<<20))
 		if err != nil {
 			return // the sender was killed in the middle of it
 		}
-		a, why := r.read(q.Header, body)
+		came, why := r.read(q.Header, body)
+		var answer struct {
+			Failed []struct {
+				ID    string `json:"id"`
+				Error string `json:"error"`
+			} `json:"failed"`
+		}
 		acted := !r.well.Load() && act(w)
-		a.taken = !acted
+		for i := range came {
+			came[i].taken = !acted
+			if r.picky && !acted && !r.well.Load() && rand.N(10) == 0 {
+				came[i].taken = false
+				answer.Failed = append(answer.Failed, struct {
+					ID    string `json:"id"`
+					Error string `json:"error"`
+				}{came[i].id, "not now"})
+			}
+		}
 		r.mu.Lock()
 		if why != "" {
 			r.forged = append(r.forged, why)
 		}
-		r.arrivals = append(r.arrivals, a)
+		r.requests++
+		for i := range came {
+			came[i].request = r.requests
+		}
+		r.arrivals = append(r.arrivals, came...)
 		r.mu.Unlock()
+		if len(answer.Failed) > 0 {
+			_ = json.NewEncoder(w).Encode(answer)
+		}
 	}))
 	t.Cleanup(r.server.Close)
 	r.url = r.server.URL + "/hook"
 	return r
 }
 
-// read checks a request with the reference library of Standard Webhooks.
-func (r *receiver) read(h http.Header, body []byte) (arrival, string) {
-	var hook struct {
+// read checks a request, of one event or of a batch, with the reference library of Standard Webhooks.
+func (r *receiver) read(h http.Header, body []byte) ([]arrival, string) {
+	type event struct {
 		ID       string          `json:"id"`
 		Sequence uint64          `json:"sequence"`
+		Previous uint64          `json:"previous_sequence"`
 		Key      string          `json:"key"`
 		Data     json.RawMessage `json:"data"`
 	}
-	if err := json.Unmarshal(body, &hook); err != nil {
-		return arrival{}, fmt.Sprintf("the body is not JSON: %v", err)
+	var hook struct {
+		event
+		BatchID string  `json:"batch_id"`
+		Events  []event `json:"events"`
 	}
-	a := arrival{id: h.Get("webhook-id"), sequence: hook.Sequence, key: hook.Key, sum: sha256.Sum256(hook.Data), kill: r.kills.Load()}
+	if err := json.Unmarshal(body, &hook); err != nil {
+		return nil, fmt.Sprintf("the body is not JSON: %v", err)
+	}
+	if hook.BatchID == "" {
+		hook.Events, hook.BatchID = []event{hook.event}, hook.ID
+	}
+	id := h.Get("webhook-id")
+	var came []arrival
+	sequences := ""
+	for _, e := range hook.Events {
+		came = append(came, arrival{id: e.ID, sequence: e.Sequence, key: e.Key, sum: sha256.Sum256(e.Data), kill: r.kills.Load()})
+		sequences += fmt.Sprint(e.Sequence, " ")
+	}
 	r.mu.Lock()
-	verify := r.verify
+	verify, before := r.verify, r.batches[id]
+	r.batches[id] = sequences
 	r.mu.Unlock()
 	if err := verify.Verify(body, h); err != nil {
-		return a, fmt.Sprintf("sequence %d: %v", hook.Sequence, err)
+		return came, fmt.Sprintf("sequences %s: %v", sequences, err)
 	}
-	if a.id != hook.ID || h.Get("eventhose-sequence") != fmt.Sprint(hook.Sequence) {
-		return a, fmt.Sprintf("headers and body tell different things: %v %s", h, body)
+	if before != "" && before != sequences {
+		return came, fmt.Sprintf("the id %s is that of the events %s, and of %s", id, before, sequences)
 	}
-	return a, ""
+	last := hook.Events[len(hook.Events)-1].Sequence
+	first := hook.Events[0]
+	if id != hook.BatchID || h.Get("eventhose-sequence") != fmt.Sprint(last) || hook.event.ID == "" && h.Get("eventhose-previous-sequence") != fmt.Sprint(first.Previous) {
+		return came, fmt.Sprintf("headers and body tell different things: %v %s", h, body)
+	}
+	return came, ""
 }
 
 // audit answers what is wrong with what one receiver got, given the data of every event in the log by sequence. inFlight
-// bounds the repeats of each kill.
+// bounds the requests that each kill repeats.
 func audit(arrivals []arrival, forged []string, log map[uint64][32]byte, ordered bool, inFlight int) []string {
 	var wrong []string
 	fault := func(format string, args ...any) {
@@ -133,11 +183,14 @@ func audit(arrivals []arrival, forged []string, log map[uint64][32]byte, ordered
 	for _, f := range forged {
 		fault("bad request: %s", f)
 	}
-	type history struct{ arrived, taken int }
+	type history struct {
+		arrived, taken int
+		last           int64 // request that took it
+	}
 	seen := map[uint64]*history{}
 	ids := map[uint64]string{}
 	lastOfKey := map[string]uint64{}
-	repeats := map[int64]int{}
+	repeats := map[int64]map[int64]bool{} // by kill, the requests of which something came again
 	for _, a := range arrivals {
 		sum, known := log[a.sequence]
 		if !known {
@@ -161,10 +214,14 @@ func audit(arrivals []arrival, forged []string, log map[uint64][32]byte, ordered
 			fault("sequence %d came under the ids %s and %s", a.sequence, ids[a.sequence], a.id)
 		}
 		if h.taken > 0 {
-			repeats[a.kill]++
+			if repeats[a.kill] == nil {
+				repeats[a.kill] = map[int64]bool{}
+			}
+			repeats[a.kill][h.last] = true
 		}
 		if h.arrived++; a.taken {
 			h.taken++
+			h.last = a.request
 		}
 	}
 	missing := 0
@@ -176,7 +233,8 @@ func audit(arrivals []arrival, forged []string, log map[uint64][32]byte, ordered
 	if missing > 0 {
 		fault("%d of %d events were never taken", missing, len(log))
 	}
-	for kill, n := range repeats {
+	for kill, again := range repeats {
+		n := len(again)
 		if kill == 0 {
 			fault("%d repeats before the first kill", n)
 		} else if n > inFlight {
