@@ -87,6 +87,43 @@ func TestRetentionOvertakes(t *testing.T) {
 	})
 }
 
+// What waits behind a dead event goes on when retention takes that, also of a lane that is not in memory.
+func TestRetentionTakesWhatHoldsAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		id := w.subscribe(func(s *eventhose.Subscription) {
+			quick(eventhose.OrderingKey)(s)
+			s.OnExhausted = eventhose.OnExhaustedBlock
+		})
+		w.sink.set(always(failed(500)))
+		w.append(some(1, 1)...)
+		pass(time.Hour)
+		w.append(some(5, 1)...)
+		pass(time.Second)
+		if st := w.status(id); st.Dead != 1 || st.Waiting != 5 {
+			t.Fatalf("before: %+v", st)
+		}
+		w.stop()
+		w.start()
+		defer w.stop()
+		pass(time.Second)
+		if n := w.eng.InMemory(tenant); n != 0 {
+			t.Fatalf("%d lanes in memory: it does not try what it is for", n)
+		}
+		w.sink.set(nil)
+		if _, _, err := w.ctl.PutTenant(t.Context(), eventhose.Tenant{ID: tenant, Retention: eventhose.Retention{Age: eventhose.Duration(10 * time.Minute), DeadBytes: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.log.Retain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.drained(id)
+		if n := len(w.sink.firsts()); n != 5 {
+			t.Errorf("%d of 5 taken", n)
+		}
+	})
+}
+
 // An event that is erased before its turn is not sent, and holds nobody up.
 func TestErasedBeforeItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -158,18 +158,21 @@ func (e *Engine) Erased(id eventhose.TenantID, seq eventhose.Sequence) {
 // they held up goes on. It does not block for long.
 func (e *Engine) Lost(id eventhose.TenantID, lost []store.LostParked) {
 	e.mu.Lock()
-	t := e.tenants[id]
+	t := e.tenant(id)
 	e.mu.Unlock()
-	if t == nil {
-		return
-	}
+	asleep := map[eventhose.SubscriptionID]bool{} // keys of theirs may be held by what is gone, with nothing to wake them
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.losses++
 	for _, p := range lost {
 		if l := t.lanes[p.Subscription]; l != nil && l.loaded {
 			l.lose(p.Sequence)
+		} else {
+			asleep[p.Subscription] = true
 		}
+	}
+	t.mu.Unlock()
+	for sub := range asleep {
+		e.Changed(id, sub)
 	}
 }
 
