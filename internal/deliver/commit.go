@@ -179,6 +179,9 @@ func (t *tenant) collect(p *store.Progress, lanes []committed) []committed {
 		l.spare = nil
 		if !l.gone && l.loaded {
 			row := l.row()
+			if row.Due.IsZero() && l.trying > 0 {
+				row.Due = time.Now().UTC() // a crash must not leave what is being retried with nobody to go on with it
+			}
 			// Said now and not when the commit is durable: what is matched meanwhile is committed after it.
 			l.writtenBehind = row.Behind
 			delete(t.unwritten, l)

@@ -252,6 +252,7 @@ func (l *lane) begin(j *job) {
 		case it.parked != nil:
 			l.takeDown(it.parked)
 			it.parked.sending = true
+			l.trying++
 		case it.key != nil:
 			it.key.under++
 		default:

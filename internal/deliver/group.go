@@ -45,6 +45,12 @@ func (l *lane) hang(p *parked) {
 	heap.Push(&l.retries, p)
 }
 
+// back notes that a parked event is under way no more.
+func (l *lane) back(p *parked) {
+	p.sending = false
+	l.trying--
+}
+
 // takeDown takes a waiting event out of the heap and out of its group.
 func (l *lane) takeDown(p *parked) {
 	if p.index >= 0 {

@@ -59,6 +59,7 @@ type lane struct {
 
 	sending   int // attempts under way
 	under     int // their events
+	trying    int // of those, parked ones
 	unsettled int // attempts under way, or whose outcome is not durable yet
 	circuit   circuit
 	pace      pace

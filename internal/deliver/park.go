@@ -14,7 +14,7 @@ type fate struct {
 	state  eventhose.ParkedState
 	now    time.Time
 	due    time.Time
-	result sink.Result
+	result *sink.Result
 	why    map[string]string // by event id, what the receiver says
 	charge int
 	tries  int
@@ -22,7 +22,7 @@ type fate struct {
 }
 
 func (l *lane) fate(j *job, b *sink.Batch, r sink.Result, now time.Time) fate {
-	f := fate{failed: r.Outcome != eventhose.OutcomeTaken && r.Reason != eventhose.ReasonPartly, state: eventhose.ParkedDead, now: now.UTC(), result: r,
+	f := fate{failed: r.Outcome != eventhose.OutcomeTaken && r.Reason != eventhose.ReasonPartly, state: eventhose.ParkedDead, now: now.UTC(), result: &r,
 		charge: 1, tries: j.number}
 	if r.Outcome == eventhose.OutcomeTaken {
 		return f
@@ -66,7 +66,7 @@ func (l *lane) failed(j *job, it *item, f fate) {
 	if it.parked != nil {
 		was := &it.parked.Parked
 		p.Since, p.Replay, p.Redriven, p.Blocks = was.Since, was.Replay, was.Redriven, was.Blocks
-		it.parked.sending = false
+		l.back(it.parked)
 		delete(l.parked, it.seq)
 	} else if j.replay == nil {
 		p.Blocks = l.sub.Ordering == eventhose.OrderingStrict || l.sub.Ordering == eventhose.OrderingKey && event.Key != ""

@@ -204,7 +204,7 @@ func (l *lane) notCharged(it *item, last *tried) {
 func (l *lane) settled1(j *job, it *item) {
 	switch {
 	case it.parked != nil:
-		it.parked.sending = false
+		l.back(it.parked)
 		delete(l.parked, it.seq)
 		l.unparkRow(it.seq)
 		l.unblock(it.seq)
@@ -229,7 +229,7 @@ func (l *lane) settled1(j *job, it *item) {
 func (l *lane) putBack(it *item) {
 	switch {
 	case it.parked != nil:
-		it.parked.sending = false
+		l.back(it.parked)
 		l.hang(it.parked)
 	case it.key == nil:
 		it.entry.sending = false

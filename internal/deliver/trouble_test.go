@@ -141,3 +141,41 @@ func TestFirstWait(t *testing.T) {
 		}
 	})
 }
+
+// While a retry is under way, and nothing else is left to do, what is stored says that there is something to go on with: a
+// crash would leave it for ever.
+func TestRetryUnderWayIsWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(quick(eventhose.OrderingKey))
+		hang := make(chan struct{})
+		w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
+			switch {
+			case b.Items[0].Event.Sequence > 1:
+				return taken()
+			case b.Number == 1:
+				return failed(500)
+			}
+			<-hang
+			return taken()
+		})
+		w.append(some(1, 1)...)
+		pass(2 * time.Second)
+		w.append(some(1, 0)...)
+		pass(2 * time.Second)
+		row, _, err := w.store.Lane(t.Context(), tenant, id)
+		if err != nil || row.Retrying != 1 {
+			t.Fatalf("%+v, %v", row, err)
+		}
+		work, err := w.store.Work(t.Context(), store.LaneRef{}, 10)
+		if err != nil || len(work) != 1 {
+			t.Errorf("%d lanes have work, and one retries: %+v, %v", len(work), row, err)
+		}
+		close(hang)
+		w.drained(id)
+		if work, err := w.store.Work(t.Context(), store.LaneRef{}, 10); err != nil || len(work) != 0 {
+			t.Errorf("%d lanes have work in the end, %v", len(work), err)
+		}
+	})
+}
