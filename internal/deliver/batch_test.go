@@ -2,6 +2,7 @@ package deliver_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -284,6 +285,35 @@ func TestPartialFailure(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A batch that is taken in part while this node stops is settled in part.
+func TestPartlyTakenAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		id := w.subscribe(batches(eventhose.OrderingNone, eventhose.BatchPolicy{MaxEvents: 3}))
+		w.sink.set(func(ctx context.Context, b *sink.Batch) sink.Result {
+			<-ctx.Done() // the answer is there already
+			return partly(b, func(e *eventhose.Event) bool { return e.Sequence == 2 })
+		})
+		w.append(some(3, 0)...)
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := w.eng.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if err := errors.Join(w.log.Close(), w.store.Close()); err != nil {
+			t.Fatal(err)
+		}
+		w.sink.set(nil)
+		w.start()
+		defer w.stop()
+		w.drained(id)
+		if tries := w.sink.tries(); len(tries) != 2 || !slices.Equal(sequences(tries[1]), []eventhose.Sequence{2}) {
+			t.Errorf("%+v", tries)
+		}
+	})
 }
 
 // A batch of which nothing is taken has failed whole, and is the same batch again.

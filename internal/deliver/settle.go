@@ -13,7 +13,7 @@ import (
 
 // settle changes the lane by what came of an attempt; the committer makes it durable.
 func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
-	if r.Outcome != eventhose.OutcomeTaken && e.sending.Err() != nil {
+	if r.Outcome != eventhose.OutcomeTaken && r.Reason != eventhose.ReasonPartly && e.sending.Err() != nil {
 		j.keep(0) // cut off because this node stops
 		e.settleUnsent(j)
 		return
