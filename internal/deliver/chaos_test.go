@@ -101,8 +101,15 @@ type chaos struct {
 	under     map[*try]bool // of the present engine
 	took      []arrival
 	moods     map[eventhose.SubscriptionID]mood
+	first     map[place]int                 // the life in which an event came for the first time, taken or not
 	lose      func(*sink.Batch) *sink.Batch // planted: what arrives of what is sent
 	misread   func(sink.Result) sink.Result // planted: what is made of an answer
+}
+
+// place is an event at a subscription.
+type place struct {
+	sub eventhose.SubscriptionID
+	seq eventhose.Sequence
 }
 
 // try is a request under way.
@@ -118,7 +125,7 @@ type mood struct {
 func newChaos(t *testing.T, seed uint64, wrap func(*chaos, deliver.Store) deliver.Store) *chaos {
 	c := &chaos{t: t, rng: rand.New(rand.NewPCG(seed, 1)), cuts: rand.New(rand.NewPCG(seed, 2)), disk: &disk{MemFS: vfs.NewCrashableMem()},
 		events: map[eventhose.Sequence]*eventhose.Event{}, acked: map[string]eventhose.Sequence{}, erased: map[eventhose.Sequence]bool{},
-		bursts: seed%8 == 0, after: []bool{false}, under: map[*try]bool{}, moods: map[eventhose.SubscriptionID]mood{}, trimmed: 1}
+		bursts: seed%8 == 0, after: []bool{false}, under: map[*try]bool{}, moods: map[eventhose.SubscriptionID]mood{}, first: map[place]int{}, trimmed: 1}
 	c.w = &world{t: t, dir: "data", opts: deliver.Options{MaxInFlight: slotsInAll}}
 	if wrap != nil {
 		c.w.wrap = func(s deliver.Store) deliver.Store { return wrap(c, s) }
@@ -188,6 +195,11 @@ func (c *chaos) receive(ctx context.Context, b *sink.Batch, life int) sink.Resul
 	c.checkBatch(b)
 	if life == c.life {
 		c.under[t] = true
+		for _, d := range t.all {
+			if at := (place{d.sub, d.seq}); c.first[at] == 0 {
+				c.first[at] = life + 1
+			}
+		}
 	}
 	chance := c.cuts.IntN(1 << 20)
 	c.mu.Unlock()
@@ -347,7 +359,11 @@ func (c *chaos) populate() {
 	})
 	c.subscribe("now", nil, order(eventhose.OrderingKey)) // its filter, ordering and batches change
 	batch := func(o eventhose.Ordering, x eventhose.OnExhausted) func(*eventhose.Subscription) {
-		return func(s *eventhose.Subscription) { s.Ordering, s.OnExhausted, s.Batch = o, x, c.policy() }
+		return func(s *eventhose.Subscription) {
+			if s.Ordering, s.OnExhausted, s.Batch = o, x, c.policy(); x == eventhose.OnExhaustedBlock {
+				s.Retry.Schedule = s.Retry.Schedule[:2] // so that much is dead
+			}
+		}
 	}
 	c.subscribe("now", all, batch(eventhose.OrderingNone, ""))
 	c.subscribe("now", all, batch(eventhose.OrderingKey, ""))
@@ -438,9 +454,9 @@ func (c *chaos) step() {
 			c.answered("change a policy", err)
 		}
 	case n < 77:
-		c.decide(s, true)
+		c.decide(true)
 	case n < 79:
-		c.decide(s, false)
+		c.decide(false)
 	case n < 82:
 		spec := eventhose.ReplaySpec{Status: []string{"", "delivered", "failed", "dead"}[c.rng.IntN(4)]}
 		if last := len(c.acked); last > 0 && c.rng.IntN(2) == 0 {
@@ -500,12 +516,20 @@ func (c *chaos) step() {
 	}
 }
 
-// decide redrives or discards what is dead.
-func (c *chaos) decide(s *watched, redrive bool) {
+// decide redrives or discards half of what is dead at one of the subscriptions that have any.
+func (c *chaos) decide(redrive bool) {
 	ctx := context.Background()
-	rows, err := c.w.store.Parked(ctx, tenant, s.id, store.ParkedQuery{State: eventhose.ParkedDead, Limit: eventhose.MaxParked})
-	if err != nil {
-		c.t.Fatal(err)
+	var s *watched
+	var rows []store.Parked
+	for _, at := range c.rng.Perm(len(c.subs)) {
+		var err error
+		s = c.subs[at]
+		if rows, err = c.w.store.Parked(ctx, tenant, s.id, store.ParkedQuery{State: eventhose.ParkedDead, Limit: eventhose.MaxParked}); err != nil {
+			c.t.Fatal(err)
+		}
+		if len(rows) > 0 {
+			break
+		}
 	}
 	act, note := c.w.eng.Discard, s.discarded
 	if redrive {

@@ -9,7 +9,8 @@
 // (send.go), picked from the ready lanes by turns over tenants and then over lanes (dispatch.go), within budgets. What came of an
 // attempt changes the lane in memory (settle.go); one goroutine writes all changed lanes in one atomic commit after
 // another (commit.go), together with how far their logs are matched. An attempt's slot is free again only when its
-// outcome is durable, so a crash repeats at most what was in flight.
+// outcome is durable, so a crash repeats at most what was in flight. An attempt is at one event or, if the subscription
+// asks for that, at a batch (batch.go); what failed of a batch is tried again in one attempt (group.go).
 //
 // A tenant's mutex guards all of its lanes; it is never held across I/O. The engine's mutex guards the queues of
 // tenants; it may be taken while a tenant's is held, never the other way round.
