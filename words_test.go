@@ -173,6 +173,24 @@ func TestSubscriptionValidate(t *testing.T) {
 	}
 }
 
+// What a receiver took of a batch in part is told event by event.
+func TestTook(t *testing.T) {
+	for _, tc := range []struct {
+		attempt eventhose.Attempt
+		want    bool
+	}{
+		{eventhose.Attempt{Outcome: eventhose.OutcomeTaken}, true},
+		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonStatus}, false},
+		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonPartly, Failed: []eventhose.Sequence{7}}, false},
+		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonPartly, Failed: []eventhose.Sequence{6, 8}}, true},
+		{eventhose.Attempt{Outcome: eventhose.OutcomeGone}, false},
+	} {
+		if got := tc.attempt.Took(7); got != tc.want {
+			t.Errorf("%+v took 7: %v", tc.attempt, got)
+		}
+	}
+}
+
 // A secret shows itself in no way of printing.
 func TestSecretIsRedacted(t *testing.T) {
 	const planted = "planted-0badc0de"

@@ -139,6 +139,29 @@ func TestHeaderValuesReachTheServer(t *testing.T) {
 	}
 }
 
+func TestBatches(t *testing.T) {
+	c, req, body := serve(t, answer(200, `{"data":[{"id":"bat_1","events":2,"first_sequence":3,"last_sequence":5,"state":"taken","attempts":[{"id":"att_1","number":1,"kind":"first","started":"2026-01-31T12:00:00Z","duration":"5ms","status":200,"outcome":"taken"}]}],"next":"att_1"}`))
+	tenant := c.Tenant("acme")
+	l, err := tenant.Batches(t.Context(), "sub_1", client.ListOptions{After: "att_2", Limit: 1})
+	if err != nil || len(l.Data) != 1 || l.Next != "att_1" || l.Data[0].LastSequence != 5 || l.Data[0].Attempts[0].Duration != eventhose.Duration(5*time.Millisecond) {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if got := req.URL.RequestURI(); got != "/v1/tenants/acme/subscriptions/sub_1/batches?after=att_2&limit=1" {
+		t.Errorf("asked for %s", got)
+	}
+	d := eventhose.Destination{Type: "webhook", URL: "https://example.com", Format: eventhose.FormatCloudEvents, Compression: eventhose.CompressionGzip}
+	policy := eventhose.BatchPolicy{MaxEvents: 10, MaxWait: eventhose.Duration(time.Second)}
+	if _, err := tenant.CreateSubscription(t.Context(), client.NewSubscription{Batch: policy, Destination: d}); err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"batch":{"max_events":10,"max_wait":"1s"},"destination":{"type":"webhook","url":"https://example.com","format":"cloudevents","compression":"gzip"}}` + "\n"; string(*body) != want {
+		t.Errorf("sent %s", *body)
+	}
+	if _, err := tenant.UpdateSubscription(t.Context(), "sub_1", eventhose.SubscriptionPatch{Batch: new(eventhose.BatchPolicy)}); err != nil || string(*body) != `{"batch":{}}`+"\n" {
+		t.Errorf("sent %s, %v", *body, err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -203,7 +203,7 @@ type Parked struct {
 	eventhose.Parked
 	// Previous is the due sequence before this one.
 	Previous eventhose.Sequence
-	// Tries counts every attempt, charged or not.
+	// Tries counts every attempt, charged or not; with Batch set those at that batch.
 	Tries int
 	// Replay is the replay that sent it, "" for live.
 	Replay string
@@ -214,7 +214,7 @@ type Parked struct {
 // BlockedKey stands for all events of one key that wait behind a parked one.
 type BlockedKey struct {
 	Key string
-	// Head is the parked sequence that holds the key, 0 while what waited is being caught up.
+	// Head is the parked sequence that holds the key, of several the last; 0 while what waited is being caught up.
 	Head eventhose.Sequence
 	// First is the first sequence that waits, Last the last, Count how many; First 0 if none does yet.
 	First, Last eventhose.Sequence
