@@ -233,10 +233,13 @@ func TestPartialFailure(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, deliver.Options{})
 				id := w.subscribe(batches(ordering, eventhose.BatchPolicy{MaxEvents: 10, MaxWait: eventhose.Duration(time.Second)}))
-				bad := map[eventhose.Sequence]bool{2: true, 7: true, 8: true}
-				w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
-					return partly(b, func(e *eventhose.Event) bool { return bad[e.Sequence] })
-				})
+				refuse := func(bad ...eventhose.Sequence) {
+					w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
+						return partly(b, func(e *eventhose.Event) bool { return slices.Contains(bad, e.Sequence) })
+					})
+				}
+				bad := []eventhose.Sequence{2, 7, 8}
+				refuse(bad...)
 				w.append(some(10, 3)...)
 				pass(time.Second)
 				rows, err := w.eng.Parked(t.Context(), tenant, id, eventhose.ParkedRetrying, 0, 100)
@@ -245,13 +248,13 @@ func TestPartialFailure(t *testing.T) {
 				}
 				first := w.sink.tries()[0][0].batch
 				for _, p := range rows {
-					if !bad[p.Sequence] || p.Reason != eventhose.ReasonPartly || p.Attempts != 1 || p.Message != fmt.Sprintf("no %d", p.Sequence) || p.Batch == first || p.Batch != rows[0].Batch || !p.Due.Equal(rows[0].Due) {
+					if !slices.Contains(bad, p.Sequence) || p.Reason != eventhose.ReasonPartly || p.Attempts != 1 || p.Message != fmt.Sprintf("no %d", p.Sequence) || p.Batch == first || p.Batch != rows[0].Batch || !p.Due.Equal(rows[0].Due) {
 						t.Errorf("parked %+v", p)
 					}
 				}
 				as, err := w.eng.Attempts(t.Context(), tenant, id, "", 10)
 				if err != nil || len(as) != 1 || as[0].Batch != first || as[0].Outcome != eventhose.OutcomeFailed || as[0].Reason != eventhose.ReasonPartly ||
-					!slices.Equal(as[0].Failed, []eventhose.Sequence{2, 7, 8}) || len(as[0].Events) != 10 || as[0].Next.IsZero() {
+					!slices.Equal(as[0].Failed, bad) || len(as[0].Events) != 10 || as[0].Next.IsZero() {
 					t.Errorf("attempts: %+v, %v", as, err)
 				}
 				for seq, want := range map[eventhose.Sequence]string{1: eventhose.DeliveryDelivered, 2: string(eventhose.ParkedRetrying)} {
@@ -266,9 +269,9 @@ func TestPartialFailure(t *testing.T) {
 				w.stop()
 				w.start()
 				defer w.stop()
-				delete(bad, 7)
+				refuse(2, 8)
 				pass(2 * time.Second)
-				clear(bad)
+				refuse()
 				w.drained(id)
 				var got [][]eventhose.Sequence
 				for _, try := range w.sink.tries() {
