@@ -14,7 +14,7 @@ const (
 	maxConnsPerHost = 1024
 	// maxIdleConns bounds the idle ones to all places. There is no smaller bound for one place: with as many attempts
 	// under way as there are connections, it would close what is wanted again at once.
-	maxIdleConns = 1024
+	maxIdleConns = 2048
 	// idleTimeout is below the 5 s after which common servers close: a request that meets a closing connection has failed,
 	// and is a failed attempt.
 	idleTimeout = 4 * time.Second
