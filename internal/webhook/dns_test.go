@@ -22,6 +22,9 @@ type dnsServer struct {
 	// cname leads from a name to another, whose addresses come along.
 	cname map[string]string
 	asked map[string]int
+	// askers are the resolver's connections, which wait for an answer long after nobody wants it any more.
+	askers []net.Conn
+	closed bool
 }
 
 func newDNS(t testing.TB) *dnsServer {
@@ -36,7 +39,16 @@ func newDNS(t testing.TB) *dnsServer {
 		defer close(done)
 		s.serve()
 	}()
-	t.Cleanup(func() { conn.Close(); <-done })
+	t.Cleanup(func() {
+		conn.Close()
+		<-done
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.closed = true
+		for _, c := range s.askers {
+			c.Close()
+		}
+	})
 	return s
 }
 
@@ -63,7 +75,17 @@ func (s *dnsServer) alias(name, target string) {
 func (s *dnsServer) resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "udp", s.conn.LocalAddr().String())
+		c, err := d.DialContext(ctx, "udp", s.conn.LocalAddr().String())
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err == nil && s.closed {
+			c.Close()
+			return nil, net.ErrClosed
+		}
+		if err == nil {
+			s.askers = append(s.askers, c)
+		}
+		return c, err
 	}}
 }
 
