@@ -29,7 +29,7 @@ func (b *bench) hangOne(ctx context.Context, r *Result) error {
 		}
 		all = append(all, id)
 	}
-	hanging := to(g.receiverURL+"/hang/", "order.hang")
+	hanging := to(g.silentURL, "order.hang")
 	hanging.Retry.Timeout = eventhose.MaxTimeout
 	hung, err := g.subscribe(ctx, "default", hanging)
 	if err != nil {
@@ -83,7 +83,7 @@ func (b *bench) deadThousand(ctx context.Context, r *Result) (err error) {
 		return err
 	}
 	refusing.Close() // nobody listens there any more
-	urls := []string{"http://" + refusing.Addr().String(), g.receiverURL + "/hang", "http://" + hole.listener.Addr().String()}
+	urls := []string{"http://" + refusing.Addr().String(), g.silentURL, "http://" + hole.listener.Addr().String()}
 	dead := make([]eventhose.SubscriptionID, deadDestinations)
 	b.tell("subscribing the dead", 0, 0)
 	err = inParallel(ctx, deadDestinations, func(ctx context.Context, i int) (err error) {

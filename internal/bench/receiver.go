@@ -13,7 +13,8 @@ import (
 
 // The receiver is one plain net/http server for both sides of every comparison. A path is /r/GROUP, with anything behind
 // it; GROUP says where the event is counted. /hang/… never answers within a minute, /count?groups=1,2 tells how many different
-// events some groups got, which is what the load paces itself by.
+// events some groups got, which is what the load paces itself by. Beside it, at an address of its own, something accepts
+// connections and never answers.
 
 type receiverOrder struct {
 	Do     string `json:"do"` // url, stats or reset
@@ -22,6 +23,8 @@ type receiverOrder struct {
 
 type receiverStats struct {
 	URL string `json:"url,omitempty"`
+	// Silent is where connections are accepted and nothing is answered.
+	Silent string `json:"silent,omitempty"`
 	// Events are different ones, Duplicates what came again, Requests how many requests they came in.
 	Events     int64      `json:"events"`
 	Duplicates int64      `json:"duplicates"`
@@ -54,9 +57,14 @@ func receive(ctx context.Context, o *orders) error {
 	served := make(chan struct{})
 	go func() { defer close(served); _ = server.Serve(listener) }()
 	defer func() { server.Close(); <-served }()
-	url := "http://" + listener.Addr().String()
+	quiet, err := listenSilently()
+	if err != nil {
+		return err
+	}
+	defer quiet.close()
+	url, silent := "http://"+listener.Addr().String(), "http://"+quiet.listener.Addr().String()
 	return each(o, func(order receiverOrder) (any, error) {
-		s := receiverStats{URL: url, CPU: ownCPU().Microseconds()}
+		s := receiverStats{URL: url, Silent: silent, CPU: ownCPU().Microseconds()}
 		switch order.Do {
 		case "reset":
 			for i := range rc.groups {
@@ -101,14 +109,8 @@ func (rc *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	switch {
-	case strings.HasPrefix(r.URL.Path, "/hang/"):
-		_, _ = io.Copy(io.Discard, r.Body)
-		select {
-		case <-r.Context().Done():
-		case <-time.After(time.Minute):
-		}
-	case r.URL.Path == "/count":
+	switch r.URL.Path {
+	case "/count":
 		total := int64(0)
 		for name := range strings.SplitSeq(r.URL.Query().Get("groups"), ",") {
 			if n, err := strconv.Atoi(name); err == nil && n >= 0 && n < maxGroups {
@@ -162,4 +164,40 @@ func (rc *receiver) take(g *receiverGroup, w http.ResponseWriter, r *http.Reques
 	})
 	g.mu.Unlock()
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// silence accepts connections and keeps them.
+type silence struct {
+	listener net.Listener
+	accepted sync.WaitGroup
+	mu       sync.Mutex
+	conns    []net.Conn
+}
+
+func listenSilently() (*silence, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &silence{listener: l}
+	s.accepted.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.conns = append(s.conns, c)
+			s.mu.Unlock()
+		}
+	})
+	return s, nil
+}
+
+func (s *silence) close() {
+	s.listener.Close()
+	s.accepted.Wait()
+	for _, c := range s.conns {
+		c.Close()
+	}
 }

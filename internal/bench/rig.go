@@ -14,15 +14,15 @@ import (
 
 // rig is a server with the parts around it.
 type rig struct {
-	b                   *bench
-	dir                 string // "" with a server that was running
-	server              *server
-	receiver, load      *part
-	plainLoop, bareFile *part
-	receiverURL         string
-	next                int64 // the next number of an event
-	group               int   // the next free group of the receiver
-	callReceiver        sync.Mutex
+	b                      *bench
+	dir                    string // "" with a server that was running
+	server                 *server
+	receiver, load         *part
+	plainLoop, bareFile    *part
+	receiverURL, silentURL string
+	next                   int64 // the next number of an event
+	group                  int   // the next free group of the receiver
+	callReceiver           sync.Mutex
 }
 
 // rig answers the one that scenarios share, its log preloaded.
@@ -63,7 +63,7 @@ func (b *bench) newRig(ctx context.Context, preload int) (_ *rig, err error) {
 	if err := r.receiver.call(ctx, receiverOrder{Do: "url"}, &s); err != nil {
 		return nil, err
 	}
-	r.receiverURL = s.URL
+	r.receiverURL, r.silentURL = s.URL, s.Silent
 	return r, r.preload(ctx, preload)
 }
 

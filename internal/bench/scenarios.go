@@ -186,7 +186,7 @@ func (b *bench) delivers(ctx context.Context, r *Result, n, batch int) error {
 	}
 	groups := g.groups(n)
 	o := g.order(0, 0)
-	o.Batch, o.Types, o.Window = batch, nil, window
+	o.Connections, o.Batch, o.Types, o.Window = 256, batch, nil, window
 	if batch > 1 {
 		o.Connections = 8
 	}

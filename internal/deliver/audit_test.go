@@ -199,8 +199,8 @@ func (a arrivals) repeats(c *chaos, s *watched, perCut map[int]int) {
 	}
 	for life, again := range mine {
 		n := len(again)
-		if perCut[life] += n; n > 4*s.inFlight { // those that were answered and not recorded included
-			c.bad("%s: %d repeats after the cut that ended life %d, with %d in flight at most", s.id, n, life, 4*s.inFlight)
+		if perCut[life] += n; n > 8*s.inFlight { // those that were answered and not recorded included
+			c.bad("%s: %d repeats after the cut that ended life %d, with %d in flight at most", s.id, n, life, 8*s.inFlight)
 		}
 	}
 }

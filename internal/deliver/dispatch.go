@@ -148,7 +148,7 @@ func (l *lane) choose(now time.Time) *job {
 
 // unrecorded is how many requests of a lane may be under way or answered and not recorded yet, as a multiple of how many may be
 // under way. A crash repeats all of these; but with fewer a fast destination would wait for our disk.
-const unrecorded = 4
+const unrecorded = 8
 
 // full reports whether the lane has as many requests under way or unrecorded as it may.
 func (l *lane) full() bool {
