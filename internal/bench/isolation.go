@@ -164,7 +164,7 @@ func inParallel(ctx context.Context, n int, do func(ctx context.Context, i int) 
 
 const (
 	quietTenants   = 10
-	quietPerSecond = 50
+	quietPerSecond = 20
 	noisyTimes     = 100
 )
 

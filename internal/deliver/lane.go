@@ -13,6 +13,10 @@ import (
 // windowSize is how many due events a lane looks at beyond its cursor.
 const windowSize = 1024
 
+// openWindow is the same while the circuit is open: the backlog of a destination that takes nothing is the log, and a
+// thousand of them must not cost memory.
+const openWindow = 32
+
 // subscription is what a lane needs of its subscription's present version.
 type subscription struct {
 	eventhose.Subscription
@@ -112,7 +116,16 @@ func newLane(t *tenant, sub *subscription) *lane {
 }
 
 // room reports whether the window takes one more event. What is settled above it counts, since it is stored with it.
-func (l *lane) room() bool { return len(l.window) == 0 || len(l.window)+len(l.settled) < windowSize }
+func (l *lane) room() bool {
+	return len(l.window) == 0 || len(l.window)+len(l.settled) < l.windowLimit()
+}
+
+func (l *lane) windowLimit() int {
+	if l.circuit.open {
+		return openWindow
+	}
+	return windowSize
+}
 
 // push adds the next due event that was examined at its place in the window and routes it.
 func (l *lane) push(e *eventhose.Event) {

@@ -30,6 +30,7 @@ func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
 	t.mu.Lock()
 	a.ID = e.lastID.next(now)
 	var disable string
+	opened := false
 	switch {
 	case taken:
 		if l.circuit.taken() {
@@ -50,7 +51,7 @@ func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
 			l.hold = later(l.hold, now.Add(r.RetryAfter))
 		}
 		if probe := j.kind == eventhose.AttemptProbe; (probe || l.tellsOfOutage(j, r.Started)) && l.circuit.failed(now, probe, r.RetryAfter) {
-			l.unpinAll()
+			opened = true
 		}
 		if j.kind == eventhose.AttemptProbe {
 			l.putAllBack(j, b)
@@ -66,6 +67,9 @@ func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
 		l.changes.attempts = append(l.changes.attempts, a)
 	}
 	l.ended(j)
+	if opened {
+		l.rescan() // what will wait is not held in memory meanwhile
+	}
 	if disable != "" && l.sub.active() {
 		held := *l.sub // stands still at once, not only when the change has come round
 		held.State = eventhose.StateDisabled
@@ -297,13 +301,6 @@ func (l *lane) goOnWithKeys(j *job) {
 	}
 	if len(ready) > 0 {
 		l.ready = append(ready, l.ready...)
-	}
-}
-
-// unpinAll gives back the memory of events that will wait.
-func (l *lane) unpinAll() {
-	for _, n := range l.window {
-		l.tenant.engine.unpin(n)
 	}
 }
 

@@ -59,7 +59,7 @@ func (l *lane) wakeAt(at time.Time) {
 
 // wantsScan reports whether the lane is behind and has room to look further.
 func (l *lane) wantsScan() bool {
-	return l.loaded && !l.gone && !l.tailing && l.sub.active() && (len(l.window) == 0 || len(l.window)+len(l.settled) <= windowSize/2)
+	return l.loaded && !l.gone && !l.tailing && l.sub.active() && (len(l.window) == 0 || len(l.window)+len(l.settled) <= l.windowLimit()/2)
 }
 
 func (l *lane) needRead() {

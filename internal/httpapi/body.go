@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -60,7 +61,13 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru r
 		}
 		in = unpacked
 	}
-	var body bytes.Buffer
+	body := buffers.Get().(*bytes.Buffer)
+	defer func() {
+		if err != nil {
+			giveBuffer(body)
+		}
+	}()
+	body.Reset()
 	if r.ContentLength > 0 && !zipped {
 		body.Grow(int(r.ContentLength) + bytes.MinRead)
 	}
@@ -79,7 +86,22 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru r
 		r.Header.Set("Content-Type", "application/json")
 	}
 	r.Body = io.NopCloser(bytes.NewReader(x.body))
-	return func() { a.bodies.give(room) }, nil
+	return func() {
+		a.bodies.give(room)
+		giveBuffer(body)
+	}, nil
+}
+
+// buffers are for the next bodies. Nothing of a body outlives its request: what is kept of it is copied.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxKeptBuffer is the size above which a buffer is not used again.
+const maxKeptBuffer = 1 << 20
+
+func giveBuffer(b *bytes.Buffer) {
+	if b.Cap() <= maxKeptBuffer {
+		buffers.Put(b)
+	}
 }
 
 func bodyError(err error, limit int64) error {
