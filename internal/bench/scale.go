@@ -32,10 +32,15 @@ func (b *bench) overload(ctx context.Context, r *Result) (err error) {
 	var perSecond, basePerSecond, ratios []float64
 	refusals, accepted, after := &histogram{}, &histogram{}, &histogram{}
 	appended, refused := int64(0), int64(0)
+	serverCPU, loadCPU, events := int64(0), int64(0), int64(0)
 	for round := range b.Rounds {
 		b.tell("measuring", round, b.Rounds)
 		closed.Nanos, closed.First = int64(b.round()), g.next
 		most, err := g.append(ctx, closed)
+		if err != nil {
+			return err
+		}
+		cpu, err := g.server.gauges(ctx)
 		if err != nil {
 			return err
 		}
@@ -45,6 +50,13 @@ func (b *bench) overload(ctx context.Context, r *Result) (err error) {
 		if err != nil {
 			return err
 		}
+		busy, err := g.server.gauges(ctx)
+		if err != nil {
+			return err
+		}
+		serverCPU += (busy.cpu - cpu.cpu).Microseconds()
+		loadCPU += got.CPU
+		events += got.Events
 		// Within five seconds all must be as ever.
 		if !pause(ctx, 4*time.Second) {
 			return ctx.Err()
@@ -67,6 +79,8 @@ func (b *bench) overload(ctx context.Context, r *Result) (err error) {
 	r.EventsPerS, r.BaselinePerS, r.Ratio = median(perSecond), median(basePerSecond), median(ratios)
 	r.RatioLow, r.RatioHigh = interval(ratios)
 	accepted.into(r)
+	r.CPU = float64(serverCPU) / float64(max(1, events))
+	r.CPUOf = map[string]float64{"server": r.CPU, "load": float64(loadCPU) / float64(max(1, events))}
 	r.more("refused_requests", float64(refused))
 	r.more("refusal_p99_ms", float64(refusals.quantile(.99).Microseconds())/1000)
 	r.more("after_p99_ms", float64(after.quantile(.99).Microseconds())/1000)

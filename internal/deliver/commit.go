@@ -17,7 +17,7 @@ const (
 	lazyCommit = time.Second
 	// commitEvery is how long after the beginning of a commit the next one begins at the earliest, so that what is settled in
 	// the meantime shares it. Nobody waits for that: a lane may have as much unrecorded as it has under way.
-	commitEvery = 2 * time.Millisecond
+	commitEvery = 5 * time.Millisecond
 	// maxSpare is how much room for attempts a lane keeps from one commit for the next.
 	maxSpare = 256
 )

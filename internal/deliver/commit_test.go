@@ -48,13 +48,13 @@ func TestMatchingIsNotCommittedBeyondALane(t *testing.T) {
 		}
 		commit := func() {
 			g.gate <- struct{}{}
-			pass(5 * time.Millisecond) // the next one begins
+			pass(10 * time.Millisecond) // the next one begins
 		}
 		append1("first")
 		pass(2 * time.Second)
 		commit() // the lane is behind
 		close(hang[1])
-		pass(5 * time.Millisecond) // that it has caught up is now being committed
+		pass(10 * time.Millisecond) // that it has caught up is now being committed
 		append1("first")
 		append1("second")
 		commit()
