@@ -36,6 +36,10 @@ lint: bin/golangci-lint ## golangci-lint with .golangci.yml
 bin/golangci-lint: tools/go.mod
 	$(GO) build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
+.PHONY: bench
+bench: build ## Measure this machine: every scenario, for 30 s each (docs/performance.md)
+	bin/eventhose bench $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for FUZZTIME (10m) each
 	@test/fuzz $(FUZZTIME)

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -27,11 +26,6 @@ type serverFlags struct {
 	maxInFlight                                            int
 	drain                                                  time.Duration
 }
-
-// garbagePercent is how much garbage there may be before it is collected, of what is in use: much is allocated here and little
-// kept, so that collecting less often costs some memory under load and saves a twentieth of the CPU. GOGC overrides it, and
-// GOMEMLIMIT bounds the memory.
-const garbagePercent = 300
 
 const defaultListen = "127.0.0.1:8080"
 
@@ -124,7 +118,8 @@ accepted is on disk either way.`,
 				return err
 			}
 			if _, set := p.env("GOGC"); !set {
-				debug.SetGCPercent(garbagePercent)
+				tuning := allowGarbage()
+				defer tuning.stop()
 			}
 			a, err := app.New(o)
 			if err != nil {

@@ -91,7 +91,7 @@ func (l *loadRun) run(ctx context.Context) (*partResult, error) {
 
 // watchArrivals asks again and again how many events have arrived.
 func (l *loadRun) watchArrivals(ctx context.Context, before int64) {
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
@@ -263,7 +263,7 @@ func (l *loadRun) turn(ctx context.Context, began, end time.Time) (due time.Time
 		if l.Window == 0 || l.next.Load()-l.First-l.delivered.Load() < l.Window {
 			return now, true
 		}
-		if !pause(ctx, time.Millisecond) {
+		if !pause(ctx, 5*time.Millisecond) {
 			return now, false
 		}
 		now = time.Now()

@@ -66,12 +66,17 @@ func (r *rig) measure(ctx context.Context, f flow, d time.Duration) (*side, erro
 		fsyncs: cpuAfter.fsyncs - cpuBefore.fsyncs, lost: want - delivered, duplicates: end.Duplicates - before.Duplicates, appends: res.Latency, refused: res.Refused}, nil
 }
 
-// arrived waits until so many events have arrived, as long as some still do.
+// arrived waits until so many events have arrived, as long as some still do. Latencies are those since the last call of stats.
 func (r *rig) arrived(ctx context.Context, groups []int, want int64) (receiverStats, error) {
 	const patience = 30 * time.Second
 	seen, since := int64(-1), time.Now()
+	latency := &histogram{}
 	for {
 		s, err := r.stats(ctx, groups)
+		if err == nil {
+			latency.merge(s.Latency)
+			s.Latency = latency
+		}
 		if err != nil || s.Events >= want {
 			return s, err
 		}
