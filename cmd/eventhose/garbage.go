@@ -9,9 +9,9 @@ import (
 
 // Much is allocated here and little kept, so collecting garbage less often than Go does by itself saves a twentieth of the
 // CPU under load. It costs memory, so it is only done while little is in use: three times as much garbage as there is in use,
-// but no more than 768 MiB of it unless as much is in use.
+// but no more than 384 MiB of it unless as much is in use.
 const (
-	mostGarbage    = 768 << 20
+	mostGarbage    = 384 << 20
 	mostPercent    = 300
 	leastPercent   = 100
 	garbageChecked = 5 * time.Second

@@ -6,7 +6,7 @@ import (
 )
 
 func TestGarbagePercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 300, 1 << 20: 300, 256 << 20: 300, 384 << 20: 200, 768 << 20: 100, 64 << 30: 100} {
+	for live, want := range map[uint64]int{0: 300, 1 << 20: 300, 128 << 20: 300, 192 << 20: 200, 384 << 20: 100, 64 << 30: 100} {
 		if got := garbagePercent(live); got != want {
 			t.Errorf("with %d MiB in use %d %%, want %d %%", live>>20, got, want)
 		}

@@ -95,7 +95,7 @@ func (t *tenant) pick() (*job, bool) {
 		j := new(job)
 		*j = *chosen
 		j.items = j.one[:]
-		if j.suspect = l.circuit.run > 0 || j.items[0].parked != nil || now.Sub(l.lastTaken) > provenFor; j.suspect && !t.engine.takeSuspect(l) {
+		if j.suspect = l.circuit.run > 0 || j.items[0].parked != nil || !l.proven(now); j.suspect && !t.engine.takeSuspect(l) {
 			continue
 		}
 		l.fill(j, now)

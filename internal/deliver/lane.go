@@ -13,9 +13,12 @@ import (
 // windowSize is how many due events a lane looks at beyond its cursor.
 const windowSize = 1024
 
-// openWindow is the same while the circuit is open: the backlog of a destination that takes nothing is the log, and a
-// thousand of them must not cost memory.
-const openWindow = 32
+// openWindow is the same while the circuit is open, and unprovenWindow while nothing was taken lately, or a batch twice: the
+// backlog of a destination that takes nothing is the log, and a thousand of them must not cost memory.
+const (
+	openWindow     = 32
+	unprovenWindow = 128
+)
 
 // subscription is what a lane needs of its subscription's present version.
 type subscription struct {
@@ -121,11 +124,17 @@ func (l *lane) room() bool {
 }
 
 func (l *lane) windowLimit() int {
-	if l.circuit.open {
+	switch {
+	case l.circuit.open:
 		return openWindow
+	case !l.proven(time.Now()):
+		return min(windowSize, max(unprovenWindow, 2*l.sub.Batch.MaxEvents))
 	}
 	return windowSize
 }
+
+// proven reports whether something was taken lately.
+func (l *lane) proven(now time.Time) bool { return now.Sub(l.lastTaken) <= provenFor }
 
 // push adds the next due event that was examined at its place in the window and routes it.
 func (l *lane) push(e *eventhose.Event) {
