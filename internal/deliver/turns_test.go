@@ -3,6 +3,7 @@ package deliver_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,11 +20,14 @@ func TestTurnsGoByBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, deliver.Options{MaxInFlight: 1})
 		defer w.stop()
+		var mu sync.Mutex
 		bytes := map[eventhose.SubscriptionID]int{}
 		w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
 			<-time.After(10 * time.Millisecond)
+			mu.Lock()
+			defer mu.Unlock()
 			for i := range b.Items {
-				bytes[b.Subscription.ID] += len(b.Items[i].Event.Data) // one request at a time
+				bytes[b.Subscription.ID] += len(b.Items[i].Event.Data)
 			}
 			return taken()
 		})
@@ -45,8 +49,8 @@ func TestTurnsGoByBytes(t *testing.T) {
 			w.append(events[i:min(i+300, len(events))]...)
 		}
 		pass(2 * time.Second)
-		w.sink.mu.Lock()
-		defer w.sink.mu.Unlock()
+		mu.Lock()
+		defer mu.Unlock()
 		if bytes[large] == 0 {
 			t.Fatal("nothing of the one that sends large batches has come through")
 		}
