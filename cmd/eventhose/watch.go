@@ -62,7 +62,12 @@ func (w *watch) run(ctx context.Context, log *client.Tenant, from eventhose.Curs
 		verified <- r.wait(waiting, first)
 	})
 	w.last = from.Sequence
+	arrived := false
 	for {
+		if arrived && w.events > 0 && w.delivered > 0 { // what is said to be there has its lines above
+			arrived = false
+			w.p.tell("ready: the first event was delivered, signed and verified  (^C to stop)", map[string]any{"ready": map[string]string{"event": first}})
+		}
 		select {
 		case page := <-pages:
 			for _, e := range page.Events {
@@ -81,7 +86,7 @@ func (w *watch) run(ctx context.Context, log *client.Tenant, from eventhose.Curs
 				return &failure{exit: exitFailure, code: "not_delivered", what: "the first event was not delivered within " + firstDelivery.String(),
 					fix: "eventhose doctor", err: err}
 			default:
-				w.p.tell("ready: the first event was delivered, signed and verified  (^C to stop)", map[string]any{"ready": map[string]string{"event": first}})
+				arrived = true
 			}
 		case err := <-broken:
 			if ctx.Err() == nil {
