@@ -3,13 +3,14 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// leases are kept in memory: one process has the store, so whoever asks gets what it asks for. They are of use to tell
-// apart the engines of one process, and to run the same engine here and on a database.
+// leases are kept in memory: one process has the store, so whoever asks gets all of them. They are of use to tell apart
+// the engines of one process, and to run the same engine here and on a database.
 type leases struct {
 	shards [store.Shards]struct {
 		node  string
@@ -18,30 +19,30 @@ type leases struct {
 }
 
 // Claim implements store.Leases.
-func (s *Store) Claim(ctx context.Context, node string, want int, ttl time.Duration) ([]store.Lease, error) {
+func (s *Store) Claim(ctx context.Context, node string, give []uint8, ttl time.Duration) (store.Claimed, error) {
 	if err := s.begin(ctx); err != nil {
-		return nil, err
+		return store.Claimed{}, err
 	}
 	defer s.end()
 	s.laneMu.Lock()
 	defer s.laneMu.Unlock()
 	until := time.Now().Add(ttl)
-	var held []store.Lease
+	var claimed store.Claimed
 	for i := range s.leases.shards {
 		sh := &s.leases.shards[i]
-		switch {
-		case len(held) >= want:
-			if sh.node == node {
-				sh.node = ""
-			}
+		if sh.node == node && (ttl <= 0 || slices.Contains(give, uint8(i))) {
+			sh.node = ""
+		}
+		if ttl <= 0 {
 			continue
-		case sh.node != node:
+		}
+		if sh.node != node {
 			// Epochs of this run lie above those of the runs before it.
 			sh.node, sh.epoch = node, max(sh.epoch+1, s.epoch<<32)
 		}
-		held = append(held, store.Lease{Shard: uint8(i), Epoch: sh.epoch, Until: until})
+		claimed.Leases = append(claimed.Leases, store.Lease{Shard: uint8(i), Epoch: sh.epoch, Until: until})
 	}
-	return held, nil
+	return claimed, nil
 }
 
 // check answers ErrFenced if one of the leases is not held.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -117,6 +118,15 @@ type planted struct {
 	commit func(context.Context, store.Store, store.Progress) error
 	head   func(context.Context, store.Store, eventhose.TenantID) (eventhose.Head, error)
 	read   func([]*eventhose.Event) []*eventhose.Event
+	claim  func(store.Claimed) store.Claimed
+}
+
+func (p *planted) Claim(ctx context.Context, node string, give []uint8, ttl time.Duration) (store.Claimed, error) {
+	claimed, err := p.Store.Claim(ctx, node, give, ttl)
+	if p.claim != nil {
+		claimed = p.claim(claimed)
+	}
+	return claimed, err
 }
 
 func (p *planted) Append(ctx context.Context, group []store.Append) ([]store.AppendResult, error) {
@@ -231,6 +241,24 @@ func skipping(st store.Store) *planted {
 	}}
 }
 
+// unfenced commits whatever leases are relied on.
+func unfenced(st store.Store) *planted {
+	return &planted{Store: st, commit: func(ctx context.Context, st store.Store, p store.Progress) error {
+		p.Fence = nil
+		return st.Commit(ctx, p)
+	}}
+}
+
+// sameEpoch answers the same epoch whoever had the shard in between.
+func sameEpoch(st store.Store) *planted {
+	return &planted{Store: st, claim: func(c store.Claimed) store.Claimed {
+		for i := range c.Leases {
+			c.Leases[i].Epoch = 1
+		}
+		return c
+	}}
+}
+
 // TestCheckersSee shows each checker red on the fault that it is there for, and names who must see it.
 func TestCheckersSee(t *testing.T) {
 	for name, fault := range map[string]struct {
@@ -242,6 +270,8 @@ func TestCheckersSee(t *testing.T) {
 		"early head":     {earlyHead, []string{"concurrency/order"}, true},
 		"swapped events": {swapped, []string{"append/sequences", "concurrency/order"}, false},
 		"skipped event":  {skipping, []string{"read/limits", "concurrency/order"}, false},
+		"no fence":       {unfenced, []string{"leases/fenced", "leases/given", "leases/left", "leases/one", "leases/reopened"}, true},
+		"same epoch":     {sameEpoch, []string{"leases/given", "leases/left", "leases/reopened"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, c := range storetest.Cases() {

@@ -150,8 +150,8 @@ type Lanes interface {
 	Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, q ParkedQuery) ([]Parked, error)
 	// Attempts lists attempts newest first.
 	Attempts(ctx context.Context, tenant eventhose.TenantID, q AttemptQuery) ([]eventhose.Attempt, error)
-	// Commit writes progress atomically and durably. ErrFenced if a lease of p.Fence is not held. A lane that was
-	// deleted is left alone.
+	// Commit writes progress atomically and durably. ErrFenced if a lease of p.Fence is not held, and then nobody who takes
+	// one of them can see a part of it later. A lane that was deleted is left alone.
 	Commit(ctx context.Context, p Progress) error
 	// Work lists the lanes that have something to do (Behind, or a Due time), those after a tenant and subscription,
 	// ordered by tenant and subscription.
@@ -268,19 +268,49 @@ type LaneChange struct {
 // Shards is how many parts the subscriptions are spread over.
 const Shards = 256
 
-// Lease is a node's hold on one shard. Epoch grows with each change of hands.
+// ShardOf is the shard of a tenant, and so of all of its subscriptions: one matcher reads a log for all of them. It is
+// FNV-1a of the id in 32 bits, folded to 8, and never changes: nodes of different versions must agree.
+func ShardOf(tenant eventhose.TenantID) uint8 {
+	h := uint32(2166136261)
+	for i := range len(tenant) {
+		h = (h ^ uint32(tenant[i])) * 16777619
+	}
+	h ^= h >> 16
+	return uint8(h ^ h>>8)
+}
+
+// Lease is a node's hold on one shard. Epoch grows with each change of hands, also when a node takes a lease again that
+// another could have had in between: one that had expired, or that it gave back.
 type Lease struct {
 	Shard uint8
 	Epoch uint64
-	// Until is when it ends unless it is claimed again.
+	// Until is when it ends unless it is claimed again, by the clock of the caller of Claim and rather too early than too
+	// late: the time before that call, and ttl.
 	Until time.Time
 }
 
 // Leases spread the lanes over nodes.
 type Leases interface {
-	// Claim keeps the leases that node holds for ttl more, takes free ones up to want in all, gives back those above
-	// want, and answers what it then holds. want 0 gives all back. A store of one process always grants all.
-	Claim(ctx context.Context, node string, want int, ttl time.Duration) ([]Lease, error)
+	// Claim keeps the leases that node holds for ttl more, but for those of give: these it gives back, and others can take
+	// them at once; what node does not hold is passed over. It takes free and expired leases up to the node's fair share,
+	// Shards by the number of live nodes, rounded up; a node is live for ttl after its claim. ttl 0 gives everything back
+	// and leaves the set of nodes. With an error it is not known which of this was done.
+	//
+	// A store of one process grants every lease to whoever asks, and takes it from whoever had it.
+	Claim(ctx context.Context, node string, give []uint8, ttl time.Duration) (Claimed, error)
+}
+
+// Claimed is what a node holds after a claim.
+type Claimed struct {
+	// Leases are all that it holds, by shard.
+	Leases []Lease
+	// Surplus is how many of these are more than its share. The caller is expected to finish what is under way on so many
+	// shards and to give them in a later call.
+	Surplus int
+	// Shared says whether other nodes may have the store open at all.
+	Shared bool
+	// Changed says whether the set of live nodes is another than at this node's last call.
+	Changed bool
 }
 
 // Records keeps small versioned documents: tenants, keys, subscriptions, secrets, idempotency answers.

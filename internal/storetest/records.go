@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -115,44 +114,6 @@ func recordCases() []Case {
 			got, err := t.s.Record(t.ctx, acme, "key", "1")
 			t.ok("record", err)
 			t.same("value", string(got.Value), "before")
-		}},
-	}
-}
-
-func leaseCases() []Case {
-	return []Case{
-		{"leases/claim", "a node alone is granted every shard, each once, for the time it asked", func(t *trial) {
-			leases, err := t.s.Claim(t.ctx, "node", store.Shards, time.Minute)
-			t.ok("claim", err)
-			shards := map[uint8]bool{}
-			for _, l := range leases {
-				shards[l.Shard] = true
-				if left := time.Until(l.Until); left < 30*time.Second {
-					t.fatalf("lease of shard %d ends in %v", l.Shard, left)
-				}
-			}
-			if len(leases) != store.Shards || len(shards) != store.Shards {
-				t.fatalf("granted %d leases of %d shards", len(leases), len(shards))
-			}
-			c := newLane(acme, subA)
-			t.commit(store.Progress{Fence: leases, Lanes: []store.LaneChange{c}})
-			t.lane(acme, subA)
-			again, err := t.s.Claim(t.ctx, "node", store.Shards, time.Minute)
-			t.ok("claim", err)
-			for i := range again {
-				if again[i].Epoch != leases[i].Epoch {
-					t.fatalf("shard %d changed its epoch without changing hands", i)
-				}
-			}
-		}},
-		{"leases/fenced", "a commit that relies on a lease that is not held changes nothing", func(t *trial) {
-			leases, err := t.s.Claim(t.ctx, "node", store.Shards, time.Minute)
-			t.ok("claim", err)
-			for _, stale := range []store.Lease{{Shard: leases[0].Shard, Epoch: leases[0].Epoch + 1, Until: leases[0].Until}, {Shard: leases[0].Shard, Epoch: math.MaxUint64}} {
-				err = t.s.Commit(t.ctx, store.Progress{Fence: []store.Lease{leases[1], stale}, Lanes: []store.LaneChange{newLane(acme, subA)}})
-				t.is("commit", err, store.ErrFenced)
-				t.noLane(acme, subA)
-			}
 		}},
 	}
 }
