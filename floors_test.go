@@ -28,8 +28,10 @@ var floors = map[string][]string{
 	"internal/sink":   {""},
 	"internal/egress": {""},
 
-	"internal/embedded": {"", "internal/store"},
-	"internal/postgres": {"", "internal/store"},
+	"internal/row": {"", "internal/store"},
+
+	"internal/embedded": {"", "internal/store", "internal/row"},
+	"internal/postgres": {"", "internal/store", "internal/row"},
 	"internal/webhook":  {"", "internal/sink", "sign", "internal/egress"},
 	"internal/mail":     {"", "internal/sink", "internal/egress"},
 	"internal/broker":   {"", "internal/sink", "internal/egress"},

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/row"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -22,25 +23,25 @@ type tried struct {
 }
 
 func (t tried) encode() []byte {
-	var w writer
-	w.uint(uint64(t.last))
-	w.int(t.started)
-	return w.b
+	var w row.Writer
+	w.Uint(uint64(t.last))
+	w.Int(t.started)
+	return w.B
 }
 
 func decodeTried(value []byte) (tried, error) {
-	r := reader{b: value}
-	t := tried{last: sequence(r.uint()), started: r.int()}
-	return t, r.done()
+	r := row.Reader{B: value}
+	t := tried{last: sequence(r.Uint()), started: r.Int()}
+	return t, r.Done()
 }
 
 func (w *laneWriter) putAttempt(ref store.LaneRef, a *eventhose.Attempt) {
-	_ = w.b.Set(attemptKey(ref.Tenant, ref.Subscription, a.ID), encodeAttempt(a), nil)
-	row := tried{started: a.Started.Unix()}
+	_ = w.b.Set(attemptKey(ref.Tenant, ref.Subscription, a.ID), row.EncodeAttempt(a), nil)
+	when := tried{started: a.Started.Unix()}
 	for _, seq := range a.Sequences {
-		row.last = max(row.last, seq)
+		when.last = max(when.last, seq)
 	}
-	value := row.encode()
+	value := when.encode()
 	if len(a.Sequences) == 0 {
 		_ = w.b.Set(triedKey(ref.Tenant, 0, ref.Subscription, a.ID), value, nil)
 	}
@@ -83,9 +84,9 @@ func (s *Store) attemptsOfLane(tenant tenantID, q store.AttemptQuery) (found []e
 	}
 	err = s.scanFrom(lower, from, end(lower), func(key, value []byte) (bool, error) {
 		id, ok := newestFirstID(key[len(lower):])
-		attempts, err := decodeRun(tenant, q.Subscription, id, value)
+		attempts, err := row.DecodeRun(tenant, q.Subscription, id, value)
 		if err != nil || !ok {
-			return false, corrupt(fmt.Sprintf("attempt of lane %s of %s", q.Subscription, tenant), errMalformed)
+			return false, corrupt(fmt.Sprintf("attempt of lane %s of %s", q.Subscription, tenant), row.ErrMalformed)
 		}
 		for i := range attempts {
 			if a := &attempts[i]; (q.Before == "" || a.ID < q.Before) && !trimmed(a, first) {
@@ -159,7 +160,7 @@ func (s *Store) triesOf(ctx context.Context, tenant tenantID, q store.AttemptQue
 	err = s.scan(lower, end(lower), func(key, _ []byte) (bool, error) {
 		sub, id, ok := lastOf(key[len(lower):], q.Subscription)
 		if !ok {
-			return false, corrupt("attempts by event of "+string(tenant), errMalformed)
+			return false, corrupt("attempts by event of "+string(tenant), row.ErrMalformed)
 		}
 		if q.Before == "" || id < q.Before {
 			tries = append(tries, tryOf{sub: sub, id: id})
@@ -180,7 +181,7 @@ func (s *Store) runsOf(ctx context.Context, tenant tenantID, q store.AttemptQuer
 		sub, newest, ok := lastOf(key[len(lower):], q.Subscription)
 		run, err := decodeTriedRun(value)
 		if err != nil || !ok {
-			return false, corrupt("attempts by event of "+string(tenant), errMalformed)
+			return false, corrupt("attempts by event of "+string(tenant), row.ErrMalformed)
 		}
 		if q.Sequence < run.from || q.Sequence > run.to {
 			return true, ctx.Err()

@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/s2"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/row"
 )
 
 // A record batch is the value that holds a run of events of one log:
@@ -86,7 +87,7 @@ type batchWriter struct {
 	first    sequence
 	parent   tenantID
 	count    int
-	meta     writer
+	meta     row.Writer
 	data     [][]byte
 	dataSize int
 	appended time.Time // of the event before
@@ -96,7 +97,7 @@ type batchWriter struct {
 // batchRoom is what values are put together in, one at a time.
 type batchRoom struct{ value []byte }
 
-func (w *batchWriter) size() int { return len(w.meta.b) + w.dataSize }
+func (w *batchWriter) size() int { return len(w.meta.B) + w.dataSize }
 
 // recordSize is at most how much add grows a batch by.
 func recordSize(e *eventhose.Event) int {
@@ -146,46 +147,46 @@ func (w *batchWriter) add(r *record) {
 	set(e.Origin != eventhose.Origin{}, hasOrigin)
 	set(r.parentSeq != 0, hasParentSeq)
 	m := &w.meta
-	m.uint(flags)
+	m.Uint(flags)
 	if r.generated {
-		m.b = binary.LittleEndian.AppendUint64(m.b, r.random)
+		m.B = binary.LittleEndian.AppendUint64(m.B, r.random)
 	} else {
-		m.str(e.ID)
+		m.Str(e.ID)
 	}
-	m.str(e.Type)
+	m.Str(e.Type)
 	if flags&hasScope != 0 {
-		m.str(e.Scope)
+		m.Str(e.Scope)
 	}
 	if flags&hasKey != 0 {
-		m.str(e.Key)
+		m.Str(e.Key)
 	}
 	if flags&hasVersion != 0 {
-		m.str(e.Version)
+		m.Str(e.Version)
 	}
 	if flags&hasAttributes != 0 {
-		m.uint(uint64(len(e.Attributes)))
+		m.Uint(uint64(len(e.Attributes)))
 		for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {
-			m.str(name)
-			m.str(e.Attributes[name])
+			m.Str(name)
+			m.Str(e.Attributes[name])
 		}
 	}
 	if flags&hasContentType != 0 {
-		m.str(e.ContentType)
+		m.Str(e.ContentType)
 	}
 	if flags&hasAppended != 0 {
-		m.time(e.Appended)
+		m.Time(e.Appended)
 	}
 	if flags&hasTime != 0 {
-		m.time(e.Time)
+		m.Time(e.Time)
 	}
 	if flags&hasOrigin != 0 {
-		m.str(string(e.Origin.Tenant))
-		m.uint(uint64(e.Origin.Sequence))
+		m.Str(string(e.Origin.Tenant))
+		m.Uint(uint64(e.Origin.Sequence))
 	}
 	if flags&hasParentSeq != 0 {
-		m.uint(uint64(r.parentSeq))
+		m.Uint(uint64(r.parentSeq))
 	}
-	m.uint(uint64(len(e.Data)))
+	m.Uint(uint64(len(e.Data)))
 	w.data = append(w.data, e.Data)
 	w.dataSize += len(e.Data)
 	w.appended = e.Appended
@@ -195,16 +196,16 @@ func (w *batchWriter) add(r *record) {
 // finish answers the encoded batch, good until the room is used again, and its body, which is the caller's, and empties
 // the writer for the next one.
 func (w *batchWriter) finish() (value, body []byte) {
-	var head writer
-	head.uint(uint64(w.count))
-	head.uint(uint64(w.first))
-	head.str(string(w.parent))
+	var head row.Writer
+	head.Uint(uint64(w.count))
+	head.Uint(uint64(w.first))
+	head.Str(string(w.parent))
 	if w.room == nil {
 		w.room = &batchRoom{}
 	}
-	body = make([]byte, 0, binary.MaxVarintLen64+len(head.b)+w.size())
-	body = binary.AppendUvarint(body, uint64(len(head.b)+len(w.meta.b)))
-	body = append(append(body, head.b...), w.meta.b...)
+	body = make([]byte, 0, binary.MaxVarintLen64+len(head.B)+w.size())
+	body = binary.AppendUvarint(body, uint64(len(head.B)+len(w.meta.B)))
+	body = append(append(body, head.B...), w.meta.B...)
 	for _, data := range w.data {
 		body = append(body, data...)
 	}
@@ -213,7 +214,7 @@ func (w *batchWriter) finish() (value, body []byte) {
 		w.room.value = nil // of one unusual event
 	}
 	clear(w.data)
-	w.meta.b, w.data, w.dataSize, w.count = w.meta.b[:0], w.data[:0], 0, 0
+	w.meta.B, w.data, w.dataSize, w.count = w.meta.B[:0], w.data[:0], 0, 0
 	return value, body
 }
 
@@ -231,27 +232,27 @@ func pack(out, body []byte) []byte {
 		}
 	}
 	out = append(slices.Grow(out[:0], head+len(body))[:head], body...)
-	out[0] = rowVersion
+	out[0] = row.Version
 	putChecksum(out)
 	return out
 }
 
 // unpack answers the body of a value; own says that it is not the value's own memory.
 func unpack(value []byte) (body []byte, own bool, err error) {
-	if len(value) < 6 || value[0] != rowVersion && value[0] != rowPacked {
-		return nil, false, errMalformed
+	if len(value) < 6 || value[0] != row.Version && value[0] != rowPacked {
+		return nil, false, row.ErrMalformed
 	}
 	if got, want := crc32.Checksum(value[5:], castagnoli), binary.LittleEndian.Uint32(value[1:]); got != want {
 		return nil, false, fmt.Errorf("checksum %08x, want %08x", got, want)
 	}
-	if value[0] == rowVersion {
+	if value[0] == row.Version {
 		return value[5:], false, nil
 	}
 	if n, err := s2.DecodedLen(value[5:]); err != nil || n > maxPacked {
-		return nil, false, errMalformed
+		return nil, false, row.ErrMalformed
 	}
 	if body, err = s2.Decode(nil, value[5:]); err != nil {
-		return nil, false, errMalformed
+		return nil, false, row.ErrMalformed
 	}
 	return body, true, nil
 }
@@ -260,7 +261,7 @@ func putChecksum(value []byte) {
 	binary.LittleEndian.PutUint32(value[1:], crc32.Checksum(value[5:], castagnoli))
 }
 
-// decodeBatch reads a record batch of a tenant's log. It keeps nothing of value. Errors are errMalformed or tell that
+// decodeBatch reads a record batch of a tenant's log. It keeps nothing of value. Errors are row.ErrMalformed or tell that
 // the checksum differs.
 func decodeBatch(tenant tenantID, value []byte) (*batch, error) {
 	body, own, err := unpack(value)
@@ -277,16 +278,16 @@ func decodeBatch(tenant tenantID, value []byte) (*batch, error) {
 func decodeBody(tenant tenantID, body []byte) (*batch, error) {
 	n, k := binary.Uvarint(body)
 	if k <= 0 || n > uint64(len(body)-k) {
-		return nil, errMalformed
+		return nil, row.ErrMalformed
 	}
 	meta := string(body[k : k+int(n)])
 	data := body[k+int(n):]
-	r := reader{b: body[k : k+int(n)], s: meta}
-	count := r.count()
-	b := &batch{first: sequence(r.uint()), size: batchSize(len(body)+len(meta), count)}
-	parent := tenantID(r.str())
-	if r.bad || count == 0 || b.first == 0 || b.first+sequence(count) < b.first {
-		return nil, errMalformed
+	r := row.Reader{B: body[k : k+int(n)], S: meta}
+	count := r.Count()
+	b := &batch{first: sequence(r.Uint()), size: batchSize(len(body)+len(meta), count)}
+	parent := tenantID(r.Str())
+	if r.Bad() || count == 0 || b.first == 0 || b.first+sequence(count) < b.first {
+		return nil, row.ErrMalformed
 	}
 	b.records = make([]record, count)
 	for i := range b.records {
@@ -297,74 +298,74 @@ func decodeBody(tenant tenantID, body []byte) (*batch, error) {
 		}
 		rec.parent = parent
 		size := readRecord(&r, rec)
-		if r.bad || size > uint64(len(data)) {
-			return nil, errMalformed
+		if r.Bad() || size > uint64(len(data)) {
+			return nil, row.ErrMalformed
 		}
 		if size > 0 {
 			rec.event.Data = data[:size:size]
 			data = data[size:]
 		}
 	}
-	if r.done() != nil || len(data) != 0 {
-		return nil, errMalformed
+	if r.Done() != nil || len(data) != 0 {
+		return nil, row.ErrMalformed
 	}
 	return b, nil
 }
 
 // readRecord reads one event's part of meta into rec, whose Appended is the event's before, and answers the length of
 // its data.
-func readRecord(r *reader, rec *record) uint64 {
+func readRecord(r *row.Reader, rec *record) uint64 {
 	e := &rec.event
-	flags := r.uint()
+	flags := r.Uint()
 	if flags > allEventFlags {
-		r.fail()
+		r.Fail()
 		return 0
 	}
 	if flags&hasGeneratedID != 0 {
-		if b := r.take(8); b != nil {
+		if b := r.Take(8); b != nil {
 			rec.generated, rec.random = true, binary.LittleEndian.Uint64(b)
 			e.ID = eventhose.EventID(e.Sequence, rec.random)
 		}
 	} else {
-		e.ID = r.str()
+		e.ID = r.Str()
 	}
-	e.Type = r.str()
+	e.Type = r.Str()
 	if flags&hasScope != 0 {
-		e.Scope = r.str()
+		e.Scope = r.Str()
 	}
 	if flags&hasKey != 0 {
-		e.Key = r.str()
+		e.Key = r.Str()
 	}
 	if flags&hasVersion != 0 {
-		e.Version = r.str()
+		e.Version = r.Str()
 	}
 	if flags&hasAttributes != 0 {
-		n := r.count()
+		n := r.Count()
 		e.Attributes = make(map[string]string, min(n, eventhose.MaxAttributes))
 		for range n {
-			name := r.str()
-			e.Attributes[name] = r.str()
-			if r.bad {
+			name := r.Str()
+			e.Attributes[name] = r.Str()
+			if r.Bad() {
 				return 0
 			}
 		}
 	}
 	if flags&hasContentType != 0 {
-		e.ContentType = r.str()
+		e.ContentType = r.Str()
 	}
 	if flags&hasAppended != 0 {
-		e.Appended = r.time()
+		e.Appended = r.Time()
 	}
 	e.Time = e.Appended
 	if flags&hasTime != 0 {
-		e.Time = r.time()
+		e.Time = r.Time()
 	}
 	e.Erased = flags&hasErased != 0
 	if flags&hasOrigin != 0 {
-		e.Origin = eventhose.Origin{Tenant: tenantID(r.str()), Sequence: sequence(r.uint())}
+		e.Origin = eventhose.Origin{Tenant: tenantID(r.Str()), Sequence: sequence(r.Uint())}
 	}
 	if flags&hasParentSeq != 0 {
-		rec.parentSeq = sequence(r.uint())
+		rec.parentSeq = sequence(r.Uint())
 	}
-	return r.uint()
+	return r.Uint()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/s2"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/row"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -91,7 +92,7 @@ func TestBatchForms(t *testing.T) {
 	for _, c := range []struct {
 		data []byte
 		form byte
-	}{{noise, rowVersion}, {bytes.Repeat([]byte("large "), 100), rowPacked}, {large, rowVersion}, {nil, rowVersion}} {
+	}{{noise, row.Version}, {bytes.Repeat([]byte("large "), 100), rowPacked}, {large, row.Version}, {nil, row.Version}} {
 		want := []record{{event: eventhose.Event{Tenant: "t", Sequence: 1, ID: "i", Type: "a", Data: c.data}}}
 		value := encodeBatch(want)
 		b, err := decodeBatch("t", value)
@@ -127,7 +128,7 @@ func FuzzBatch(f *testing.F) {
 
 // sealBatch makes a fuzzer's bytes pass the checksum.
 func sealBatch(body []byte) []byte {
-	v := append([]byte{rowVersion, 0, 0, 0, 0}, body...)
+	v := append([]byte{row.Version, 0, 0, 0, 0}, body...)
 	if len(body)%2 == 1 {
 		v[0] = rowPacked
 	}
@@ -135,112 +136,21 @@ func sealBatch(body []byte) []byte {
 	return v
 }
 
-func sampleLane() store.Lane {
-	return store.Lane{LaneRef: store.LaneRef{Tenant: "t", Subscription: "s"}, Cursor: 10, Previous: 9, Settled: []eventhose.Sequence{12, 15}, Behind: true,
-		Due: moment(1), Retrying: 1, Dead: 2, Waiting: 3, FailingSince: moment(2), Run: 4, Open: true, Probes: 5, LastSuccess: moment(3),
-		Replays: []eventhose.Replay{{ID: "r", From: 1, To: 2, Types: []string{"a", "b.*"}, Status: "dead", At: 1, Sent: 3, Created: moment(4)}}}
-}
-
-func sampleParked() store.Parked {
-	return store.Parked{Parked: eventhose.Parked{Event: "e", Sequence: 5, Type: "t", Key: "k", State: eventhose.ParkedDead, Attempts: 3, Since: moment(1),
-		Due: moment(2), Status: 500, Reason: eventhose.ReasonStatus, Message: "m", Blocks: true, Batch: "bat_x"}, Previous: 4, Tries: 6, Replay: "r", Redriven: true}
-}
-
-func sampleAttempt() eventhose.Attempt {
-	return eventhose.Attempt{ID: "att_x", Tenant: "t", Subscription: "s", Events: []string{"a", "b"}, Sequences: []eventhose.Sequence{1, 2},
-		Kind: eventhose.AttemptRetry, Number: 2, Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonTimeout, Message: "m", Status: 500,
-		Started: moment(1), Duration: 5, Phases: eventhose.Phases{DNS: 1, Connect: 2, TLS: 3, Wait: 4}, URL: "https://x", Address: "1.2.3.4:5",
-		ResponseHeaders: map[string]string{"a": "b", "c": "d"}, ResponseBody: "body", Next: moment(2), Replay: "r",
-		Batch: "bat_x", Failed: []eventhose.Sequence{2}}
-}
-
-// Rows as they were written before there were batches are read, and written, as they were.
-func TestRowsBeforeBatches(t *testing.T) {
-	fixed := func(s string) []byte {
-		b, err := hex.DecodeString(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	parked, attempt := sampleParked(), sampleAttempt()
-	parked.Batch, attempt.Batch, attempt.Failed = "", "", nil
-	old := fixed("0101650174016b04646561640682a9a19a0d8094ef3a84a9a19a0d8094ef3ae80706737461747573016d01040c017201")
-	if got, err := decodeParked(parked.Sequence, old); err != nil || !reflect.DeepEqual(got, parked) {
-		t.Errorf("parked: got %+v (%v)\nwant %+v", got, err, parked)
-	}
-	if got := encodeParked(&parked); !bytes.Equal(got, old) {
-		t.Errorf("parked: written as %x, was %x", got, old)
-	}
-	old = fixed("01020161016202010205726574727904066661696c65640774696d656f7574016de80782a9a19a0d8094ef3a0a020406080968747470733a2f2f78" +
-		"09312e322e332e343a3502016101620163016404626f647984a9a19a0d8094ef3a0172")
-	if got, err := decodeAttempt("t", "s", "att_x", old); err != nil || !reflect.DeepEqual(got, attempt) {
-		t.Errorf("attempt: got %+v (%v)\nwant %+v", got, err, attempt)
-	}
-	if got := encodeAttempt(&attempt); !bytes.Equal(got, old) {
-		t.Errorf("attempt: written as %x, was %x", got, old)
-	}
-}
-
-func TestRowCodecs(t *testing.T) {
-	lane := sampleLane()
-	parked := sampleParked()
-	blocked := store.BlockedKey{Key: "k", Head: 1, First: 2, Last: 3, Count: 4, Previous: 5}
-	attempt := sampleAttempt()
-	rec := store.Record{Tenant: "t", Kind: "k", ID: "i", Version: 3, Value: []byte("v"), Expires: moment(1)}
-	check := func(name string, got, want any, err error) {
-		t.Helper()
+func TestRecordCodec(t *testing.T) {
+	for _, want := range []store.Record{{Tenant: "t", Kind: "k", ID: "i", Version: 3, Value: []byte("v"), Expires: moment(1)}, {}} {
+		got, err := decodeRecord(want.Tenant, want.Kind, want.ID, encodeRecord(&want))
 		if err != nil || !reflect.DeepEqual(got, want) {
-			t.Fatalf("%s: got %+v (%v)\nwant %+v", name, got, err, want)
+			t.Fatalf("got %+v (%v)\nwant %+v", got, err, want)
 		}
-	}
-	for range 2 { // as they are, and empty
-		gotLane, err := decodeLane(lane.LaneRef, encodeLane(&lane))
-		check("lane", gotLane, lane, err)
-		gotParked, err := decodeParked(parked.Sequence, encodeParked(&parked))
-		check("parked", gotParked, parked, err)
-		gotBlocked, err := decodeBlocked(blocked.Key, encodeBlocked(&blocked))
-		check("blocked", gotBlocked, blocked, err)
-		gotAttempt, err := decodeAttempt(attempt.Tenant, attempt.Subscription, attempt.ID, encodeAttempt(&attempt))
-		check("attempt", gotAttempt, attempt, err)
-		gotRecord, err := decodeRecord(rec.Tenant, rec.Kind, rec.ID, encodeRecord(&rec))
-		check("record", gotRecord, rec, err)
-		lane, parked, blocked, attempt, rec = store.Lane{}, store.Parked{}, store.BlockedKey{}, eventhose.Attempt{}, store.Record{}
 	}
 }
 
 func FuzzRows(f *testing.F) {
-	lane, parked, attempt := sampleLane(), sampleParked(), sampleAttempt()
-	f.Add(encodeLane(&lane))
-	f.Add(encodeParked(&parked))
-	f.Add(encodeAttempt(&attempt))
-	f.Add(encodeRun([]eventhose.Attempt{attempt, {ID: "i"}}))
 	f.Add(encodeRecord(&store.Record{Value: []byte("v")}))
 	f.Add(encodeHead(&logState{inc: 1, forks: []eventhose.Fork{{Incarnation: 2, At: 3}}}, 1, 2, 3))
 	f.Fuzz(func(t *testing.T, value []byte) {
-		if l, err := decodeLane(store.LaneRef{}, value); err == nil {
-			if again, err := decodeLane(store.LaneRef{}, encodeLane(&l)); err != nil || !reflect.DeepEqual(again, l) {
-				t.Fatalf("%+v %+v %v", l, again, err)
-			}
-		}
-		if p, err := decodeParked(1, value); err == nil {
-			if again, err := decodeParked(1, encodeParked(&p)); err != nil || !reflect.DeepEqual(again, p) {
-				t.Fatalf("%+v %+v %v", p, again, err)
-			}
-		}
-		if a, err := decodeAttempt("t", "s", "i", value); err == nil {
-			if again, err := decodeAttempt("t", "s", "i", encodeAttempt(&a)); err != nil || !reflect.DeepEqual(again, a) {
-				t.Fatalf("%+v %+v %v", a, again, err)
-			}
-		}
-		if run, err := decodeRun("t", "s", "i", value); err == nil && value[0] == runVersion {
-			if again, err := decodeRun("t", "s", run[0].ID, encodeRun(run)); err != nil || !reflect.DeepEqual(again, run) {
-				t.Fatalf("%+v %+v %v", run, again, err)
-			}
-		}
 		_, _ = decodeTriedRun(value)
 		_, _ = decodeRecord("t", "k", "i", value)
-		_, _ = decodeBlocked("k", value)
 		_, _ = decodeTried(value)
 		_, _ = decodeRemembered(value)
 		_ = decodeHead(value, &logState{})

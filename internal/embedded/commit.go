@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/eventhose/eventhose/internal/row"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -207,7 +208,7 @@ func (s *Store) getSequence(key []byte) (sequence, error) {
 	case err != nil:
 		return 0, err
 	case len(value) != 8:
-		return 0, corrupt(fmt.Sprintf("row %x", key), errMalformed)
+		return 0, corrupt(fmt.Sprintf("row %x", key), row.ErrMalformed)
 	}
 	return sequence(binary.BigEndian.Uint64(value)), nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/eventhose/eventhose/internal/row"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -26,7 +27,7 @@ func (r remembered) put(out []byte) {
 
 func decodeRemembered(value []byte) (remembered, error) {
 	if len(value) != rememberedSize {
-		return remembered{}, errMalformed
+		return remembered{}, row.ErrMalformed
 	}
 	return remembered{sequence(binary.BigEndian.Uint64(value)), [16]byte(value[8:])}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/row"
 )
 
 // maxHeads is how many logs' heads stay in memory, about 200 bytes each; others are read again when they are needed.
@@ -41,33 +42,33 @@ type heads struct {
 
 // encodeHead writes the row of a log. Its incarnation is the store's newest one: the forks before it are in the row.
 func encodeHead(st *logState, first, last sequence, bytes int64) []byte {
-	w := writer{make([]byte, 0, 32+12*len(st.forks))}
-	w.byte(rowVersion)
-	w.uint(uint64(st.inc))
-	w.uint(uint64(first))
-	w.uint(uint64(last))
-	w.uint(uint64(bytes))
-	w.uint(uint64(len(st.forks)))
+	w := row.Writer{B: make([]byte, 0, 32+12*len(st.forks))}
+	w.Byte(row.Version)
+	w.Uint(uint64(st.inc))
+	w.Uint(uint64(first))
+	w.Uint(uint64(last))
+	w.Uint(uint64(bytes))
+	w.Uint(uint64(len(st.forks)))
 	for _, f := range st.forks {
-		w.uint(uint64(f.Incarnation))
-		w.uint(uint64(f.At))
+		w.Uint(uint64(f.Incarnation))
+		w.Uint(uint64(f.At))
 	}
-	return w.b
+	return w.B
 }
 
 func decodeHead(value []byte, st *logState) error {
-	r := reader{b: value}
-	r.version()
-	st.inc = eventhose.Incarnation(r.uint())
-	st.first, st.applied = sequence(r.uint()), sequence(r.uint())
-	st.bytes = int64(r.uint())
-	for range r.count() {
-		st.forks = append(st.forks, eventhose.Fork{Incarnation: eventhose.Incarnation(r.uint()), At: sequence(r.uint())})
+	r := row.Reader{B: value}
+	r.Version()
+	st.inc = eventhose.Incarnation(r.Uint())
+	st.first, st.applied = sequence(r.Uint()), sequence(r.Uint())
+	st.bytes = int64(r.Uint())
+	for range r.Count() {
+		st.forks = append(st.forks, eventhose.Fork{Incarnation: eventhose.Incarnation(r.Uint()), At: sequence(r.Uint())})
 	}
 	if st.inc == 0 || st.first == 0 || st.first > st.applied || st.bytes < 0 {
-		r.fail()
+		r.Fail()
 	}
-	return r.done()
+	return r.Done()
 }
 
 // state answers a log's state and holds it in memory until release.

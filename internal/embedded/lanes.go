@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/eventhose/eventhose/internal/row"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -55,11 +56,11 @@ func (w *laneWriter) state(tenant tenantID) (*logState, error) {
 
 // row answers whether a lane is there.
 func (w *laneWriter) row(ref store.LaneRef) (laneRow, error) {
-	if row, ok := w.rows[ref]; ok {
-		return row, nil
+	if was, ok := w.rows[ref]; ok {
+		return was, nil
 	}
-	if row, ok := w.s.laneRows[ref]; ok {
-		return row, nil
+	if was, ok := w.s.laneRows[ref]; ok {
+		return was, nil
 	}
 	l, err := w.s.lane(ref)
 	switch {
@@ -91,28 +92,28 @@ func (w *laneWriter) applied() {
 	if len(w.s.laneRows)+len(w.rows) > maxLaneRows {
 		clear(w.s.laneRows)
 	}
-	for ref, row := range w.rows {
-		w.s.laneRows[ref] = row
+	for ref, is := range w.rows {
+		w.s.laneRows[ref] = is
 	}
 }
 
 // change applies one lane's change.
 func (w *laneWriter) change(c *store.LaneChange) error {
 	ref := c.Lane.LaneRef
-	row, err := w.row(ref)
+	was, err := w.row(ref)
 	if err != nil {
 		return err
 	}
 	if c.Delete {
-		return w.remove(ref, row)
+		return w.remove(ref, was)
 	}
-	if !row.exists && !c.Create {
+	if !was.exists && !c.Create {
 		return nil
 	}
-	w.putLane(&c.Lane, row)
+	w.putLane(&c.Lane, was)
 	for i := range c.Park {
 		p := &c.Park[i]
-		_ = w.b.Set(parkedKey(ref.Tenant, ref.Subscription, p.Sequence), encodeParked(p), nil)
+		_ = w.b.Set(parkedKey(ref.Tenant, ref.Subscription, p.Sequence), row.EncodeParked(p), nil)
 		at := parkedAtKey(ref.Tenant, p.Sequence, ref.Subscription)
 		_ = w.b.Set(at, nil, nil)
 		w.parked[string(at)] = true
@@ -124,7 +125,7 @@ func (w *laneWriter) change(c *store.LaneChange) error {
 		}
 	}
 	for i := range c.Block {
-		_ = w.b.Set(blockedKey(ref.Tenant, ref.Subscription, c.Block[i].Key), encodeBlocked(&c.Block[i]), nil)
+		_ = w.b.Set(blockedKey(ref.Tenant, ref.Subscription, c.Block[i].Key), row.EncodeBlocked(&c.Block[i]), nil)
 	}
 	for _, key := range c.Unblock {
 		_ = w.b.Delete(blockedKey(ref.Tenant, ref.Subscription, key), nil)
@@ -133,13 +134,13 @@ func (w *laneWriter) change(c *store.LaneChange) error {
 	return nil
 }
 
-func (w *laneWriter) putLane(l *store.Lane, row laneRow) {
-	_ = w.b.Set(laneKey(spaceLane, l.Tenant, l.Subscription), encodeLane(l), nil)
+func (w *laneWriter) putLane(l *store.Lane, was laneRow) {
+	_ = w.b.Set(laneKey(spaceLane, l.Tenant, l.Subscription), row.EncodeLane(l), nil)
 	work := hasWork(l)
 	switch key := laneKey(spaceWork, l.Tenant, l.Subscription); {
-	case work && !row.work:
+	case work && !was.work:
 		_ = w.b.Set(key, nil, nil)
-	case !work && row.work:
+	case !work && was.work:
 		_ = w.b.Delete(key, nil)
 	}
 	w.rows[l.LaneRef] = laneRow{exists: true, work: work}
@@ -204,9 +205,9 @@ func (w *laneWriter) dropKept(tenant tenantID, seq sequence) error {
 
 // remove deletes a lane and everything that hangs on it. Its rows among the attempts by event stay until the events go;
 // they name attempts that are no longer there.
-func (w *laneWriter) remove(ref store.LaneRef, row laneRow) error {
+func (w *laneWriter) remove(ref store.LaneRef, was laneRow) error {
 	w.rows[ref] = laneRow{}
-	if !row.exists {
+	if !was.exists {
 		return nil
 	}
 	lower := lanePrefix(spaceParked, ref.Tenant, ref.Subscription, 0)
@@ -313,7 +314,7 @@ func (s *Store) lane(ref store.LaneRef) (store.Lane, error) {
 	if err != nil {
 		return store.Lane{}, err
 	}
-	l, err := decodeLane(ref, value)
+	l, err := row.DecodeLane(ref, value)
 	if err != nil {
 		return store.Lane{}, corrupt(fmt.Sprintf("lane %s of %s", ref.Subscription, ref.Tenant), err)
 	}
@@ -348,7 +349,7 @@ func (s *Store) laneAndBlocked(ref store.LaneRef) (l store.Lane, blocked []store
 	}
 	lower := lanePrefix(spaceBlocked, ref.Tenant, ref.Subscription, 0)
 	err = s.scan(lower, end(lower), func(key, value []byte) (bool, error) {
-		k, err := decodeBlocked(string(key[len(lower):]), value)
+		k, err := row.DecodeBlocked(string(key[len(lower):]), value)
 		if err != nil {
 			return false, corrupt(fmt.Sprintf("blocked key of lane %s of %s", ref.Subscription, ref.Tenant), err)
 		}
@@ -371,9 +372,9 @@ func (s *Store) Parked(ctx context.Context, tenant tenantID, sub subscriptionID,
 	var rows []store.Parked
 	err := s.scan(parkedKey(tenant, sub, q.After+1), end(lower), func(key, value []byte) (bool, error) {
 		seq, ok := seqAt(key, len(lower))
-		p, err := decodeParked(seq, value)
+		p, err := row.DecodeParked(seq, value)
 		if err != nil || !ok {
-			return false, corrupt(fmt.Sprintf("parked row of lane %s of %s", sub, tenant), errMalformed)
+			return false, corrupt(fmt.Sprintf("parked row of lane %s of %s", sub, tenant), row.ErrMalformed)
 		}
 		if q.State == "" || p.State == q.State {
 			rows = append(rows, p)
@@ -403,7 +404,7 @@ func (s *Store) Work(ctx context.Context, after store.LaneRef, limit int) ([]sto
 	err := s.scan(lower, []byte{spaceWork + 1}, func(key, _ []byte) (bool, error) {
 		tenant, sub, ok := bytes.Cut(key[1:], []byte{0})
 		if !ok {
-			return false, corrupt("work index", errMalformed)
+			return false, corrupt("work index", row.ErrMalformed)
 		}
 		l, err := s.lane(store.LaneRef{Tenant: tenantID(tenant), Subscription: subscriptionID(sub)})
 		if err != nil && !errors.Is(err, store.ErrNotFound) {

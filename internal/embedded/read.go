@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/row"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -136,7 +137,7 @@ func (s *Store) readBatch(it *pebble.Iterator, tenant tenantID, seq sequence) (*
 		return nil, corrupt(where(), err)
 	}
 	if last, _ := seqAt(it.Key(), len(it.Key())-8); b.last() != last {
-		return nil, corrupt(where(), errMalformed)
+		return nil, corrupt(where(), row.ErrMalformed)
 	}
 	if b.first > seq {
 		return nil, corrupt(where(), errMissing)
@@ -244,7 +245,7 @@ func (s *Store) keptRecord(tenant tenantID, seq sequence) (*record, error) {
 func decodeKept(tenant tenantID, seq sequence, value []byte) (*record, error) {
 	b, err := decodeBatch(tenant, value)
 	if err != nil || b.first != seq || len(b.records) != 1 {
-		return nil, corrupt(fmt.Sprintf("kept event of log %s, sequence %d", tenant, seq), errors.Join(errMalformed, err))
+		return nil, corrupt(fmt.Sprintf("kept event of log %s, sequence %d", tenant, seq), errors.Join(row.ErrMalformed, err))
 	}
 	b.records[0].aside = true
 	return &b.records[0], nil

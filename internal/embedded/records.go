@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/eventhose/eventhose/internal/row"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -19,19 +20,19 @@ const (
 )
 
 func encodeRecord(r *store.Record) []byte {
-	w := writer{make([]byte, 0, 32+len(r.Value))}
-	w.byte(rowVersion)
-	w.uint(r.Version)
-	w.time(r.Expires)
-	w.bytes(r.Value)
-	return w.b
+	w := row.Writer{B: make([]byte, 0, 32+len(r.Value))}
+	w.Byte(row.Version)
+	w.Uint(r.Version)
+	w.Time(r.Expires)
+	w.Bytes(r.Value)
+	return w.B
 }
 
 func decodeRecord(tenant tenantID, kind, id string, value []byte) (store.Record, error) {
-	r := reader{b: value}
-	r.version()
-	rec := store.Record{Tenant: tenant, Kind: kind, ID: id, Version: r.uint(), Expires: r.time(), Value: r.bytes()}
-	return rec, r.done()
+	r := row.Reader{B: value}
+	r.Version()
+	rec := store.Record{Tenant: tenant, Kind: kind, ID: id, Version: r.Uint(), Expires: r.Time(), Value: r.Bytes()}
+	return rec, r.Done()
 }
 
 func expired(r *store.Record, now time.Time) bool {

@@ -12,6 +12,14 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
+func sampleAttempt() eventhose.Attempt {
+	return eventhose.Attempt{ID: "att_x", Tenant: "t", Subscription: "s", Events: []string{"a", "b"}, Sequences: []eventhose.Sequence{1, 2},
+		Kind: eventhose.AttemptRetry, Number: 2, Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonTimeout, Message: "m", Status: 500,
+		Started: moment(1), Duration: 5, Phases: eventhose.Phases{DNS: 1, Connect: 2, TLS: 3, Wait: 4}, URL: "https://x", Address: "1.2.3.4:5",
+		ResponseHeaders: map[string]string{"a": "b", "c": "d"}, ResponseBody: "body", Next: moment(2), Replay: "r",
+		Batch: "bat_x", Failed: []eventhose.Sequence{2}}
+}
+
 // A commit with many attempts is one row, from which each comes back as it was, by subscription, by event and in pages,
 // among attempts that have rows of their own, until its events go.
 func TestRuns(t *testing.T) {

@@ -25,6 +25,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/row"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -188,15 +189,15 @@ func (s *Store) read() (f found, err error) {
 		return f, err
 	}
 	f.counter, f.opens = uint64(counter), uint64(opens)
-	row, err := s.get(keyIncarnations)
+	value, err := s.get(keyIncarnations)
 	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
 		return f, err
 	}
-	if len(row)%4 != 0 {
-		return f, corrupt("incarnations", errMalformed)
+	if len(value)%4 != 0 {
+		return f, corrupt("incarnations", row.ErrMalformed)
 	}
-	for ; len(row) > 0; row = row[4:] {
-		f.incarnations = append(f.incarnations, eventhose.Incarnation(binary.BigEndian.Uint32(row)))
+	for ; len(value) > 0; value = value[4:] {
+		f.incarnations = append(f.incarnations, eventhose.Incarnation(binary.BigEndian.Uint32(value)))
 	}
 	f.scrub, err = s.unscrubbed()
 	return f, err
@@ -353,11 +354,11 @@ func (s *Store) enter(f found) error {
 		s.incarnations = s.incarnations[max(0, len(s.incarnations)-maxForks-1):]
 	}
 	b := s.db.NewBatch()
-	var row []byte
+	var value []byte
 	for _, inc := range s.incarnations {
-		row = binary.BigEndian.AppendUint32(row, uint32(inc))
+		value = binary.BigEndian.AppendUint32(value, uint32(inc))
 	}
-	_ = b.Set(keyIncarnations, row, nil)
+	_ = b.Set(keyIncarnations, value, nil)
 	_ = b.Set(keyOpens, encodeSequence(sequence(s.epoch)), nil)
 	if err := s.commit(b, nil); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/row"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -199,8 +200,8 @@ func (t *trimming) forgetAttempts() error {
 	if err != nil {
 		return err
 	}
-	err = t.tried(func(_ sequence, row tried, key []byte) bool {
-		if row.last < t.next {
+	err = t.tried(func(_ sequence, when tried, key []byte) bool {
+		if when.last < t.next {
 			_ = t.b.Delete(key, nil)
 		}
 		return true
@@ -237,7 +238,7 @@ func (t *trimming) runs(each func(block sequence, run triedRun, key, attempts []
 		block, ok := seqAt(key, n)
 		run, err := decodeTriedRun(value)
 		if err != nil || !ok {
-			return false, corrupt("attempts by event of "+string(t.tenant), errMalformed)
+			return false, corrupt("attempts by event of "+string(t.tenant), row.ErrMalformed)
 		}
 		attempts, err := t.attemptOf(key[n+8:])
 		if err != nil {
@@ -248,27 +249,27 @@ func (t *trimming) runs(each func(block sequence, run triedRun, key, attempts []
 }
 
 // tried calls each for the rows of attempts by event up to next, with the keys of the attempts.
-func (t *trimming) tried(each func(seq sequence, row tried, key []byte) bool) error {
+func (t *trimming) tried(each func(seq sequence, when tried, key []byte) bool) error {
 	lower := seqKey(spaceTried, t.tenant, 1)
 	n := len(lower) - 8
 	return t.s.scan(lower, seqKey(spaceTried, t.tenant, t.next), func(key, value []byte) (bool, error) {
 		seq, ok := seqAt(key, n)
-		row, err := decodeTried(value)
+		when, err := decodeTried(value)
 		if err != nil || !ok {
-			return false, corrupt("attempts by event of "+string(t.tenant), errMalformed)
+			return false, corrupt("attempts by event of "+string(t.tenant), row.ErrMalformed)
 		}
 		attempt, err := t.attemptOf(key[n+8:])
 		if err != nil {
 			return false, err
 		}
-		return each(seq, row, attempt), nil
+		return each(seq, when, attempt), nil
 	})
 }
 
 // attemptOf makes the key of an attempt of the end of its key by event: subscription, zero, id.
 func (t *trimming) attemptOf(rest []byte) ([]byte, error) {
 	if bytes.IndexByte(rest, 0) < 0 {
-		return nil, corrupt("attempts by event of "+string(t.tenant), errMalformed)
+		return nil, corrupt("attempts by event of "+string(t.tenant), row.ErrMalformed)
 	}
 	return append(prefix(spaceAttempt, t.tenant, len(rest)), rest...), nil
 }
@@ -281,12 +282,12 @@ func (t *trimming) forgetTests() error {
 	lower := seqKey(spaceTried, t.tenant, 0)
 	rows := 0
 	return t.s.scan(lower, end(lower), func(key, value []byte) (bool, error) {
-		row, err := decodeTried(value)
+		when, err := decodeTried(value)
 		if err != nil {
 			return false, corrupt("attempts by event of "+string(t.tenant), err)
 		}
 		attempt, err := t.attemptOf(key[len(lower):])
-		if err == nil && time.Unix(row.started, 0).Before(t.t.Before) {
+		if err == nil && time.Unix(when.started, 0).Before(t.t.Before) {
 			_ = t.b.Delete(attempt, nil)
 			_ = t.b.Delete(key, nil)
 		}
@@ -301,7 +302,7 @@ func (t *trimming) findParked() error {
 	return t.s.scan(lower, seqKey(spaceParkedAt, t.tenant, t.next), func(key, _ []byte) (bool, error) {
 		seq, ok := seqAt(key, len(lower))
 		if !ok {
-			return false, corrupt("parked rows by event of "+string(t.tenant), errMalformed)
+			return false, corrupt("parked rows by event of "+string(t.tenant), row.ErrMalformed)
 		}
 		t.parked[seq] = append(t.parked[seq], subscriptionID(key[len(lower)+8:]))
 		return true, nil
@@ -404,7 +405,7 @@ func (t *trimming) lose(seq sequence) error {
 		if err != nil {
 			return err
 		}
-		p, err := decodeParked(seq, value)
+		p, err := row.DecodeParked(seq, value)
 		if err != nil {
 			return corrupt("parked row of lane "+string(sub)+" of "+string(t.tenant), err)
 		}
@@ -412,14 +413,14 @@ func (t *trimming) lose(seq sequence) error {
 		t.out.Lost = append(t.out.Lost, store.LostParked{Subscription: sub, Sequence: seq})
 		l := t.lanes[sub]
 		if l == nil {
-			row, err := t.s.lane(ref)
+			read, err := t.s.lane(ref)
 			if errors.Is(err, store.ErrNotFound) {
 				continue
 			}
 			if err != nil {
 				return err
 			}
-			l = &row
+			l = &read
 			t.lanes[sub] = l
 			t.rows[ref] = laneRow{exists: true, work: hasWork(l)}
 		}
