@@ -26,7 +26,7 @@ test: test-needs ## Vet, then every test with the race detector; what a change m
 	CGO_ENABLED=1 GOGC=200 $(GO) test -race -timeout 30m ./...
 
 .PHONY: test-needs
-test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, Node for the interop oracle
+test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node for the interop oracle
 	@test/needs
 
 .PHONY: lint

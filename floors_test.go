@@ -36,6 +36,7 @@ var floors = map[string][]string{
 	"internal/mail":     {"", "internal/sink", "internal/egress"},
 	"internal/broker":   {"", "internal/sink", "internal/egress"},
 
+	"internal/pgtest":    {""},
 	"internal/storetest": {"", "internal/store"},
 	"internal/sinktest":  {"", "internal/sink"},
 
