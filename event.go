@@ -205,6 +205,18 @@ func EventIDSequence(id string) (Sequence, bool) {
 	return Sequence(binary.BigEndian.Uint64(b)), true
 }
 
+// EventIDRandom answers what is random in an id made by EventID. As with EventIDSequence, it may be a client's.
+func EventIDRandom(id string) (uint64, bool) {
+	if _, ok := EventIDSequence(id); !ok {
+		return 0, false
+	}
+	b, err := crockford.DecodeString(strings.TrimPrefix(id, "evt_"))
+	if err != nil || len(b) != 16 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(b[8:]), true
+}
+
 // printable reports whether s is valid UTF-8 without control characters.
 func printable(s string) bool {
 	plain := true

@@ -1,29 +1,46 @@
 package control
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
-// cache keeps what was loaded from the store, at most limit values. Whoever changes a stored value calls forget once
+// cache keeps what was loaded from the store, at most limit values, each for at most keep if that is set. Whoever changes a stored value calls forget once
 // the change is committed; from then on get answers the new one, also to those whose load was under way. It is safe
 // for concurrent use.
 type cache[K comparable, V any] struct {
 	limit int
+	keep  time.Duration
 
 	mu         sync.Mutex
-	values     map[K]V
+	values     map[K]cached[V]
 	generation uint64
 }
 
-func newCache[K comparable, V any](limit int) *cache[K, V] {
-	return &cache[K, V]{limit: limit, values: map[K]V{}}
+type cached[V any] struct {
+	value V
+	until time.Time // zero: for ever
+}
+
+func newCache[K comparable, V any](limit int, keep time.Duration) *cache[K, V] {
+	return &cache[K, V]{limit: limit, keep: keep, values: map[K]cached[V]{}}
 }
 
 func (c *cache[K, V]) get(key K, load func() (V, error)) (V, error) {
 	c.mu.Lock()
-	v, ok := c.values[key]
+	had, ok := c.values[key]
 	generation := c.generation
 	c.mu.Unlock()
+	var until time.Time
+	if c.keep > 0 {
+		now := time.Now()
+		if ok && !now.Before(had.until) {
+			ok = false
+		}
+		until = now.Add(c.keep)
+	}
 	if ok {
-		return v, nil
+		return had.value, nil
 	}
 	v, err := load()
 	if err != nil {
@@ -40,7 +57,7 @@ func (c *cache[K, V]) get(key K, load func() (V, error)) (V, error) {
 			break
 		}
 	}
-	c.values[key] = v
+	c.values[key] = cached[V]{v, until}
 	return v, nil
 }
 
@@ -49,4 +66,11 @@ func (c *cache[K, V]) forget(key K) {
 	defer c.mu.Unlock()
 	c.generation++
 	delete(c.values, key)
+}
+
+func (c *cache[K, V]) forgetAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.generation++
+	clear(c.values)
 }

@@ -4,7 +4,7 @@ import "testing"
 
 // TestCacheForgetsWhatIsUnderWay: a value that was read before a change is not kept after it.
 func TestCacheForgetsWhatIsUnderWay(t *testing.T) {
-	c := newCache[string, int](10)
+	c := newCache[string, int](10, 0)
 	get := func(load int) int {
 		v, err := c.get("a", func() (int, error) { return load, nil })
 		if err != nil {

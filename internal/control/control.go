@@ -35,6 +35,9 @@ type Options struct {
 	SecretKey []byte
 	// Sinks, by the type of destination, check the destinations of subscriptions.
 	Sinks map[string]sink.Sink
+	// Cached is how long tenants and keys are remembered when other nodes may change them, who tell by Heard but may not
+	// be heard; 0 is for ever.
+	Cached time.Duration
 }
 
 // Kinds of records.
@@ -84,8 +87,8 @@ func New(st Store, o Options) (*Control, error) {
 	c := &Control{
 		store:   st,
 		sinks:   o.Sinks,
-		tenants: newCache[eventhose.TenantID, eventhose.Tenant](cachedTenants),
-		keys:    newCache[string, keyRecord](cachedKeys),
+		tenants: newCache[eventhose.TenantID, eventhose.Tenant](cachedTenants, o.Cached),
+		keys:    newCache[string, keyRecord](cachedKeys, o.Cached),
 	}
 	if o.AdminKey != "" {
 		digest := sha256.Sum256([]byte(o.AdminKey))
@@ -112,6 +115,29 @@ func (c *Control) changed(tenant eventhose.TenantID, id eventhose.SubscriptionID
 	if f := c.announce.Load(); f != nil {
 		(*f)(tenant, id)
 	}
+}
+
+// Tells reports whether other nodes have to know of changes of a kind of records: they call Heard then.
+func Tells(kind string) bool {
+	return kind == kindTenant || kind == kindKey || kind == kindSubscription
+}
+
+// Heard takes in that another node has changed a record.
+func (c *Control) Heard(kind string, tenant eventhose.TenantID, id string) {
+	switch kind {
+	case kindTenant:
+		c.tenants.forget(eventhose.TenantID(id))
+	case kindKey:
+		c.keys.forget(id)
+	case kindSubscription:
+		c.changed(tenant, eventhose.SubscriptionID(id))
+	}
+}
+
+// Unheard takes in that other nodes may have changed records without being heard.
+func (c *Control) Unheard() {
+	c.tenants.forgetAll()
+	c.keys.forgetAll()
 }
 
 // again runs a read-change-save until it does not meet a concurrent change.

@@ -41,6 +41,8 @@ type Log struct {
 	heads   heads
 	erased  func(eventhose.TenantID, eventhose.Sequence)
 	lost    func(eventhose.TenantID, []store.LostParked)
+	owns    func(eventhose.TenantID) bool
+	place   chan struct{} // there may be something to place
 }
 
 // Options of a Log.
@@ -52,11 +54,16 @@ type Options struct {
 	Erased func(eventhose.TenantID, eventhose.Sequence)
 	// Lost is called after retention has taken parked events that there was no room to keep; it must not block for long.
 	Lost func(eventhose.TenantID, []store.LostParked)
+	// Owns says which tenants' logs this node keeps up: retention, and the places of what applications appended. Nil is all of them.
+	Owns func(eventhose.TenantID) bool
 }
 
 // New starts a log over a store, which it does not close. Close must be called.
 func New(st store.Log, tenants Tenants, o Options) *Log {
-	l := &Log{store: st, tenants: tenants, logger: o.Logger, erased: o.Erased, lost: o.Lost}
+	l := &Log{store: st, tenants: tenants, logger: o.Logger, erased: o.Erased, lost: o.Lost, owns: o.Owns, place: make(chan struct{}, 1)}
+	if l.owns == nil {
+		l.owns = func(eventhose.TenantID) bool { return true }
+	}
 	if l.logger == nil {
 		l.logger = slog.New(slog.DiscardHandler)
 	}
@@ -67,6 +74,23 @@ func New(st store.Log, tenants Tenants, o Options) *Log {
 		}
 	})
 	return l
+}
+
+// Grown hints that another node has appended to a log. It does not block.
+func (l *Log) Grown(tenant eventhose.TenantID) { l.heads.wake(tenant) }
+
+// RunPoll has everybody who waits look again every interval, until ctx ends: hints of other nodes may be lost.
+func (l *Log) RunPoll(ctx context.Context, interval time.Duration) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			l.heads.wakeAll()
+		}
+	}
 }
 
 // Close takes no more appends, commits those that were taken, and waits. Waiters are woken by their own contexts.

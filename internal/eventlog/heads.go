@@ -48,3 +48,13 @@ func (h *heads) wake(tenant eventhose.TenantID) {
 		close(w.moved)
 	}
 }
+
+// wakeAll has everybody look again.
+func (h *heads) wakeAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, w := range h.waiting {
+		close(w.moved)
+	}
+	clear(h.waiting)
+}

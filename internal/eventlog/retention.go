@@ -45,7 +45,7 @@ func (l *Log) Retain(ctx context.Context) error {
 		}
 		for _, t := range tenants {
 			after = t.ID
-			if t.Retention.Age == 0 && t.Retention.Bytes == 0 {
+			if t.Retention.Age == 0 && t.Retention.Bytes == 0 || !l.owns(t.ID) {
 				continue
 			}
 			if err := l.retain(ctx, t); err != nil {

@@ -1,0 +1,121 @@
+package eventlog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// Refused is the type of the system event that names an event which an application appended in its own transaction and
+// which could not have a place, since its id has another event in the log.
+const Refused = "eventhose.append.refused"
+
+// placeEvents is how many events get their places at once.
+const placeEvents = 500
+
+// Unplaced hints that there may be events to place. It does not block.
+func (l *Log) Unplaced() {
+	select {
+	case l.place <- struct{}{}:
+	default:
+	}
+}
+
+// RunPlacing gives the events that applications append in their own transactions their places, each time that Unplaced was called and
+// every interval, for the tenants that this node owns, until ctx ends. Failures are logged and tried again.
+func (l *Log) RunPlacing(ctx context.Context, st store.Placing, interval time.Duration) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if err := l.placeAll(ctx, st); err != nil && ctx.Err() == nil {
+			l.logger.Error("events of applications' transactions wait for their places", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.place:
+		case <-tick.C:
+		}
+	}
+}
+
+func (l *Log) placeAll(ctx context.Context, st store.Placing) error {
+	var failed []error // one tenant's trouble keeps no other's events from their places
+	for after := eventhose.TenantID(""); ; {
+		tenants, err := st.UnplacedTenants(ctx, after, 1000)
+		if err != nil {
+			return err
+		}
+		for _, t := range tenants {
+			if after = t; !l.owns(t) {
+				continue
+			}
+			if err := l.placeOf(ctx, st, t); err != nil && len(failed) < 10 {
+				failed = append(failed, err)
+			}
+		}
+		if len(tenants) < 1000 {
+			return errors.Join(failed...)
+		}
+	}
+}
+
+// placeOf places all that one tenant has waiting.
+func (l *Log) placeOf(ctx context.Context, st store.Placing, tenant eventhose.TenantID) error {
+	t, err := l.tenants.Tenant(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	for {
+		list, err := st.Unplaced(ctx, tenant, placeEvents)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		entries, rows := make([]store.Append, len(list)), make([]int64, len(list))
+		now := time.Now().UTC().Truncate(time.Microsecond)
+		for i, u := range list {
+			e := u.Event
+			var digest [16]byte
+			if e.ID != "" {
+				digest = digestOf(&e)
+			}
+			if e.Time.IsZero() {
+				e.Time = e.Appended.UTC()
+			}
+			e.Appended = now
+			entries[i] = store.Append{Tenant: tenant, Parent: t.Parent, Events: []store.NewEvent{{Event: e, Digest: digest}}}
+			rows[i] = u.Row
+		}
+		results, done, err := st.Place(ctx, entries, rows)
+		if err != nil {
+			return wrap(err, "place events of applications' transactions")
+		}
+		if !done { // another node has been here; read again what is left
+			continue
+		}
+		l.commits.appended(tenant)
+		if t.Parent != "" {
+			l.commits.appended(t.Parent)
+		}
+		for i, r := range results {
+			if r.Err == nil {
+				continue
+			}
+			body, err := json.Marshal(map[string]string{"id": list[i].Event.ID, "type": list[i].Event.Type,
+				"reason": "an event with this id and other content is in the log"})
+			if err != nil {
+				return err
+			}
+			if err := l.AppendSystem(ctx, tenant, Refused, body); err != nil {
+				return err
+			}
+		}
+		if len(list) < placeEvents/10 { // more may have come, but then a hint did, too
+			return nil
+		}
+	}
+}

@@ -1,0 +1,229 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// upkeepLock is the key of the advisory lock of the node that does the upkeep.
+const upkeepLock = 0x65767475706b6570 // "evtupkep"
+
+// carryBelow is how many events may be left of a closed partition for them to be carried into the open one, or as many hundredths of it.
+const (
+	carryBelow   = 10_000
+	carryPercent = 10
+)
+
+// classAges are the longest ages of the classes from 1 on. Logs that keep their events for about as long share partitions, so
+// that one that keeps them long does not hold what the others could drop. Class 0 has no age; the last one is beyond all.
+var classAges = [...]time.Duration{24 * time.Hour, 3 * 24 * time.Hour, 7 * 24 * time.Hour, 14 * 24 * time.Hour, 30 * 24 * time.Hour, 90 * 24 * time.Hour, 366 * 24 * time.Hour}
+
+func classOf(t store.Trim) int16 {
+	if t.Before.IsZero() {
+		return 0
+	}
+	age := time.Since(t.Before)
+	for i, limit := range classAges {
+		if age <= limit+time.Minute {
+			return int16(i + 1)
+		}
+	}
+	return int16(len(classAges) + 1)
+}
+
+// classify has a log's next events go where those are that are kept as long.
+func (s *Store) classify(ctx context.Context, tenant tenantID, t store.Trim) error {
+	class := classOf(t)
+	var stored int16
+	err := s.row(ctx, "read the class of a log", "SELECT class FROM eventhose.logs WHERE tenant = $1", []any{string(tenant)}, &stored)
+	if err == errNoRow || err == nil && stored == class {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := write(ctx)
+	defer cancel()
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(upkeepLock)+1); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `SELECT eventhose._open_partition($1) WHERE NOT EXISTS (SELECT FROM eventhose.partitions WHERE class = $1 AND closed IS NULL)`, class)
+		return err
+	})
+	if err == nil {
+		_, err = s.pool.Exec(ctx, "UPDATE eventhose.logs SET class = $2 WHERE tenant = $1", string(tenant), class)
+	}
+	return failure("choose the partition of a log", err)
+}
+
+// upkeepLoop does the upkeep now and then, until ctx ends.
+func (s *Store) upkeepLoop(ctx context.Context) {
+	tick := time.NewTicker(s.opts.Upkeep)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := s.Upkeep(ctx); err != nil && ctx.Err() == nil {
+			s.logger.Warn("the upkeep of the database failed, it is tried again", "error", err)
+		}
+	}
+}
+
+// Upkeep turns partitions, drops those of which nothing is left, and removes what has expired. One node does it at a time; the others return at once.
+func (s *Store) Upkeep(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return failure("connect to the database", err)
+	}
+	defer conn.Release()
+	var mine bool
+	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(upkeepLock)).Scan(&mine); err != nil || !mine {
+		return failure("take the lock of the upkeep", err)
+	}
+	defer func() {
+		unlocking, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+		defer cancel()
+		if _, err := conn.Exec(unlocking, "SELECT pg_advisory_unlock($1)", int64(upkeepLock)); err != nil {
+			_ = conn.Conn().Close(unlocking) // which unlocks, too
+		}
+	}()
+	const sweep = `DELETE FROM eventhose.records WHERE ctid = ANY (ARRAY(SELECT ctid FROM eventhose.records WHERE expires < now() - interval '1 minute' LIMIT 10000));
+		DELETE FROM eventhose.kept_events k WHERE NOT EXISTS (SELECT FROM eventhose.parked p WHERE p.tenant = k.tenant AND p.seq = k.seq)`
+	if _, err := conn.Conn().PgConn().Exec(ctx, sweep).ReadAll(); err != nil {
+		return failure("remove what has expired", err)
+	}
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(upkeepLock)+1); err != nil { // nobody else opens partitions meanwhile
+		return failure("turn partitions", err)
+	}
+	_, err = conn.Exec(ctx, "SELECT eventhose._turn_partitions($1, $2)", s.opts.PartitionAge, s.opts.PartitionSize)
+	_, unlock := conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", int64(upkeepLock)+1)
+	if err = errors.Join(err, unlock); err != nil {
+		return failure("turn partitions", err)
+	}
+	return s.dropPartitions(ctx, conn.Conn())
+}
+
+// dropPartitions drops the closed partitions of which nothing is left, once the little that is left was carried on.
+func (s *Store) dropPartitions(ctx context.Context, conn *pgx.Conn) error {
+	rows, err := conn.Query(ctx, `SELECT p.part, coalesce((SELECT c.reltuples FROM pg_class c WHERE c.oid = to_regclass(format('eventhose.events_%s', p.part))), 0)::bigint
+		FROM eventhose.partitions p WHERE p.closed < now() - $1::interval ORDER BY p.part`, s.opts.dropAfter())
+	if err != nil {
+		return failure("list partitions", err)
+	}
+	type closed struct{ part, size int64 }
+	parts, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c closed, err error) {
+		err = r.Scan(&c.part, &c.size)
+		return c, err
+	})
+	if err != nil {
+		return failure("list partitions", err)
+	}
+	for _, p := range parts {
+		left, err := s.carry(ctx, conn, p.part, max(carryBelow, p.size*carryPercent/100))
+		if err == nil && !left {
+			err = s.dropPartition(ctx, conn, p.part)
+		}
+		if err != nil {
+			return failure(fmt.Sprintf("drop partition %d", p.part), err)
+		}
+	}
+	return nil
+}
+
+// dropAfter is how long a partition stays after it was closed: what was appended to it is committed by then.
+func (o *Options) dropAfter() time.Duration {
+	if o.Upkeep < 0 {
+		return 0
+	}
+	return 2 * statementTimeout
+}
+
+// carry moves what is left of a partition into the open ones, if that is at most limit events. It reports whether something is left.
+func (s *Store) carry(ctx context.Context, conn *pgx.Conn, part, limit int64) (bool, error) {
+	rows, err := conn.Query(ctx, "SELECT tenant, first, events FROM eventhose._live($1)", part)
+	if err != nil {
+		return false, err
+	}
+	type live struct {
+		tenant        string
+		first, events int64
+	}
+	logs, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (l live, err error) {
+		err = r.Scan(&l.tenant, &l.first, &l.events)
+		return l, err
+	})
+	if err != nil {
+		return false, err
+	}
+	total := int64(0)
+	for _, l := range logs {
+		total += max(0, l.events)
+	}
+	if total > limit {
+		return true, nil
+	}
+	for _, l := range logs {
+		if _, err := conn.Exec(ctx, "SELECT eventhose._carry($1, $2, $3)", part, l.tenant, l.first); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// dropPartition drops a partition unless something of it is left. It may be called again after it failed.
+func (s *Store) dropPartition(ctx context.Context, conn *pgx.Conn, part int64) error {
+	var there, empty bool
+	if err := conn.QueryRow(ctx, "SELECT to_regclass(format('eventhose.events_%s', $1::int)) IS NOT NULL", part).Scan(&there); err != nil {
+		return err
+	}
+	if there {
+		if err := conn.QueryRow(ctx, "SELECT eventhose._empty_partition($1)", part).Scan(&empty); err != nil || !empty {
+			return err
+		}
+	}
+	for _, table := range []string{"attempts", "events"} {
+		var attached, pending bool
+		err := conn.QueryRow(ctx, `SELECT count(*) > 0, coalesce(bool_or(inhdetachpending), false) FROM pg_inherits WHERE inhrelid = to_regclass(format('eventhose.%s_%s', $1::text, $2::int))`,
+			table, part).Scan(&attached, &pending)
+		if err != nil {
+			return err
+		}
+		how := "CONCURRENTLY" // holds up nobody, and so cannot be part of a transaction
+		if pending {
+			how = "FINALIZE"
+		}
+		if attached {
+			if _, err := conn.Exec(ctx, fmt.Sprintf("ALTER TABLE eventhose.%s DETACH PARTITION eventhose.%[1]s_%d %s", table, part, how)); err != nil {
+				return err
+			}
+		}
+	}
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, fmt.Sprintf("DROP TABLE IF EXISTS eventhose.attempts_%d, eventhose.events_%[1]d", part)); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "DELETE FROM eventhose.spans WHERE part = $1", part); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "DELETE FROM eventhose.partitions WHERE part = $1", part)
+		return err
+	})
+	if err == nil {
+		s.logger.Info("a partition was dropped", "partition", part)
+	}
+	return err
+}

@@ -1,0 +1,386 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// eventColumns is what scanEvent reads, of a table e.
+const eventColumns = `e.seq, e.id, e.random, e.scope, e.type, e.key, e.time, e.nanos, e.appended, e.version, e.content_type, e.attributes, e.data, e.erased, e.origin_tenant, e.origin_seq`
+
+// eventRow is a row of events, or none of an outer join: then Sequence stays 0.
+type eventRow struct {
+	seq          *int64
+	id           *string
+	random       *int64
+	texts        [5]*string // scope, type, key, version, content type
+	at, appended *time.Time
+	nanos        *int16
+	attributes   []byte
+	data         []byte
+	erased       *bool
+	originTenant *string
+	originSeq    *int64
+}
+
+func (e *eventRow) into() []any {
+	return []any{&e.seq, &e.id, &e.random, &e.texts[0], &e.texts[1], &e.texts[2], &e.at, &e.nanos, &e.appended, &e.texts[3], &e.texts[4], &e.attributes, &e.data, &e.erased, &e.originTenant, &e.originSeq}
+}
+
+// event makes the event of a row that is there.
+func (e *eventRow) event(tenant tenantID) (*eventhose.Event, error) {
+	ev := &eventhose.Event{Tenant: tenant, Sequence: sequence(*e.seq), Scope: *e.texts[0], Type: *e.texts[1], Key: *e.texts[2], Version: *e.texts[3], ContentType: *e.texts[4],
+		Time: e.at.UTC().Add(time.Duration(*e.nanos)), Appended: e.appended.UTC(), Erased: *e.erased}
+	if len(e.attributes) > 0 {
+		if err := json.Unmarshal(e.attributes, &ev.Attributes); err != nil {
+			return nil, corrupt(fmt.Sprintf("attributes of event %d of %s", ev.Sequence, tenant), err)
+		}
+	}
+	if len(e.data) > 0 {
+		ev.Data = e.data
+	}
+	made := ev.Sequence
+	if e.originTenant != nil {
+		ev.Origin = eventhose.Origin{Tenant: tenantID(*e.originTenant), Sequence: sequence(*e.originSeq)}
+		made = ev.Origin.Sequence
+	}
+	if e.id != nil {
+		ev.ID = *e.id
+	} else {
+		ev.ID = eventhose.EventID(made, uint64(*e.random))
+	}
+	if ev.Origin.Tenant != "" {
+		ev.ID = string(ev.Origin.Tenant) + "/" + ev.ID
+	}
+	return ev, nil
+}
+
+// signed answers a sequence as the database has it: what is beyond its numbers is beyond every log.
+func signed(seq sequence) int64 { return int64(min(uint64(seq), math.MaxInt64-1)) }
+
+// Head implements store.Log.
+func (s *Store) Head(ctx context.Context, tenant tenantID) (eventhose.Head, error) {
+	if err := s.begin(ctx); err != nil {
+		return eventhose.Head{}, err
+	}
+	defer s.end()
+	h := eventhose.Head{First: 1}
+	var forks []byte
+	err := s.row(ctx, "read the head", "SELECT incarnation, first, last, forks FROM eventhose.logs WHERE tenant = $1", []any{string(tenant)}, &h.Incarnation, &h.First, &h.Last, &forks)
+	if err == errNoRow {
+		return eventhose.Head{First: 1}, nil
+	}
+	if err == nil && string(forks) != "[]" {
+		err = json.Unmarshal(forks, &h.Forks)
+	}
+	return h, err
+}
+
+// Read implements store.Log.
+func (s *Store) Read(ctx context.Context, tenant tenantID, after sequence, limit store.ReadLimit) ([]*eventhose.Event, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	part, _, ok := s.spans.find(tenant, after+1)
+	for fresh := false; ; {
+		if !ok {
+			of, err := s.loadSpans(ctx, tenant)
+			if err != nil {
+				return nil, err
+			}
+			fresh = true
+			if part, _, ok = locate(of, after+1); !ok && len(of) == 0 {
+				return nil, nil // an empty log
+			}
+			if !ok { // it begins later, so what was asked for is trimmed
+				part = of[0].part
+			}
+		}
+		events, last, err := s.readPart(ctx, tenant, after, part, limit)
+		if state(err) == stateUndefined && !fresh {
+			ok = false
+			continue
+		}
+		if err != nil {
+			return nil, failure("read the log", err)
+		}
+		if len(events) > 0 || last <= after || fresh {
+			return events, s.resolve(ctx, events)
+		}
+		ok = false // the log has gone on elsewhere
+	}
+}
+
+// readPart reads from one partition, and answers the log's last sequence.
+func (s *Store) readPart(ctx context.Context, tenant tenantID, after sequence, part int32, limit store.ReadLimit) (events []*eventhose.Event, last sequence, err error) {
+	// The page ends before the event with which it would hold more than the bytes asked for. Data is only fetched of what is within.
+	statement := fmt.Sprintf(`SELECT l.first, l.last, %s FROM eventhose.logs l LEFT JOIN LATERAL (
+		SELECT * FROM (SELECT x.*, sum(coalesce(octet_length(x.data), 0)) OVER (ORDER BY x.seq) AS size FROM
+			(SELECT * FROM eventhose.events_%d WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT $3) x) y
+		WHERE y.size <= $4 OR y.seq = $2 + 1) e ON l.first <= $2 + 1 WHERE l.tenant = $1`, eventColumns, part)
+	first := sequence(1)
+	next := after
+	err = s.query(ctx, "read the log", statement, []any{string(tenant), signed(after), limit.Events, int64(limit.Bytes)},
+		func() { events, next = nil, after }, func(r pgx.Rows) error {
+			var row eventRow
+			if err := r.Scan(append([]any{&first, &last}, row.into()...)...); err != nil {
+				return err
+			}
+			if row.seq == nil {
+				return nil
+			}
+			e, err := row.event(tenant)
+			if err != nil {
+				return err
+			}
+			// A partition may hold a later piece of the log than the one after this: the rest is elsewhere.
+			if next++; e.Sequence == next {
+				events = append(events, e)
+			}
+			return nil
+		})
+	if err == nil && first > after+1 {
+		err = store.ErrTrimmed
+	}
+	return events, last, err
+}
+
+// resolve puts in the data of events that stand for another log's. Those whose event is gone read as erased.
+func (s *Store) resolve(ctx context.Context, events []*eventhose.Event) error {
+	type place struct {
+		tenant string
+		seq    int64
+	}
+	var tenants []string
+	var seqs []int64
+	for _, e := range events {
+		if e.Origin.Tenant != "" && !e.Erased {
+			tenants, seqs = append(tenants, string(e.Origin.Tenant)), append(seqs, signed(e.Origin.Sequence))
+		}
+	}
+	if len(tenants) == 0 {
+		return nil
+	}
+	data := map[place]*[]byte{}
+	// Partition by partition, since a plan over all of them opens all of them.
+	parts := map[int32][]int{}
+	n := 0
+	err := s.query(ctx, "read where events are", `SELECT coalesce(eventhose._part(o.tenant, o.seq), 0) FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS o(tenant, seq, n) ORDER BY o.n`,
+		[]any{tenants, seqs}, func() { n = 0; clear(parts) }, func(r pgx.Rows) error {
+			var part int32
+			if err := r.Scan(&part); err != nil {
+				return err
+			}
+			parts[part] = append(parts[part], n)
+			parts[0] = append(parts[0], n) // it may be kept aside
+			n++
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	order := make([]int32, 0, len(parts))
+	for part := range parts {
+		order = append(order, part)
+	}
+	slices.Sort(order) // kept ones first, so that a partition has the last word
+	for _, part := range order {
+		table := "eventhose.kept_events"
+		if part > 0 {
+			table = fmt.Sprintf("eventhose.events_%d", part)
+		}
+		var t []string
+		var q []int64
+		for _, i := range parts[part] {
+			t, q = append(t, tenants[i]), append(q, seqs[i])
+		}
+		err := s.query(ctx, "read the data of connected tenants' events", `SELECT o.tenant, o.seq, e.data, e.erased FROM unnest($1::text[], $2::bigint[]) AS o(tenant, seq)
+			JOIN `+table+` e ON e.tenant = o.tenant AND e.seq = o.seq WHERE eventhose._visible(o.tenant, o.seq)`, []any{t, q}, func() {}, func(r pgx.Rows) error {
+			var p place
+			var d []byte
+			var erased bool
+			if err := r.Scan(&p.tenant, &p.seq, &d, &erased); err != nil {
+				return err
+			}
+			if delete(data, p); !erased {
+				data[p] = &d
+			}
+			return nil
+		})
+		if err != nil && state(err) != stateUndefined { // dropped meanwhile: gone
+			return err
+		}
+	}
+	for _, e := range events {
+		if e.Origin.Tenant == "" || e.Erased {
+			continue
+		}
+		if d := data[place{string(e.Origin.Tenant), signed(e.Origin.Sequence)}]; d == nil {
+			e.Erased = true
+		} else if len(*d) > 0 {
+			e.Data = *d
+		}
+	}
+	return nil
+}
+
+// Lookup implements store.Log.
+func (s *Store) Lookup(ctx context.Context, tenant tenantID, ref store.Ref) (*eventhose.Event, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	if ref.Sequence > 0 {
+		return s.at(ctx, tenant, ref.Sequence)
+	}
+	for _, key := range lookupKeys(tenant, ref) {
+		var seq sequence
+		err := s.row(ctx, "look up an id", "SELECT seq FROM eventhose.event_ids WHERE id = $1", []any{[16]byte(key)}, &seq)
+		if err == errNoRow {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if e, err := s.named(ctx, tenant, ref, seq); err != store.ErrNotFound {
+			return e, err
+		}
+	}
+	if seq, ok := eventhose.EventIDSequence(ref.ID); ok {
+		if e, err := s.named(ctx, tenant, ref, seq); err != store.ErrNotFound {
+			return e, err
+		}
+	}
+	return s.parkedNamed(ctx, tenant, ref)
+}
+
+// lookupKeys are what an id may be remembered by: as a client's, or as that of a place in a parent's log.
+func lookupKeys(tenant tenantID, ref store.Ref) []idKey {
+	keys := []idKey{keyOf(ownID, tenant, ref.Scope, ref.ID)}
+	child, id, ok := strings.Cut(ref.ID, "/")
+	if !ok {
+		return keys
+	}
+	if b, made := eventhose.EventIDRandom(id); made {
+		keys = append(keys, placeKey(tenant, tenantID(child), "", "", b))
+	}
+	return append(keys, placeKey(tenant, tenantID(child), ref.Scope, id, 0))
+}
+
+// named answers the event at a place if it is the one that was asked for.
+func (s *Store) named(ctx context.Context, tenant tenantID, ref store.Ref, seq sequence) (*eventhose.Event, error) {
+	e, err := s.at(ctx, tenant, seq)
+	if err == nil && (e.ID != ref.ID || e.Scope != ref.Scope) {
+		return nil, store.ErrNotFound
+	}
+	return e, err
+}
+
+// at answers the event at a place, ErrNotFound if there is none.
+func (s *Store) at(ctx context.Context, tenant tenantID, seq sequence) (*eventhose.Event, error) {
+	for _, table := range [...]string{"eventhose.events e WHERE e.part = eventhose._part($1, $2) AND", "eventhose.kept_events e WHERE"} {
+		var row eventRow
+		err := s.row(ctx, "look up an event", "SELECT "+eventColumns+" FROM "+table+" e.tenant = $1 AND e.seq = $2 AND eventhose._visible($1, $2)",
+			[]any{string(tenant), signed(seq)}, row.into()...)
+		if err == errNoRow {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		e, err := row.event(tenant)
+		if err != nil {
+			return nil, err
+		}
+		return e, s.resolve(ctx, []*eventhose.Event{e})
+	}
+	return nil, store.ErrNotFound
+}
+
+// parkedNamed looks for an id among the parked events that were trimmed: a newer event may have had it since, and be gone.
+func (s *Store) parkedNamed(ctx context.Context, tenant tenantID, ref store.Ref) (*eventhose.Event, error) {
+	var seqs []sequence
+	err := s.query(ctx, "look up a parked event", `SELECT DISTINCT p.seq FROM eventhose.parked p JOIN eventhose.logs l ON l.tenant = p.tenant AND p.seq < l.first
+		LEFT JOIN eventhose.events e ON e.part = eventhose._part(p.tenant, p.seq) AND e.tenant = p.tenant AND e.seq = p.seq
+		LEFT JOIN eventhose.kept_events k ON k.tenant = p.tenant AND k.seq = p.seq
+		WHERE p.tenant = $1 AND coalesce(e.scope, k.scope) = $2 AND coalesce(e.origin_tenant || '/', k.origin_tenant || '/', '') || coalesce(e.id, k.id) = $3 ORDER BY p.seq DESC`,
+		[]any{string(tenant), ref.Scope, ref.ID}, func() { seqs = nil }, func(r pgx.Rows) error {
+			var seq sequence
+			err := r.Scan(&seq)
+			seqs = append(seqs, seq)
+			return err
+		})
+	if err != nil {
+		return nil, err
+	}
+	for _, seq := range seqs {
+		if e, err := s.named(ctx, tenant, ref, seq); err != store.ErrNotFound {
+			return e, err
+		}
+	}
+	return nil, store.ErrNotFound
+}
+
+// Erase implements store.Log.
+func (s *Store) Erase(ctx context.Context, tenant tenantID, seq sequence) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	ctx, cancel := write(ctx)
+	defer cancel()
+	var there bool
+	if err := s.row(ctx, "erase data", "SELECT eventhose._erase($1, $2)", []any{string(tenant), signed(seq)}, &there); err != nil {
+		return err
+	}
+	if !there {
+		return store.ErrNotFound
+	}
+	s.tell(hint{kind: hintErased, tenant: tenant, sequence: seq})
+	return nil
+}
+
+// Trim implements store.Log.
+func (s *Store) Trim(ctx context.Context, tenant tenantID, t store.Trim) (store.Trimmed, error) {
+	if err := s.begin(ctx); err != nil {
+		return store.Trimmed{}, err
+	}
+	defer s.end()
+	if err := s.classify(ctx, tenant, t); err != nil {
+		return store.Trimmed{}, err
+	}
+	ctx, cancel := write(ctx)
+	defer cancel()
+	var before *time.Time
+	if !t.Before.IsZero() {
+		before = &t.Before
+	}
+	var done store.Trimmed
+	err := s.query(ctx, "trim the log", "SELECT o_first, o_removed, o_bytes, o_sub, coalesce(o_seq, 0) FROM eventhose._trim($1, $2, $3, $4)",
+		[]any{string(tenant), before, t.Bytes, t.Keep}, func() { done = store.Trimmed{} }, func(r pgx.Rows) error {
+			var first, removed, bytes *int64
+			var sub *string
+			var seq sequence
+			if err := r.Scan(&first, &removed, &bytes, &sub, &seq); err != nil {
+				return err
+			}
+			if sub != nil {
+				done.Lost = append(done.Lost, store.LostParked{Subscription: subscriptionID(*sub), Sequence: seq})
+				return nil
+			}
+			done.First, done.Removed, done.Bytes = sequence(*first), int(*removed), *bytes
+			return nil
+		})
+	return done, err
+}
