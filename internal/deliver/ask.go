@@ -148,6 +148,11 @@ func (e *Engine) Replay(ctx context.Context, tenant eventhose.TenantID, sub even
 	r := eventhose.Replay{From: spec.From, To: spec.To, Types: spec.Types, Status: spec.Status, At: spec.From - 1, Created: time.Now().UTC()}
 	switch {
 	case dry:
+		if !e.elsewhere(tenant) { // what has happened here is to be counted, recorded or not yet
+			if err := e.withLane(ctx, tenant, sub, func(*lane) error { return nil }); err != nil {
+				return r, 0, err
+			}
+		}
 		return e.countReplay(ctx, tenant, sub, r)
 	case e.elsewhere(tenant):
 		err = e.ask(ctx, opReplay, tenant, sub, r, &r)
