@@ -29,6 +29,7 @@ Scenarios: ` + strings.Join(bench.Names(), ", ") + `.
 Data goes to a directory below --dir, which must be on a disk, and is removed in the end. Ending it early is fine.`,
 		Example: `  eventhose bench --scenario deliver
   eventhose bench --scenario deliver --scenario latency --seconds 60 --json
+  eventhose bench --database-url postgres://postgres@localhost/postgres --scenario deliver --scenario two-nodes
   eventhose bench --url http://127.0.0.1:8080 --key $EVENTHOSE_API_KEY --scenario append-batch`,
 		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -63,9 +64,11 @@ Data goes to a directory below --dir, which must be on a disk, and is removed in
 	f.IntVar(&o.Pending, "pending", 1_000_000, "how many events recover-million leaves to be delivered")
 	f.StringVar(&o.Dir, "dir", os.TempDir(), "where the data is kept meanwhile; on a disk")
 	f.StringVar(&o.URL, "url", "", "a running server to measure instead of one started for it; it must allow deliveries to this machine")
+	f.StringVar(&o.DatabaseURL, "database-url", "", "a PostgreSQL on which databases are made to measure many nodes, instead of a directory; they are dropped in the end")
 	f.StringVar(&key, "key", "", "its API key, of an admin")
 	f.BoolVar(&asJSON, "json", false, "print JSON, as -o json does")
 	variable(f, "key", "EVENTHOSE_API_KEY")
+	variable(f, "database-url", "EVENTHOSE_DATABASE_URL")
 	c.AddCommand(p.benchPartCommand())
 	return c
 }

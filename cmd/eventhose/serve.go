@@ -22,6 +22,7 @@ import (
 // serverFlags are the options of a server, as flags and as EVENTHOSE_ variables.
 type serverFlags struct {
 	listen, data, backupDir, adminKey, secretKey, logLevel string
+	databaseURL, node                                      string
 	allow                                                  []string
 	maxInFlight                                            int
 	drain                                                  time.Duration
@@ -108,14 +109,24 @@ func (p *program) serveCommand() *cobra.Command {
 which is printed on stderr this once. A line that begins with "ready" says that it takes requests.
 
 The first SIGINT or SIGTERM takes no more requests and finishes what is under way; the second does not wait for that. What was
-accepted is on disk either way.`,
+accepted is on disk either way.
+
+With --database-url everything is kept in PostgreSQL, 15 or newer, and any number of nodes run side by side over it.`,
 		Example: `  eventhose serve --data /var/lib/eventhose
+  eventhose serve --database-url postgres://eventhose@db.internal/eventhose   # as many nodes as you like
   EVENTHOSE_ADMIN_KEY_FILE=/run/secrets/admin eventhose serve --listen 0.0.0.0:8080 --data /var/lib/eventhose`,
 		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			o, err := s.options(p)
 			if err != nil {
 				return err
+			}
+			o.DatabaseURL, o.Node = s.databaseURL, s.node
+			if o.DatabaseURL != "" {
+				if c.Flags().Changed("data") {
+					o.Logger.Warn("everything is in the database; --data is not used (eventhose copy moves a data directory there)", "data", o.Data)
+				}
+				o.Data = ""
 			}
 			if _, set := p.env("GOGC"); !set {
 				tuning := allowGarbage()
@@ -140,6 +151,10 @@ accepted is on disk either way.`,
 		},
 	}
 	s.add(c.Flags(), "eventhose-data", "info")
+	c.Flags().StringVar(&s.databaseURL, "database-url", "", "a PostgreSQL URL: any number of nodes keep everything there, instead of in a data directory")
+	c.Flags().StringVar(&s.node, "node", "", "the name of this node among them (default one made at random)")
+	variable(c.Flags(), "database-url", "EVENTHOSE_DATABASE_URL")
+	variable(c.Flags(), "node", "EVENTHOSE_NODE")
 	return c
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -35,6 +33,10 @@ type Options struct {
 	Listen string
 	// Data is the data directory; it is made if it does not exist.
 	Data string
+	// DatabaseURL names a PostgreSQL in which any number of nodes keep everything, instead of Data. SecretKey must be given then.
+	DatabaseURL string
+	// Node names this node among them; "" makes a name.
+	Node string
 	// AdminKey is accepted beside the stored API keys, if set.
 	AdminKey eventhose.Secret
 	// AllowNetworks are the addresses that destinations may reach beside the public internet, over http as well.
@@ -86,8 +88,8 @@ func New(o Options) (*App, error) {
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:8080"
 	}
-	if o.Data == "" {
-		return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--data", Message: "is required", Fix: "name a directory for the data, such as --data ./eventhose-data"}
+	if o.Data == "" && o.DatabaseURL == "" {
+		return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--data", Message: "is required", Fix: "name a directory for the data, such as --data ./eventhose-data, or a database with --database-url"}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -148,18 +150,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.onStop("listener", func(context.Context) error { a.listener.Close(); return nil })
 
 	registry, metrics := newMetrics(a.opts.Version)
-	st, err := embedded.Open(a.opts.Data, embedded.Options{Logger: a.logger, MinFree: a.opts.MinFree, OnFatal: a.fail, Synced: metrics.fsync})
+	st, err := a.open(ctx, metrics)
 	if err != nil {
-		return unopened(a.opts.Data, err)
-	}
-	a.onStop("store", func(context.Context) error { return st.Close() })
-	metrics.watchStore(st)
-
-	secretKey := a.opts.SecretKey
-	if secretKey == nil {
-		if secretKey, err = control.SecretKey(ctx, st, a.opts.Data); err != nil {
-			return fmt.Errorf("read the secret key: %w", err)
-		}
+		return err
 	}
 
 	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks})
@@ -173,7 +166,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	metrics.watchEgress(policy)
 
-	ctl, err := control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: secretKey, Sinks: sinks})
+	ctl, err := control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: st.secretKey, Sinks: sinks, Cached: st.cached})
 	if err != nil {
 		return err
 	}
@@ -183,11 +176,12 @@ func (a *App) Start(ctx context.Context) (err error) {
 
 	var engine *deliver.Engine
 	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
+		Owns:   func(t eventhose.TenantID) bool { return engine.Owns(t) },
 		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) { engine.Erased(t, seq) },
 		Lost:   func(t eventhose.TenantID, lost []store.LostParked) { engine.Lost(t, lost) }})
 	a.log = log
 	a.onStop("log", func(context.Context) error { return log.Close() })
-	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail,
+	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, Node: a.opts.Node, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail,
 		Observe: func(at eventhose.Attempt, appended time.Time) {
 			metrics.attempt(at, appended)
 			if a.opts.Observe != nil {
@@ -200,6 +194,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("go on with deliveries: %w", err)
 	}
 	a.onStop("deliveries", engine.Stop)
+	if st.database != nil {
+		a.follow(st.database, ctl, log, engine)
+	}
 
 	retaining, stopRetaining := context.WithCancel(context.Background())
 	var retention sync.WaitGroup
@@ -207,7 +204,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.onStop("retention", func(context.Context) error { stopRetaining(); retention.Wait(); return nil })
 
 	api, err := httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
-		Version: a.opts.Version, Ready: a.ready(st), Backup: backups{st, a.opts.BackupDir}})
+		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups})
 	if err != nil {
 		return err
 	}
@@ -236,19 +233,6 @@ func (a *App) serve(api *httpapi.API) {
 	})
 }
 
-// unopened says what to do about a data directory that cannot be opened, where that is plain.
-func unopened(dir string, err error) error {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "data", Message: "this user may not write in " + dir, Fix: "change its owner, or name another directory with --data", Err: err}
-	case errors.Is(err, syscall.ENOTDIR):
-		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "data", Message: dir + " is not a directory", Fix: "name another with --data", Err: err}
-	case errors.Is(err, store.ErrLocked):
-		return &eventhose.Error{Code: eventhose.CodeConflict, Field: "data", Message: "another process has " + dir + " open", Fix: "stop it, or name another directory with --data", Err: err}
-	}
-	return fmt.Errorf("open the data directory: %w", err)
-}
-
 // firstStart makes the default tenant, and an admin key if nobody could get in otherwise.
 func (a *App) firstStart(ctx context.Context, ctl *control.Control) error {
 	if err := ctl.EnsureTenant(ctx, defaultTenant); err != nil {
@@ -266,10 +250,9 @@ func (a *App) firstStart(ctx context.Context, ctl *control.Control) error {
 }
 
 // ready names what has to be well for this node to take requests.
-func (a *App) ready(st *embedded.Store) func(context.Context) map[string]error {
+func (a *App) ready(st *opened) func(context.Context) map[string]error {
 	return func(ctx context.Context) map[string]error {
-		_, failed := st.Head(ctx, defaultTenant)
-		checks := map[string]error{"store": failed, "draining": nil}
+		checks := map[string]error{st.name: st.ready(ctx), "draining": nil}
 		select {
 		case <-a.draining:
 			checks["draining"] = errors.New("this node is stopping")

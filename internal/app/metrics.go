@@ -11,6 +11,7 @@ import (
 	"github.com/eventhose/eventhose/internal/deliver"
 	"github.com/eventhose/eventhose/internal/egress"
 	"github.com/eventhose/eventhose/internal/embedded"
+	"github.com/eventhose/eventhose/internal/postgres"
 )
 
 // metrics are what this process counts beside its HTTP requests. They carry no tenant and no subscription: labels
@@ -58,8 +59,8 @@ func (m *metrics) fsync(took time.Duration, _ int64) { m.fsyncs.Observe(took.Sec
 
 // deliveries shows what the engine holds, looked at when it is scraped.
 type deliveries struct {
-	engine                             *deliver.Engine
-	pending, oldest, inFlight, subject *prometheus.Desc
+	engine                                     *deliver.Engine
+	pending, oldest, inFlight, subject, leases *prometheus.Desc
 }
 
 func newDeliveries(e *deliver.Engine) *deliveries {
@@ -67,11 +68,12 @@ func newDeliveries(e *deliver.Engine) *deliveries {
 		prometheus.NewDesc("eventhose_pending_deliveries", "Places of logs that lanes have still to look at or deliver, retrying and waiting events.", nil, nil),
 		prometheus.NewDesc("eventhose_oldest_pending_age_seconds", "Age of the oldest event that is due and not delivered; 0 if there is none.", nil, nil),
 		prometheus.NewDesc("eventhose_in_flight_deliveries", "Attempts under way or not yet recorded.", nil, nil),
-		prometheus.NewDesc("eventhose_subscriptions", "Subscriptions of tenants that have or had something to do lately, by state; failing ones have an open circuit.", []string{"state"}, nil)}
+		prometheus.NewDesc("eventhose_subscriptions", "Subscriptions of tenants that have or had something to do lately, by state; failing ones have an open circuit.", []string{"state"}, nil),
+		prometheus.NewDesc("eventhose_leases", "Shards of tenants that this node delivers for, of 256.", nil, nil)}
 }
 
 func (d *deliveries) Describe(c chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{d.pending, d.oldest, d.inFlight, d.subject} {
+	for _, desc := range []*prometheus.Desc{d.pending, d.oldest, d.inFlight, d.subject, d.leases} {
 		c <- desc
 	}
 }
@@ -88,6 +90,7 @@ func (d *deliveries) Collect(c chan<- prometheus.Metric) {
 	}
 	gauge(d.oldest, age)
 	gauge(d.inFlight, float64(st.InFlight))
+	gauge(d.leases, float64(d.engine.Leases()))
 	for _, state := range deliver.States() {
 		gauge(d.subject, float64(st.Subscriptions[state]), state)
 	}
@@ -97,6 +100,22 @@ func (d *deliveries) Collect(c chan<- prometheus.Metric) {
 func (m *metrics) watchStore(st *embedded.Store) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "eventhose_log_bytes",
 		Help: "Bytes of the store's files."}, func() float64 { return float64(st.DiskUsage()) }))
+}
+
+// watchDatabase shows the connections to the database.
+func (m *metrics) watchDatabase(st *postgres.Store) {
+	for _, g := range []struct {
+		name, help string
+		value      func(postgres.Connections) float64
+	}{
+		{"eventhose_database_connections", "Connections to the database.", func(c postgres.Connections) float64 { return float64(c.Open) }},
+		{"eventhose_database_connections_in_use", "Connections that are in use.", func(c postgres.Connections) float64 { return float64(c.InUse) }},
+		{"eventhose_database_connections_max", "The most connections that this node makes.", func(c postgres.Connections) float64 { return float64(c.Max) }},
+	} {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, func() float64 { return g.value(st.Connections()) }))
+	}
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "eventhose_database_wait_seconds_total",
+		Help: "How long calls have waited for a connection to become free."}, func() float64 { return st.Connections().Waited.Seconds() }))
 }
 
 // watchEgress counts the connects that the guard has refused.

@@ -40,6 +40,9 @@ type Options struct {
 	// deliveries to 127.0.0.0/8 of the machine that the benchmark runs on.
 	URL string
 	Key eventhose.Secret
+	// DatabaseURL, if set, has the servers that are started here keep their data in databases that are made for them on that
+	// PostgreSQL, and are dropped in the end; its role must be allowed to make databases.
+	DatabaseURL string
 	// Dir is where servers that are started here keep their data; it must not be in memory.
 	Dir string
 	// Command starts this program again; the name of a part, or a command line of the server, is appended.
@@ -102,30 +105,31 @@ func (r *Result) goal(words string, met bool) { r.Goal, r.Met = words, &met }
 // scenario is one entry of the list.
 type scenario struct {
 	name string
-	// alone says that it starts a server of its own.
-	alone bool
-	run   func(b *bench, ctx context.Context, r *Result) error
+	// alone says that it starts a server of its own, database that it can be measured on a database.
+	alone, database bool
+	run             func(b *bench, ctx context.Context, r *Result) error
 }
 
 // scenarios is the list, in the order in which they run.
 func scenarios() []scenario {
 	return []scenario{
-		{"plain-loop", false, (*bench).plainLoop},
-		{"append-batch", false, (*bench).appendBatch},
-		{"append-batch-embedded", true, (*bench).appendEmbedded},
-		{"append-batch-ids", true, (*bench).appendIDs},
-		{"append-single", false, (*bench).appendSingle},
-		{"deliver", false, (*bench).deliver},
-		{"deliver-thousand", false, (*bench).deliverThousand},
-		{"deliver-single", false, (*bench).deliverSingle},
-		{"deliver-batch", false, (*bench).deliverBatch},
-		{"latency", false, (*bench).latency},
-		{"hang-one", false, (*bench).hangOne},
-		{"dead-thousand", true, (*bench).deadThousand},
-		{"noisy-tenant", false, (*bench).noisyTenant},
-		{"overload", true, (*bench).overload},
-		{"idle-million", true, (*bench).idleMillion},
-		{"recover-million", true, (*bench).recoverMillion},
+		{"plain-loop", false, true, (*bench).plainLoop},
+		{"append-batch", false, true, (*bench).appendBatch},
+		{"append-batch-embedded", true, false, (*bench).appendEmbedded},
+		{"append-batch-ids", true, false, (*bench).appendIDs},
+		{"append-single", false, true, (*bench).appendSingle},
+		{"deliver", false, true, (*bench).deliver},
+		{"deliver-thousand", false, true, (*bench).deliverThousand},
+		{"deliver-single", false, true, (*bench).deliverSingle},
+		{"deliver-batch", false, true, (*bench).deliverBatch},
+		{"latency", false, true, (*bench).latency},
+		{"hang-one", false, true, (*bench).hangOne},
+		{"dead-thousand", true, false, (*bench).deadThousand},
+		{"noisy-tenant", false, true, (*bench).noisyTenant},
+		{"overload", true, false, (*bench).overload},
+		{"idle-million", true, false, (*bench).idleMillion},
+		{"recover-million", true, false, (*bench).recoverMillion},
+		{"two-nodes", true, true, (*bench).twoNodes},
 	}
 }
 
@@ -181,10 +185,13 @@ func (b *bench) check() error {
 	if b.Logger == nil {
 		b.Logger = slog.New(slog.DiscardHandler)
 	}
+	if b.URL != "" && b.DatabaseURL != "" {
+		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--database-url", Message: "is for servers that are started here", Fix: "leave out --url"}
+	}
 	if b.URL != "" {
 		return nil
 	}
-	if inMemory(b.Dir) {
+	if b.DatabaseURL == "" && inMemory(b.Dir) {
 		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--dir", Message: b.Dir + " is in memory, where an fsync costs nothing", Fix: "name a directory on a disk"}
 	}
 	return nil
@@ -199,6 +206,15 @@ func (b *bench) run(ctx context.Context) error {
 			if len(b.Scenarios) > 0 {
 				return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--scenario", Message: s.name + " stops and starts its server, so it needs one of its own", Fix: "leave out --url"}
 			}
+			continue
+		}
+		if b.DatabaseURL != "" && !s.database {
+			if len(b.Scenarios) > 0 {
+				return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--scenario", Message: s.name + " is not measured on a database", Fix: "leave out --database-url"}
+			}
+			continue
+		}
+		if b.DatabaseURL == "" && s.name == "two-nodes" && len(b.Scenarios) == 0 {
 			continue
 		}
 		b.scenario, b.step = s.name, 0
@@ -223,7 +239,7 @@ func (b *bench) round() time.Duration {
 // Part runs one of the parts that Options.Command starts, until in ends. name is the part's.
 func Part(ctx context.Context, name string, in io.Reader, out io.Writer) error {
 	run := map[string]func(context.Context, *orders) error{
-		partReceiver: receive, partLoad: load, partPlain: plain, partBareFile: bareFile, partInProcess: inProcess,
+		partReceiver: receive, partLoad: load, partPlain: plain, partBareFile: bareFile, partInProcess: inProcess, partPgxLoop: pgxLoop,
 	}[name]
 	if run == nil {
 		return eventhose.Invalid("part", "is not a part of the benchmark")

@@ -23,6 +23,7 @@ import (
 
 type loadOrder struct {
 	URL         string   `json:"url"`
+	URLs        []string `json:"urls,omitempty"` // connections take them in turns; none is URL alone
 	Key         string   `json:"key"`
 	Tenants     []string `json:"tenants"` // connections take them in turns
 	Connections int      `json:"connections"`
@@ -132,7 +133,7 @@ type prepared struct {
 const idDigits = 16
 
 func (l *loadRun) prepare(connection int) (*prepared, error) {
-	u, err := url.Parse(l.URL)
+	u, err := url.Parse(l.server(connection))
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +186,14 @@ func (p *prepared) update(first int64, now time.Time) {
 	}
 }
 
+// server is where a connection sends to.
+func (l *loadRun) server(connection int) string {
+	if len(l.URLs) == 0 {
+		return l.URL
+	}
+	return l.URLs[connection%len(l.URLs)]
+}
+
 // own is what one connection measures.
 type own struct {
 	events, requests, refused, late, failed int64
@@ -197,7 +206,7 @@ func (l *loadRun) connection(ctx context.Context, index int, began time.Time) er
 	if err != nil {
 		return err
 	}
-	u, _ := url.Parse(l.URL)
+	u, _ := url.Parse(l.server(index))
 	c := &rawConn{address: u.Host}
 	defer c.close()
 	var o own

@@ -18,6 +18,7 @@ const (
 	partPlain     = "plain-loop"
 	partBareFile  = "bare-file"
 	partInProcess = "in-process"
+	partPgxLoop   = "pgx-loop"
 )
 
 // part is a child process that takes orders.

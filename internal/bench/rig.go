@@ -17,8 +17,9 @@ type rig struct {
 	b                      *bench
 	dir                    string // "" with a server that was running
 	server                 *server
+	database               *database // nil with one that was running, or with a directory
 	receiver, load         *part
-	plainLoop, bareFile    *part
+	plainLoop, bareFile    *part // with a database the pgx loop takes the place of the bare file
 	receiverURL, silentURL string
 	next                   int64 // the next number of an event
 	group                  int   // the next free group of the receiver
@@ -51,10 +52,17 @@ func (b *bench) newRig(ctx context.Context, preload int) (_ *rig, err error) {
 		}
 	}
 	b.tell("starting", 0, 0)
-	if r.server, err = b.startServer(ctx, r.dir); err != nil {
+	bare := partBareFile
+	if b.DatabaseURL != "" {
+		bare = partPgxLoop
+		if r.database, err = b.newDatabase(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if r.server, err = b.startServer(ctx, r.dir, r.database); err != nil {
 		return nil, err
 	}
-	for name, p := range map[string]**part{partReceiver: &r.receiver, partLoad: &r.load, partPlain: &r.plainLoop, partBareFile: &r.bareFile} {
+	for name, p := range map[string]**part{partReceiver: &r.receiver, partLoad: &r.load, partPlain: &r.plainLoop, bare: &r.bareFile} {
 		if *p, err = b.startPart(ctx, name); err != nil {
 			return nil, err
 		}
@@ -91,6 +99,9 @@ func (r *rig) close() error {
 	}
 	if r.server != nil {
 		errs = append(errs, r.server.stop())
+	}
+	if r.database != nil {
+		errs = append(errs, r.database.drop())
 	}
 	if r.dir != "" {
 		errs = append(errs, os.RemoveAll(r.dir))
@@ -184,14 +195,17 @@ func (r *rig) bare(ctx context.Context, d time.Duration, batch int) (*side, erro
 		dir = r.b.Dir
 	}
 	var res partResult
-	o := bareFileOrder{Dir: dir, Producers: producers, Batch: batch, Bytes: eventBytes, Nanos: int64(d)}
+	var o any = bareFileOrder{Dir: dir, Producers: producers, Batch: batch, Bytes: eventBytes, Nanos: int64(d)}
+	if r.database != nil {
+		o = pgxLoopOrder{URL: r.database.url, Connections: pgxConnections, Batch: batch, Bytes: eventBytes, Nanos: int64(d)}
+	}
 	if err := r.bareFile.call(ctx, o, &res); err != nil {
 		return nil, err
 	}
 	if res.Failed > 0 {
-		return nil, errors.New("the bare file: " + res.Failure)
+		return nil, fmt.Errorf("the %s: %s", r.bareFile.name, res.Failure)
 	}
-	return &side{perSecond: res.perSecond(), events: res.Events, latency: res.Latency, cpu: map[string]int64{"bare-file": res.CPU}}, nil
+	return &side{perSecond: res.perSecond(), events: res.Events, latency: res.Latency, cpu: map[string]int64{r.bareFile.name: res.CPU}}, nil
 }
 
 const (
@@ -200,6 +214,8 @@ const (
 	envelopeBytes = 170
 	plainWorkers  = 64
 	producers     = 64
+	// pgxConnections is how many the pgx loop has, as a node has by default.
+	pgxConnections = 16
 )
 
 // side is one side of one round. CPU is in microseconds.

@@ -33,11 +33,14 @@ type server struct {
 	log    string
 	ended  chan error
 	peak   int64 // of resident memory that was seen
+	// database, if set, has the data; node names the server among several then.
+	database *database
+	node     string
 }
 
 // startServer starts a server over a data directory, or answers the one that is running.
-func (b *bench) startServer(ctx context.Context, dir string) (*server, error) {
-	s := &server{url: b.URL, key: b.Key, b: b, dir: dir}
+func (b *bench) startServer(ctx context.Context, dir string, d *database) (*server, error) {
+	s := &server{url: b.URL, key: b.Key, b: b, dir: dir, database: d, node: "first"}
 	if s.url == "" {
 		s.key = eventhose.Secret("ehk_bench_" + strings.ToLower(rand.Text()))
 		if err := s.start(ctx); err != nil {
@@ -51,7 +54,7 @@ func (b *bench) startServer(ctx context.Context, dir string) (*server, error) {
 
 // start starts the child and waits until it says where it listens.
 func (s *server) start(ctx context.Context) error {
-	s.log = filepath.Join(s.dir, "server.log")
+	s.log = filepath.Join(s.dir, "server-"+s.node+".log")
 	if err := os.Remove(s.log); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -65,13 +68,19 @@ func (s *server) start(ctx context.Context) error {
 		listen = strings.TrimPrefix(s.url, "http://")
 	}
 	c := s.b.Command
-	s.cmd = exec.Command(c[0], append(c[1:len(c):len(c)], "serve", "--listen", listen, "--data", filepath.Join(s.dir, "data"), "--allow-networks", "127.0.0.0/8")...)
+	s.cmd = exec.Command(c[0], append(c[1:len(c):len(c)], "serve", "--listen", listen, "--allow-networks", "127.0.0.0/8")...)
+	if s.database == nil {
+		s.cmd.Args = append(s.cmd.Args, "--data", filepath.Join(s.dir, "data"))
+	}
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "EVENTHOSE_") {
 			s.cmd.Env = append(s.cmd.Env, v)
 		}
 	}
 	s.cmd.Env = append(s.cmd.Env, "EVENTHOSE_ADMIN_KEY="+string(s.key))
+	if s.database != nil {
+		s.cmd.Env = append(s.cmd.Env, "EVENTHOSE_DATABASE_URL="+s.database.url, "EVENTHOSE_SECRET_KEY="+s.database.secretKey)
+	}
 	s.cmd.Stderr = log
 	if err := s.cmd.Start(); err != nil {
 		return fmt.Errorf("start the server: %w", err)

@@ -167,7 +167,11 @@ func failed(doing string, err error) error {
 	if code == eventhose.CodeInternal { // ErrVersion and ErrNotFound too: callers look for them
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	return &eventhose.Error{Code: code, Message: "cannot " + doing + " now", Err: err}
+	e := &eventhose.Error{Code: code, Message: "cannot " + doing + " now", Err: err}
+	if code == eventhose.CodeUnavailable {
+		e.RetryAfter = time.Second
+	}
+	return e
 }
 
 // load reads one record into v. An error that is ErrNotFound stays one.

@@ -31,6 +31,8 @@ const (
 	writers  = 8
 	keys     = 40
 	tenant   = eventhose.TenantID("default")
+	// secretKey is that of all nodes over one database: base64 of 32 bytes.
+	secretKey = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 )
 
 func number(t *testing.T, name string, otherwise uint64) uint64 {
@@ -46,10 +48,11 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
-// server is the built binary on one data directory and one address.
+// server is the built binary on one data directory, or database, and one address.
 type server struct {
 	t            *testing.T
 	binary, data string
+	database     string
 	addr         string
 	cmd          *exec.Cmd
 	exited       chan struct{}
@@ -77,9 +80,14 @@ func freeAddr(t *testing.T) string {
 func (s *server) start() {
 	s.t.Helper()
 	s.out = &bytes.Buffer{}
-	s.cmd = exec.Command(s.binary, "serve", "--listen", s.addr, "--data", s.data, "--allow-networks", "127.0.0.0/8",
+	s.cmd = exec.Command(s.binary, "serve", "--listen", s.addr, "--allow-networks", "127.0.0.0/8",
 		"--max-in-flight", strconv.Itoa(inFlight), "--log-level", "warn")
 	s.cmd.Env = append(os.Environ(), "EVENTHOSE_ADMIN_KEY="+adminKey)
+	if s.database != "" {
+		s.cmd.Env = append(s.cmd.Env, "EVENTHOSE_DATABASE_URL="+s.database, "EVENTHOSE_SECRET_KEY="+secretKey)
+	} else {
+		s.cmd.Args = append(s.cmd.Args, "--data", s.data)
+	}
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -120,16 +128,22 @@ func (s *server) up(ctx context.Context, c *client.Client) {
 	}
 }
 
-// journal is what one writer knows of its events.
+// journal is what the writers of one tenant know of its events.
 type journal struct {
-	mu    sync.Mutex
-	sent  map[string][32]byte // id to data
-	acked map[string]uint64   // id to sequence
+	tenant eventhose.TenantID
+	mu     sync.Mutex
+	sent   map[string][32]byte  // id to data
+	acked  map[string]uint64    // id to sequence
+	when   map[string]time.Time // id to when it was acknowledged
+}
+
+func newJournal(tenant eventhose.TenantID) *journal {
+	return &journal{tenant: tenant, sent: map[string][32]byte{}, acked: map[string]uint64{}, when: map[string]time.Time{}}
 }
 
 // write appends events with ids of their own, one after another, until ctx ends. What is not acknowledged is tried again
-// under the same id half of the time, and left half of the time.
-func (j *journal) write(ctx context.Context, t *testing.T, c *client.Client, writer int) {
+// under the same id half of the time, and left half of the time. Each try is at any of the servers.
+func (j *journal) write(ctx context.Context, t *testing.T, writer int, servers ...*client.Client) {
 	r := rand.New(rand.NewPCG(uint64(writer), rand.Uint64()))
 	for n := 0; ctx.Err() == nil; n++ {
 		id := fmt.Sprintf("w%d-%d", writer, n)
@@ -139,10 +153,13 @@ func (j *journal) write(ctx context.Context, t *testing.T, c *client.Client, wri
 		j.sent[id] = sha256.Sum256(data)
 		j.mu.Unlock()
 		for tries := 0; ctx.Err() == nil; tries++ {
-			placed, err := c.Tenant(tenant).Append(ctx, e)
+			trying, cancel := context.WithTimeout(ctx, 3*time.Second)
+			placed, err := servers[r.IntN(len(servers))].Tenant(j.tenant).Append(trying, e)
+			cancel()
 			if err == nil {
 				j.mu.Lock()
 				j.acked[id] = uint64(placed[0].Sequence)
+				j.when[id] = time.Now()
 				j.mu.Unlock()
 				break
 			}
@@ -207,12 +224,12 @@ func TestKill(t *testing.T) {
 	}
 	subscribe(picky+" in batches", behaviours()["good"], eventhose.BatchPolicy{MaxEvents: 20}).picky = true
 
-	j := &journal{sent: map[string][32]byte{}, acked: map[string]uint64{}}
+	j := newJournal(tenant)
 	writing, stopWriting := context.WithCancel(ctx)
 	defer stopWriting()
 	var wg sync.WaitGroup
 	for w := range writers {
-		wg.Go(func() { j.write(writing, t, c, w) })
+		wg.Go(func() { j.write(writing, t, w, c) })
 	}
 	for killed.Load() < int64(kills) {
 		// One in four is killed while it recovers.
@@ -231,7 +248,7 @@ func TestKill(t *testing.T) {
 	}
 	s.up(ctx, c)
 	for name, id := range subs {
-		drain(ctx, t, c, name, id)
+		drain(ctx, t, c, tenant, name, id)
 	}
 
 	log := readLog(ctx, t, c, j)
@@ -250,7 +267,7 @@ func TestKill(t *testing.T) {
 }
 
 // drain waits until a subscription has nothing left to do.
-func drain(ctx context.Context, t *testing.T, c *client.Client, name string, id eventhose.SubscriptionID) {
+func drain(ctx context.Context, t *testing.T, c *client.Client, tenant eventhose.TenantID, name string, id eventhose.SubscriptionID) {
 	t.Helper()
 	for {
 		s, err := c.Tenant(tenant).Subscription(ctx, id)
@@ -278,7 +295,7 @@ func readLog(ctx context.Context, t *testing.T, c *client.Client, j *journal) ma
 	log, byID := map[uint64][32]byte{}, map[string]uint64{}
 	next := uint64(1)
 	for after := (eventhose.Cursor{}); ; {
-		page, err := c.Tenant(tenant).Read(ctx, client.ReadOptions{After: after, Limit: 1000})
+		page, err := c.Tenant(j.tenant).Read(ctx, client.ReadOptions{After: after, Limit: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -117,7 +117,7 @@ func (e *Engine) commit() bool {
 	if len(tenants) == 0 {
 		return false
 	}
-	var p store.Progress
+	var p progress
 	var lanes []committed
 	for i, t := range tenants {
 		lanes = t.collect(&p, lanes)
@@ -128,48 +128,30 @@ func (e *Engine) commit() bool {
 			break
 		}
 	}
-	err := e.write(p)
+	failed := e.write(p, p.terms())
 	e.giveBack(lanes)
 	for _, c := range lanes {
-		c.lane.committed(c, err)
+		c.lane.committed(c, failed[c.lane.tenant.term])
 	}
 	e.mu.Lock()
 	for _, t := range tenants {
-		t.inCommit = false
+		e.ended(t)
 		e.rest(t)
 	}
 	e.mu.Unlock()
-	return err == nil
-}
-
-// write commits, and tries again while the store has no room or is away. It gives up when the engine ends, or when the
-// store has failed.
-func (e *Engine) write(p store.Progress) error {
-	if len(p.Lanes) == 0 && len(p.Matched) == 0 {
-		return nil
+	for _, t := range tenants {
+		e.depart(t)
 	}
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := e.store.Commit(context.Background(), p)
-		if err == nil {
-			return nil
-		}
-		if errors.Is(err, store.ErrFailed) || !errors.Is(err, store.ErrFull) && !errors.Is(err, store.ErrUnavailable) {
-			e.opts.Fatal(err)
-			return err
-		}
-		e.logger.Error("cannot record deliveries, trying again", "error", err)
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-e.commitEnd:
-			timer.Stop()
-			return err
+	for _, err := range failed {
+		if !errors.Is(err, errElsewhere) {
+			return false
 		}
 	}
+	return true
 }
 
 // collect adds the tenant's changed lanes and its matching position to a commit.
-func (t *tenant) collect(p *store.Progress, lanes []committed) []committed {
+func (t *tenant) collect(p *progress, lanes []committed) []committed {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, l := range t.changed {
@@ -186,10 +168,16 @@ func (t *tenant) collect(p *store.Progress, lanes []committed) []committed {
 			l.writtenBehind = row.Behind
 			delete(t.unwritten, l)
 			p.Lanes = append(p.Lanes, c.taken.laneChange(row))
+			if t.term != nil {
+				p.lanesOf = append(p.lanesOf, t.term)
+			}
 		}
 		lanes = append(lanes, c)
 	}
 	t.changed = nil
+	if t.evicted {
+		return lanes
+	}
 	matched := t.matched
 	for l := range t.unwritten {
 		switch {
@@ -202,6 +190,9 @@ func (t *tenant) collect(p *store.Progress, lanes []committed) []committed {
 	if matched > t.committed {
 		t.committed = matched
 		p.Matched = append(p.Matched, store.Tail{Tenant: t.id, Matched: matched})
+		if t.term != nil {
+			p.matchedOf = append(p.matchedOf, t.term)
+		}
 	}
 	if matched < t.matched {
 		t.engine.changedLazily(t)
@@ -293,6 +284,15 @@ func (l *lane) commitAnd(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-l.tenant.left:
+		select {
+		case err := <-done:
+			if err == nil {
+				return nil
+			}
+		default:
+		}
+		return errLost
 	case <-l.tenant.engine.committed:
 		return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "this node is stopping", RetryAfter: time.Second}
 	}

@@ -12,6 +12,9 @@
 // outcome is durable, so a crash repeats at most what was in flight. An attempt is at one event or, if the subscription
 // asks for that, at a batch (batch.go); what failed of a batch is tried again in one attempt (group.go).
 //
+// Of several nodes over one store each delivers for some of the tenants (leases.go); what a person asks of another node
+// reaches the right one through the store (orders.go).
+//
 // A tenant's mutex guards all of its lanes; it is never held across I/O. The engine's mutex guards the queues of
 // tenants; it may be taken while a tenant's is held, never the other way round.
 package deliver
@@ -19,6 +22,9 @@ package deliver
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +37,8 @@ import (
 // Store is what the engine reads and writes.
 type Store interface {
 	store.Lanes
+	store.Leases
+	store.Records
 	Read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence, limit store.ReadLimit) ([]*eventhose.Event, error)
 	Lookup(ctx context.Context, tenant eventhose.TenantID, ref store.Ref) (*eventhose.Event, error)
 	Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error)
@@ -68,9 +76,22 @@ type Options struct {
 	Observe func(a eventhose.Attempt, appended time.Time)
 	// Fatal is called once if the store has failed and the engine cannot go on.
 	Fatal func(error)
+
+	// Node is the id of this engine among those that have the store open; "" makes one up.
+	Node string
+	// LeaseTTL is how long after this node was last heard of others take over what it delivers for: 6 s.
+	LeaseTTL time.Duration
+	// Poll is how often what there is to do is looked for that no hint told of, if the store is shared: 5 s.
+	Poll time.Duration
+	// Ordered is called when this node has stored an order that another is to carry out, and OrderDone when it has carried
+	// out an order of another. Whoever passes that on to Engine.Ordered and Engine.OrderDone of the other nodes saves them a
+	// wait. They must not block.
+	Ordered   func()
+	OrderDone func(id string)
 }
 
-// Engine delivers for all tenants of one process. Its exported methods are safe for concurrent use.
+// Engine delivers for all tenants, or with a shared store for those whose shards this node holds. Its exported methods are safe for
+// concurrent use.
 type Engine struct {
 	store  Store
 	lanes  Lanes
@@ -85,8 +106,11 @@ type Engine struct {
 	loops                   sync.WaitGroup // reading, dispatching, waking
 	attempts                sync.WaitGroup
 	committer               sync.WaitGroup
+	leases                  leases
+	orders                  orders
 
 	mu      sync.Mutex
+	shared  bool // other nodes may have the store open; Start learns it
 	tenants map[eventhose.TenantID]*tenant
 	ready   turns[*tenant] // with lanes that may send
 	toRead  []*tenant      // with something to read
@@ -132,43 +156,51 @@ func New(st Store, lanes Lanes, system SystemLog, sinks map[string]sink.Sink, o 
 	if o.Fatal == nil {
 		o.Fatal = func(error) {}
 	}
+	if o.Node == "" {
+		o.Node = "node_" + idAt(rand.Uint64())
+	}
+	if o.LeaseTTL == 0 {
+		o.LeaseTTL = 6 * time.Second
+	}
+	if o.Poll == 0 {
+		o.Poll = 5 * time.Second
+	}
+	if o.Ordered == nil {
+		o.Ordered = func() {}
+	}
+	if o.OrderDone == nil {
+		o.OrderDone = func(string) {}
+	}
 	e := &Engine{store: st, lanes: lanes, system: system, sinks: sinks, opts: o, logger: o.Logger,
 		tenants: map[eventhose.TenantID]*tenant{}, commitC: make(chan struct{}, 1), commitEnd: make(chan struct{}), committed: make(chan struct{})}
 	e.canSend, e.canRead = sync.NewCond(&e.mu), sync.NewCond(&e.mu)
 	e.sending, e.cutSending = context.WithCancel(context.Background())
 	e.reading, e.stopReading = context.WithCancel(context.Background())
+	e.leases.node, e.leases.now, e.leases.look = o.Node, make(chan struct{}, 1), make(chan struct{}, 1)
+	e.leases.ending = map[eventhose.TenantID]*tenant{}
+	e.leases.holding, e.leases.letGo = context.WithCancel(context.Background())
+	e.orders.there, e.orders.slots, e.orders.asked = make(chan struct{}, 1), make(chan struct{}, maxOrders), map[string]chan struct{}{}
 	e.timer = newWakeups(e.due)
 	return e
 }
 
-// Start goes on where the store says that deliveries were left. It returns once it knows which tenants have work, and
-// goes on in the background until Stop.
+// Start goes on where the store says that deliveries were left, with a shared store for the shards that it is granted. It
+// returns once it knows which tenants have work, and goes on in the background until Stop.
 func (e *Engine) Start(ctx context.Context) error {
-	for after := (store.LaneRef{}); ; {
-		work, err := e.store.Work(ctx, after, 1000)
-		if err != nil {
-			return err
-		}
-		for i := range work {
-			after = work[i].LaneRef
-			e.Appended(after.Tenant)
-		}
-		if len(work) < 1000 {
-			break
-		}
+	if err := e.claimFirst(ctx); err != nil {
+		return err
 	}
-	for after := eventhose.TenantID(""); ; {
-		tails, err := e.store.Tails(ctx, after, 1000)
-		if err != nil {
-			return err
-		}
-		for _, t := range tails {
-			after = t.Tenant
-			e.Appended(after)
-		}
-		if len(tails) < 1000 {
-			break
-		}
+	err := e.findWork(ctx, nil)
+	if err == nil {
+		err = e.findTails(ctx)
+	}
+	if err != nil {
+		e.release()
+		return err
+	}
+	if e.shared {
+		e.loops.Go(e.pollLoop)
+		e.loops.Go(e.orderLoop)
 	}
 	for range readers {
 		e.loops.Go(e.readLoop)
@@ -179,7 +211,7 @@ func (e *Engine) Start(ctx context.Context) error {
 }
 
 // Stop takes no more work at once, waits for the attempts under way until ctx ends, cuts off those that are left (they are
-// not charged), records what came of all, and returns. It is called once, after Start.
+// not charged), records what came of all, lets other nodes take over, and returns. It is called once, after Start.
 func (e *Engine) Stop(ctx context.Context) error {
 	e.mu.Lock()
 	e.stopping = true
@@ -203,6 +235,8 @@ func (e *Engine) Stop(ctx context.Context) error {
 	close(e.commitEnd)
 	e.committer.Wait()
 	close(e.committed)
+	e.orders.running.Wait()
+	e.release()
 	e.mu.Lock()
 	for _, timer := range []*time.Timer{e.lazyTimer, e.restTimer} {
 		if timer != nil {
@@ -213,16 +247,22 @@ func (e *Engine) Stop(ctx context.Context) error {
 	return err
 }
 
-// Appended hints that a tenant's log has grown. It does not block.
+// Appended hints that a tenant's log has grown. It does not block, and costs next to nothing if another node delivers for
+// the tenant.
 func (e *Engine) Appended(id eventhose.TenantID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.queueRead(e.tenant(id))
+	if t := e.tenant(id); t != nil {
+		e.queueRead(t)
+	}
 }
 
 // Changed hints that a subscription was created, changed or deleted. It does not block.
 func (e *Engine) Changed(id eventhose.TenantID, sub eventhose.SubscriptionID) {
 	t := e.lock(id)
+	if t == nil {
+		return
+	}
 	defer t.mu.Unlock()
 	t.changes = append(t.changes, sub)
 	e.mu.Lock()
@@ -230,13 +270,40 @@ func (e *Engine) Changed(id eventhose.TenantID, sub eventhose.SubscriptionID) {
 	e.queueRead(t)
 }
 
-// tenant answers a tenant's state, made if need be. e.mu is held.
+// ChangedAll hints that any subscription may have been created, changed or deleted: hints may have been lost. It looks
+// again at those of all tenants in memory, and does not block for long.
+func (e *Engine) ChangedAll() {
+	e.mu.Lock()
+	tenants := slices.Collect(maps.Values(e.tenants))
+	e.mu.Unlock()
+	for _, t := range tenants {
+		t.mu.Lock()
+		if !t.evicted {
+			t.lookAgain = true
+			e.mu.Lock()
+			e.queueRead(t)
+			e.mu.Unlock()
+		}
+		t.mu.Unlock()
+	}
+}
+
+// tenant answers a tenant's state, made if need be; nil if another node delivers for it. e.mu is held.
 func (e *Engine) tenant(id eventhose.TenantID) *tenant {
 	t := e.tenants[id]
-	if t == nil {
-		t = newTenant(e, id)
-		e.tenants[id] = t
+	if t != nil {
+		return t
 	}
+	m, here := e.termOf(id)
+	if !here {
+		return nil
+	}
+	t = newTenant(e, id)
+	if m != nil {
+		t.term, t.left = m, make(chan struct{})
+		m.resident++
+	}
+	e.tenants[id] = t
 	return t
 }
 
@@ -288,6 +355,7 @@ func (e *Engine) readLoop() {
 		}
 		crowded := e.resident > maxResident
 		e.mu.Unlock()
+		e.depart(t)
 		if crowded {
 			e.evict()
 		}

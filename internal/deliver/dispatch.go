@@ -119,7 +119,7 @@ func (l *lane) maySend(now time.Time) bool { return l.choose(now) != nil }
 // choose answers the attempt that the lane would make next, nil if none. It changes nothing. What it answers is the tenant's and
 // good until the next call: most times it is only asked whether there is one.
 func (l *lane) choose(now time.Time) *job {
-	if !l.loaded || l.gone || !l.sub.active() || l.hold.After(now) || l.full() {
+	if !l.loaded || l.gone || !l.sub.active() || l.hold.After(now) || l.full() || !l.tenant.term.sends(now) {
 		return nil
 	}
 	strict := l.sub.Ordering == eventhose.OrderingStrict

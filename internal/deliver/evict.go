@@ -20,7 +20,7 @@ const (
 // rest notes that a tenant may have nothing left to do. e.mu is held.
 func (e *Engine) rest(t *tenant) {
 	t.rested = time.Now()
-	if t.isResting || e.stopping {
+	if t.isResting || t.evicted || e.stopping {
 		return
 	}
 	t.isResting = true
@@ -58,10 +58,8 @@ func (e *Engine) evict() {
 
 		t.mu.Lock()
 		e.mu.Lock()
-		if t.restful() {
-			t.evicted = true
-			delete(e.tenants, t.id)
-			e.resident -= t.resident
+		if !t.evicted && t.restful() {
+			e.remove(t)
 		}
 		e.mu.Unlock()
 		t.mu.Unlock()
@@ -70,16 +68,19 @@ func (e *Engine) evict() {
 
 // restful reports whether a tenant has nothing to do, and nothing that is not in the store. Both mutexes are held.
 func (t *tenant) restful() bool {
-	busy := t.readState != idle || t.isReady || t.isChanged || t.isLazy || t.inCommit
+	busy := t.readState != idle || t.isReady || t.isChanged || t.isLazy || t.inCommit || t.lookAgain
 	return !busy && len(t.lanes)+len(t.changes)+len(t.reads)+t.ready.len()+len(t.changed)+len(t.unwritten)+len(t.wants) == 0 && t.matched == t.committed
 }
 
-// lock answers a tenant with its mutex held, made if need be.
+// lock answers a tenant with its mutex held, made if need be; nil if another node delivers for it.
 func (e *Engine) lock(id eventhose.TenantID) *tenant {
 	for {
 		e.mu.Lock()
 		t := e.tenant(id)
 		e.mu.Unlock()
+		if t == nil {
+			return nil
+		}
 		t.mu.Lock()
 		if !t.evicted {
 			return t

@@ -1,6 +1,10 @@
 package deliver
 
-import "github.com/eventhose/eventhose"
+import (
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
 
 // Evaluated counts the filters that matching has looked at for a tenant.
 func (e *Engine) Evaluated(id eventhose.TenantID) uint64 {
@@ -9,11 +13,26 @@ func (e *Engine) Evaluated(id eventhose.TenantID) uint64 {
 	return e.tenant(id).index.Evaluated()
 }
 
+// Held are the shards that the engine holds and is not about to give.
+func (e *Engine) Held() (held []uint8) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range e.leases.held {
+		if m != nil && m.sends(time.Now()) {
+			held = append(held, m.shard)
+		}
+	}
+	return held
+}
+
 // InMemory counts a tenant's lanes in memory.
 func (e *Engine) InMemory(id eventhose.TenantID) int {
 	e.mu.Lock()
 	t := e.tenant(id)
 	e.mu.Unlock()
+	if t == nil {
+		return 0
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.lanes)

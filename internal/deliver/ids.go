@@ -3,6 +3,7 @@ package deliver
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,17 @@ func (a *attemptIDs) next(now time.Time) string {
 	at := a.last
 	a.mu.Unlock()
 	return "att_" + idAt(uint64(at))
+}
+
+// raise has the ids to come lie above one that was made elsewhere, by a clock that may be ahead.
+func (a *attemptIDs) raise(id string) {
+	at, ok := eventhose.EventIDSequence("evt_" + strings.TrimPrefix(id, "att_")) // it has the same form
+	if !ok {
+		return
+	}
+	a.mu.Lock()
+	a.last = max(a.last, int64(at))
+	a.mu.Unlock()
 }
 
 func idAt(at uint64) string {

@@ -3,19 +3,24 @@ package deliver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/eventhose/eventhose"
-	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
 // withLane calls change with a lane in memory, its tenant's mutex held, and waits until the outcome is durable.
-// CodeNotFound if there is no such subscription.
+// CodeNotFound if there is no such subscription, CodeUnavailable if another node delivers for it.
 func (e *Engine) withLane(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, change func(*lane) error) error {
 	for range 100 { // a lane may leave memory again before we are back
 		t := e.lock(tenant)
+		if t == nil {
+			return errElsewhere
+		}
+		if !t.term.sends(time.Now()) {
+			t.mu.Unlock()
+			return errElsewhere
+		}
 		if l := t.lanes[sub]; l != nil && l.loaded {
 			if err := change(l); err != nil {
 				t.mu.Unlock()
@@ -35,202 +40,13 @@ func (e *Engine) withLane(ctx context.Context, tenant eventhose.TenantID, sub ev
 			return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "this node is stopping", RetryAfter: time.Second}
 		}
 		t.mu.Lock()
-		known := t.subs[sub] != nil
+		known := t.subs[sub] != nil || t.evicted || !t.term.sends(time.Now())
 		t.mu.Unlock()
 		if !known {
 			return eventhose.NotFound("subscription")
 		}
 	}
 	return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "the subscription is too busy", RetryAfter: time.Second}
-}
-
-// deadRows finds the dead rows with the given event ids, or all.
-func (e *Engine) deadRows(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) ([]store.Parked, error) {
-	places := map[string]int{}
-	for i, id := range events {
-		places[id] = i
-	}
-	var rows []store.Parked
-	for after := eventhose.Sequence(0); ; {
-		page, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{State: eventhose.ParkedDead, After: after, Limit: 1000})
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range page {
-			after = p.Sequence
-			if _, asked := places[p.Event]; asked || len(events) == 0 {
-				rows = append(rows, p)
-				delete(places, p.Event)
-			}
-		}
-		if len(page) < 1000 {
-			break
-		}
-	}
-	missing := -1
-	for _, i := range places {
-		if missing < 0 || i < missing {
-			missing = i
-		}
-	}
-	if missing >= 0 {
-		err := eventhose.NotFound("dead event")
-		err.Field = fmt.Sprintf("events[%d]", missing)
-		return nil, err
-	}
-	return rows, nil
-}
-
-// Redrive tries dead events of a subscription again at once, with a new schedule: those with the given ids, or all. It
-// answers how many. CodeNotFound with the field if one is not dead there; then nothing is changed.
-func (e *Engine) Redrive(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error) {
-	rows, err := e.deadRows(ctx, tenant, sub, events)
-	if err != nil || len(rows) == 0 {
-		return 0, err
-	}
-	n := 0
-	err = e.withLane(ctx, tenant, sub, func(l *lane) error {
-		now := time.Now().UTC()
-		for _, p := range rows {
-			if !l.dead[p.Sequence] {
-				continue
-			}
-			delete(l.dead, p.Sequence)
-			p.State, p.Attempts, p.Due, p.Redriven = eventhose.ParkedRetrying, 0, now, true
-			l.hang(&parked{Parked: p})
-			l.parkRow(p)
-			n++
-		}
-		if l.circuit.open {
-			l.circuit.nextProbe = now
-		}
-		return nil
-	})
-	return n, err
-}
-
-// Discard gives up dead events of a subscription, in the same way.
-func (e *Engine) Discard(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error) {
-	rows, err := e.deadRows(ctx, tenant, sub, events)
-	if err != nil || len(rows) == 0 {
-		return 0, err
-	}
-	n := 0
-	err = e.withLane(ctx, tenant, sub, func(l *lane) error {
-		for _, p := range rows {
-			if !l.dead[p.Sequence] {
-				continue
-			}
-			delete(l.dead, p.Sequence)
-			l.unparkRow(p.Sequence)
-			l.unblock(p.Sequence)
-			n++
-		}
-		return nil
-	})
-	return n, err
-}
-
-// Replay sends a range of what a subscription was due once more; dry only counts. CodeLimit when MaxReplays are
-// running, CodeCursorGone when retention has taken the beginning of the range, CodeInvalid with the field.
-func (e *Engine) Replay(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, spec eventhose.ReplaySpec, dry bool) (eventhose.Replay, int, error) {
-	switch spec.Status {
-	case "", "delivered", "failed", "dead":
-	default:
-		return eventhose.Replay{}, 0, eventhose.Invalid("status", "must be delivered, failed or dead")
-	}
-	for i, t := range spec.Types {
-		if !eventhose.ValidTypePattern(t) {
-			return eventhose.Replay{}, 0, eventhose.Invalid(fmt.Sprintf("types[%d]", i), "is not a type pattern")
-		}
-	}
-	head, err := e.store.Head(ctx, tenant)
-	if err != nil {
-		return eventhose.Replay{}, 0, err
-	}
-	if spec.From == 0 {
-		spec.From = head.First
-	}
-	if spec.From < head.First {
-		return eventhose.Replay{}, 0, &eventhose.Error{Code: eventhose.CodeCursorGone, Field: "from", Message: "retention has removed the beginning of this range", First: head.First}
-	}
-	r := eventhose.Replay{From: spec.From, To: spec.To, Types: spec.Types, Status: spec.Status, At: spec.From - 1, Created: time.Now().UTC()}
-	var count *lane
-	err = e.withLane(ctx, tenant, sub, func(l *lane) error {
-		cursor, _ := l.position()
-		if r.To == 0 || r.To > cursor {
-			r.To = cursor
-		}
-		if dry || r.To < r.From {
-			count = l
-			return nil
-		}
-		if len(l.replays) >= eventhose.MaxReplays {
-			return &eventhose.Error{Code: eventhose.CodeLimit, Message: fmt.Sprintf("%d replays are running", eventhose.MaxReplays), Fix: "wait for one to end"}
-		}
-		r.ID = "rpl_" + idAt(uint64(r.Created.UnixMicro()))
-		l.replays = append(l.replays, &replay{Replay: r, examined: r.At})
-		return nil
-	})
-	if err != nil || count == nil || r.To < r.From {
-		return r, 0, err
-	}
-	n, err := e.countReplay(ctx, count, r)
-	return r, n, err
-}
-
-func (e *Engine) countReplay(ctx context.Context, l *lane, r eventhose.Replay) (int, error) {
-	t := l.tenant
-	t.mu.Lock()
-	f := l.sub.filter
-	t.mu.Unlock()
-	n := 0
-	for after := r.At; after < r.To; {
-		events, err := e.store.Read(ctx, t.id, after, readLimit)
-		if errors.Is(err, store.ErrTrimmed) {
-			return n, eventhose.Errorf(eventhose.CodeCursorGone, "retention has removed the beginning of this range meanwhile")
-		}
-		if err != nil || len(events) == 0 {
-			return n, err
-		}
-		wanted, err := t.replayWants(ctx, l, r, events, t.matches(f, events))
-		if err != nil {
-			return n, err
-		}
-		for i := range events {
-			if wanted[i] {
-				n++
-			}
-		}
-		after = events[len(events)-1].Sequence
-	}
-	return n, nil
-}
-
-// Test sends a test event at once and answers what happened. It is not in the log, and not charged to anything.
-func (e *Engine) Test(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID) (eventhose.Attempt, error) {
-	s, err := e.lanes.Subscription(ctx, tenant, sub)
-	if err != nil {
-		return eventhose.Attempt{}, err
-	}
-	now := time.Now().UTC()
-	event := &eventhose.Event{ID: "test_" + idAt(uint64(now.UnixMicro())), Tenant: tenant, Type: eventhose.SystemPrefix + "test", Time: now, Appended: now,
-		Data: []byte(`{"message":"a test event from Eventhose"}`)}
-	b := &sink.Batch{ID: event.WebhookID(), Subscription: &s, Kind: eventhose.AttemptTest, Number: 1, Items: []sink.Item{{Event: event}}}
-	if s.Batch.Batched() {
-		b.ID = batchID(b)
-	}
-	a := e.record(b, e.send(ctx, b))
-	err = e.withLane(ctx, tenant, sub, func(l *lane) error {
-		a.ID = e.lastID.next(time.Now())
-		l.changes.attempts = append(l.changes.attempts, a)
-		if a.Outcome == eventhose.OutcomeTaken && l.circuit.open {
-			l.circuit.nextProbe = time.Now()
-		}
-		return nil
-	})
-	e.opts.Observe(a, now)
-	return a, err
 }
 
 // Attempts lists a subscription's attempts newest first, those before an attempt id.
@@ -303,25 +119,9 @@ func (e *Engine) Status(ctx context.Context, s eventhose.Subscription) (eventhos
 	if err != nil {
 		return eventhose.LaneStatus{}, err
 	}
-	row, keys, err := e.store.Lane(ctx, s.Tenant, s.ID)
-	if errors.Is(err, store.ErrNotFound) {
-		return eventhose.LaneStatus{}, eventhose.NotFound("subscription")
-	}
+	row, sending, blocked, err := e.standing(ctx, s.Tenant, s.ID)
 	if err != nil {
 		return eventhose.LaneStatus{}, err
-	}
-	sending, blocked := 0, len(keys)
-	e.mu.Lock()
-	t := e.tenants[s.Tenant]
-	e.mu.Unlock()
-	if t != nil {
-		t.mu.Lock()
-		if l := t.lanes[s.ID]; l != nil && l.loaded {
-			row, sending, blocked = l.row(), l.sending, len(l.keys)
-		} else if !row.Behind {
-			row.Cursor = max(row.Cursor, t.matched)
-		}
-		t.mu.Unlock()
 	}
 	st := eventhose.LaneStatus{Cursor: head.Cursor(row.Cursor), InFlight: sending, Retrying: row.Retrying, BlockedKeys: blocked,
 		Waiting: row.Waiting, Dead: row.Dead, Circuit: "closed", FailingSince: row.FailingSince, LastSuccess: row.LastSuccess, Next: row.Due, Replays: row.Replays}
@@ -332,6 +132,40 @@ func (e *Engine) Status(ctx context.Context, s eventhose.Subscription) (eventhos
 		st.Circuit = "open"
 	}
 	return st, nil
+}
+
+// standing is a lane's row as it is at this moment, with how many attempts are under way and how many keys are blocked: as
+// it is in memory, or as it is stored if it is not here.
+func (e *Engine) standing(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID) (row store.Lane, sending, blocked int, err error) {
+	// How far the log is matched is read first: a row that is not behind after that was settled so far.
+	matcher, _, err := e.store.Lane(ctx, tenant, "")
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return row, 0, 0, err
+	}
+	row, keys, err := e.store.Lane(ctx, tenant, sub)
+	if errors.Is(err, store.ErrNotFound) {
+		return row, 0, 0, eventhose.NotFound("subscription")
+	}
+	if err != nil {
+		return row, 0, 0, err
+	}
+	blocked = len(keys)
+	matched := matcher.Cursor
+	e.mu.Lock()
+	t := e.tenants[tenant]
+	e.mu.Unlock()
+	if t != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if l := t.lanes[sub]; l != nil && l.loaded {
+			return l.row(), l.sending, len(l.keys), nil
+		}
+		matched = max(matched, t.matched)
+	}
+	if !row.Behind {
+		row.Cursor = max(row.Cursor, matched)
+	}
+	return row, 0, blocked, nil
 }
 
 // Deliveries tells what became of an event at each subscription that it concerns, at most 1,000.

@@ -157,7 +157,7 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 		return err
 	}
 	due := t.matches(f, events)
-	wanted, err := t.replayWants(ctx, l, spec, events, due)
+	wanted, err := t.replayWants(ctx, l.id, spec, events, due)
 	if err != nil {
 		return err
 	}
@@ -233,7 +233,7 @@ func (t *tenant) dueBefore(ctx context.Context, f *filter.Filter, at eventhose.S
 }
 
 // replayWants says which due events of a page a replay sends.
-func (t *tenant) replayWants(ctx context.Context, l *lane, r eventhose.Replay, events []*eventhose.Event, due []bool) ([]bool, error) {
+func (t *tenant) replayWants(ctx context.Context, sub eventhose.SubscriptionID, r eventhose.Replay, events []*eventhose.Event, due []bool) ([]bool, error) {
 	types, err := filter.Compile(eventhose.Filter{Types: r.Types})
 	if err != nil {
 		return nil, err
@@ -249,7 +249,7 @@ func (t *tenant) replayWants(ctx context.Context, l *lane, r eventhose.Replay, e
 			}
 		}
 		if wanted[i] = true; r.Status != "" {
-			if wanted[i], err = t.engine.hasStatus(ctx, t.id, l.id, e.Sequence, r.Status); err != nil {
+			if wanted[i], err = t.engine.hasStatus(ctx, t.id, sub, e.Sequence, r.Status); err != nil {
 				return nil, err
 			}
 		}

@@ -17,6 +17,9 @@ func (e *Engine) attempt(j *job) {
 		return
 	}
 	b := j.request()
+	if m := j.lane.tenant.term; m != nil {
+		b.Still = m.still
+	}
 	e.settle(j, b, e.send(e.sending, b))
 }
 

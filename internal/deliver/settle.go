@@ -13,8 +13,8 @@ import (
 
 // settle changes the lane by what came of an attempt; the committer makes it durable.
 func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
-	if r.Outcome != eventhose.OutcomeTaken && r.Reason != eventhose.ReasonPartly && e.sending.Err() != nil {
-		j.keep(0) // cut off because this node stops
+	if r.Outcome != eventhose.OutcomeTaken && r.Reason != eventhose.ReasonPartly && (e.sending.Err() != nil || r.Reason == eventhose.ReasonStopping) {
+		j.keep(0) // cut off because this node stops, or held back because it may not send it any more
 		e.settleUnsent(j)
 		return
 	}
@@ -29,6 +29,12 @@ func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
 	l, t := j.lane, j.lane.tenant
 	t.mu.Lock()
 	a.ID = e.lastID.next(now)
+	if l.gone { // deleted, or another node's by now: nothing of it is recorded
+		l.ended(j)
+		t.mu.Unlock()
+		e.opts.Observe(a, b.Items[0].Event.Appended)
+		return
+	}
 	var disable string
 	opened := false
 	switch {
@@ -63,9 +69,7 @@ func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
 			disable = fmt.Sprintf("nothing but failures since %s", l.circuit.failingSince.UTC().Format(time.RFC3339))
 		}
 	}
-	if !l.gone {
-		l.changes.attempts = append(l.changes.attempts, a)
-	}
+	l.changes.attempts = append(l.changes.attempts, a)
 	l.ended(j)
 	if opened {
 		l.rescan() // what will wait is not held in memory meanwhile

@@ -2,7 +2,6 @@ package deliver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"sync"
 	"time"
@@ -20,6 +19,8 @@ var readLimit = store.ReadLimit{Events: 500, Bytes: 1 << 20}
 type tenant struct {
 	engine *Engine
 	id     eventhose.TenantID
+	term   *term         // that it is delivered for under
+	left   chan struct{} // closed when that is over, nil if it never is
 
 	index  *filter.Index // of the active subscriptions
 	loaded bool
@@ -41,7 +42,8 @@ type tenant struct {
 	// must not be committed beyond those events before the rows say so. wants is who waits for a lane to be in memory.
 	unwritten map[*lane]bool
 	wants     map[eventhose.SubscriptionID][]chan struct{}
-	losses    int // how often retention has taken parked events
+	losses    int  // how often retention has taken parked events
+	lookAgain bool // at all subscriptions
 	// committed is the matching position that is durable.
 	committed eventhose.Sequence
 
@@ -55,7 +57,7 @@ type tenant struct {
 	isResting bool // it is in the engine's queue of those that may leave memory
 	rested    time.Time
 	resident  int // subscriptions that the engine counts for it
-	// evicted says that it has left memory; guarded by mu.
+	// evicted says that it has left memory; set with both mutexes held.
 	evicted bool
 }
 
@@ -73,7 +75,7 @@ func (l *lane) stand(at eventhose.Sequence) {
 
 // read does a bounded piece of what is to be read for the tenant and reports whether there is more.
 func (t *tenant) read(ctx context.Context) bool {
-	if time.Now().Before(t.notBefore) {
+	if now := time.Now(); now.Before(t.notBefore) || !t.term.sends(now) {
 		return false
 	}
 	more, err := t.readOnce(ctx)
@@ -81,7 +83,7 @@ func (t *tenant) read(ctx context.Context) bool {
 		t.fails = 0
 		return more
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || !t.term.sends(time.Now()) {
 		return false
 	}
 	if errors.Is(err, store.ErrFailed) {
@@ -98,7 +100,7 @@ func (t *tenant) read(ctx context.Context) bool {
 
 func (t *tenant) readOnce(ctx context.Context) (bool, error) {
 	if !t.loaded {
-		if err := t.load(ctx); err != nil {
+		if err := t.load(ctx); err != nil || !t.loaded {
 			return false, err
 		}
 	}
@@ -131,7 +133,7 @@ func (t *tenant) readOnce(ctx context.Context) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.count()
-	return more || len(t.reads) > 0 || len(t.changes) > 0, nil
+	return more || len(t.reads) > 0 || len(t.changes) > 0 || t.lookAgain, nil
 }
 
 // count keeps the engine's count of subscriptions in memory right. t.mu is held.
@@ -139,13 +141,23 @@ func (t *tenant) count() {
 	e := t.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if t.evicted {
+		return
+	}
 	e.resident += len(t.subs) - t.resident
 	t.resident = len(t.subs)
 }
 
-// load learns the tenant's subscriptions, how far its log is matched, and which lanes have something to do.
+// load learns the tenant's subscriptions, how far its log is matched, and which lanes have something to do. It does not
+// while a commit of before the tenant was lost and came back is under way, whose end queues it again.
 func (t *tenant) load(ctx context.Context) error {
 	e := t.engine
+	e.mu.Lock()
+	ending := e.leases.ending[t.id]
+	e.mu.Unlock()
+	if ending != nil {
+		return nil
+	}
 	subs, err := e.lanes.All(ctx, t.id)
 	if eventhose.CodeOf(err) == eventhose.CodeNotFound {
 		subs, err = nil, nil
@@ -174,6 +186,9 @@ func (t *tenant) load(ctx context.Context) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.evicted {
+		return nil
+	}
 	t.stored, t.matched, t.committed = matcher.Cursor, matcher.Cursor, matcher.Cursor
 	for _, s := range subs {
 		t.use(s)
@@ -197,24 +212,6 @@ func (t *tenant) load(ctx context.Context) error {
 	return nil
 }
 
-// use takes in a subscription's present version. t.mu is held.
-func (t *tenant) use(s eventhose.Subscription) *subscription {
-	f, err := filter.Compile(s.Filter)
-	if err != nil {
-		// It was compiled when it was saved. Matching everything loses nothing.
-		t.engine.logger.Error("stored filter does not compile, handing over everything", "tenant", t.id, "subscription", s.ID, "error", err)
-		f, _ = filter.Compile(eventhose.Filter{})
-	}
-	sub := &subscription{Subscription: s, filter: f}
-	t.subs[s.ID] = sub
-	if sub.active() {
-		t.index.Add(s.ID, f)
-	} else {
-		t.index.Remove(s.ID)
-	}
-	return sub
-}
-
 // lane answers a subscription's lane, made if it is not in memory; a new one is at the tail until its row says otherwise.
 // t.mu is held.
 func (t *tenant) lane(sub *subscription) *lane {
@@ -225,95 +222,6 @@ func (t *tenant) lane(sub *subscription) *lane {
 		t.lanes[sub.ID] = l
 	}
 	return l
-}
-
-// refresh looks again at the subscriptions that were changed.
-func (t *tenant) refresh(ctx context.Context) error {
-	t.mu.Lock()
-	changes := t.changes
-	t.changes = nil
-	t.mu.Unlock()
-	seen := map[eventhose.SubscriptionID]bool{}
-	for i, id := range changes {
-		if seen[id] {
-			continue
-		}
-		seen[id] = true
-		s, err := t.engine.lanes.Subscription(ctx, t.id, id)
-		switch {
-		case eventhose.CodeOf(err) == eventhose.CodeNotFound:
-			t.forget(id)
-		case err != nil:
-			t.mu.Lock()
-			t.changes = append(t.changes, changes[i:]...)
-			t.mu.Unlock()
-			return err
-		default:
-			t.change(s)
-		}
-	}
-	return nil
-}
-
-// forget drops a deleted subscription; its rows were deleted with its record.
-func (t *tenant) forget(id eventhose.SubscriptionID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.index.Remove(id)
-	delete(t.subs, id)
-	if l := t.lanes[id]; l != nil {
-		l.drop()
-	}
-	t.tellWants(id)
-}
-
-// tellWants tells those who wait for a lane that it is in memory, or gone. t.mu is held.
-func (t *tenant) tellWants(id eventhose.SubscriptionID) {
-	for _, done := range t.wants[id] {
-		close(done)
-	}
-	delete(t.wants, id)
-}
-
-// change takes in a new version of a subscription. Whatever its lane had read and not sent is read again, with the new
-// filter; what is under way goes on with the old one.
-func (t *tenant) change(s eventhose.Subscription) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	known := t.subs[s.ID] != nil
-	l := t.lane(t.use(s))
-	was := l.sub
-	l.sub = t.subs[s.ID]
-	if !l.loaded {
-		switch {
-		case !known:
-			l.tailing = false // a new lane's row says where it begins
-		case !l.sub.active() && l.tailing:
-			l.stand(t.matched)
-		}
-		l.needRead()
-		return
-	}
-	if was.active() != l.sub.active() || was.Ordering != l.sub.Ordering || !sameFilter(was.Filter, s.Filter) {
-		l.rescan()
-		l.change()
-	}
-	if was.Ordering != l.sub.Ordering || was.Batch != l.sub.Batch {
-		l.regroup()
-	}
-	t.tellWants(s.ID)
-	if l.sub.active() && !was.active() {
-		// A person wants it to go on: try at once.
-		l.circuit.nextProbe, l.hold, l.circuit.failingSince = time.Now(), time.Time{}, time.Time{}
-		l.change()
-	}
-	l.update()
-}
-
-func sameFilter(a, b eventhose.Filter) bool {
-	x, err1 := json.Marshal(a)
-	y, err2 := json.Marshal(b)
-	return err1 == nil && err2 == nil && string(x) == string(y)
 }
 
 // match reads one page of new events and gives each to the lanes at the tail that it concerns.
@@ -347,6 +255,9 @@ func (t *tenant) match(ctx context.Context) (bool, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.evicted {
+		return false, nil
+	}
 	touched := map[*lane]bool{}
 	for _, h := range page {
 		for _, id := range h.subs {
@@ -439,6 +350,10 @@ func (t *tenant) loadLane(ctx context.Context, l *lane) error {
 		}
 		after = page[len(page)-1].Sequence
 	}
+	newest, err := t.newestAttempt(ctx, l.id)
+	if err != nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l.gone {
@@ -448,11 +363,24 @@ func (t *tenant) loadLane(ctx context.Context, l *lane) error {
 		l.needRead() // what was read may be gone meanwhile
 		return nil
 	}
+	t.engine.lastID.raise(newest)
 	l.load(row, rows, keys, t.stored)
 	t.tellWants(l.id)
 	l.change()
 	l.update()
 	return nil
+}
+
+// newestAttempt is the id of a lane's newest attempt, which another node may have made by another clock; "" if there is none.
+func (t *tenant) newestAttempt(ctx context.Context, sub eventhose.SubscriptionID) (string, error) {
+	if t.term == nil {
+		return "", nil
+	}
+	attempts, err := t.engine.store.Attempts(ctx, t.id, store.AttemptQuery{Subscription: sub, Limit: 1})
+	if err != nil || len(attempts) == 0 {
+		return "", err
+	}
+	return attempts[0].ID, nil
 }
 
 // scan reads one page for a lane that is behind.
@@ -496,81 +424,4 @@ func (t *tenant) scan(ctx context.Context, l *lane) error {
 	l.change()
 	l.update()
 	return nil
-}
-
-// overtaken moves a lane that retention has overtaken to the first event left, and tells.
-func (t *tenant) overtaken(ctx context.Context, l *lane) error {
-	head, err := t.engine.store.Head(ctx, t.id)
-	if err != nil {
-		return err
-	}
-	if err := l.tellOvertaken(ctx, head.First); err != nil {
-		return err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !l.tailing {
-		l.examined = max(l.examined, head.First-1)
-	}
-	l.change()
-	l.update()
-	return nil
-}
-
-// tellOvertaken tells a lane's owner of the first event left, once for each such place.
-func (l *lane) tellOvertaken(ctx context.Context, first eventhose.Sequence) error {
-	t := l.tenant
-	t.mu.Lock()
-	before := l.told
-	l.told = max(before, first)
-	t.mu.Unlock()
-	if before >= first {
-		return nil
-	}
-	err := t.engine.tellOvertaken(ctx, t.id, l.id, first)
-	if err != nil {
-		t.mu.Lock()
-		l.told = before
-		t.mu.Unlock()
-	}
-	return err
-}
-
-// overtakenTail moves the matcher to the first event left and tells every active subscription's owner.
-func (t *tenant) overtakenTail(ctx context.Context) error {
-	head, err := t.engine.store.Head(ctx, t.id)
-	if err != nil {
-		return err
-	}
-	var told []eventhose.SubscriptionID
-	t.mu.Lock()
-	for id, sub := range t.subs {
-		if l := t.lanes[id]; sub.active() && (l == nil || l.tailing && l.examined+1 < head.First) {
-			told = append(told, id)
-		}
-	}
-	t.mu.Unlock()
-	for _, id := range told {
-		if err := t.engine.tellOvertaken(ctx, t.id, id, head.First); err != nil {
-			return err
-		}
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.matched = max(t.matched, head.First-1)
-	for _, id := range told {
-		if l := t.lanes[id]; l != nil {
-			l.told = max(l.told, head.First)
-		}
-	}
-	return nil
-}
-
-func (e *Engine) tellOvertaken(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, first eventhose.Sequence) error {
-	e.logger.Warn("retention has overtaken a subscription", "tenant", tenant, "subscription", sub, "first", first)
-	body, err := json.Marshal(map[string]any{"subscription": sub, "first": first})
-	if err != nil {
-		return err
-	}
-	return e.system.AppendSystem(ctx, tenant, Overtaken, body)
 }

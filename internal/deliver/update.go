@@ -91,7 +91,7 @@ func (l *lane) makeReady() {
 	e.mu.Unlock()
 }
 
-// drop forgets a deleted lane; attempts that are under way end without effect.
+// drop forgets a lane that was deleted, or is another node's; attempts that are under way end without effect.
 func (l *lane) drop() {
 	l.gone = true
 	t := l.tenant
@@ -160,6 +160,9 @@ func (e *Engine) Lost(id eventhose.TenantID, lost []store.LostParked) {
 	e.mu.Lock()
 	t := e.tenant(id)
 	e.mu.Unlock()
+	if t == nil {
+		return
+	}
 	asleep := map[eventhose.SubscriptionID]bool{} // keys of theirs may be held by what is gone, with nothing to wake them
 	t.mu.Lock()
 	t.losses++

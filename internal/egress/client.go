@@ -77,6 +77,9 @@ const (
 	StageRead    Stage = "reading the answer"
 )
 
+// ErrHeldBack: Request.Still answered that it is not to be sent any more.
+var ErrHeldBack = errors.New("egress: the request was held back")
+
 var (
 	errNoTimeout = errors.New("egress: a request without a time-out")
 	errClosed    = errors.New("egress: the client is closed")
@@ -87,7 +90,7 @@ var (
 //
 // Any status is no error. With an error, a says how far the exchange came; if a.Status is not 0, only the answer's body
 // is not whole. Errors are those of Dialer.DialContext (ErrBlocked, *net.DNSError), of TLS, of the connection, or
-// os.ErrDeadlineExceeded; when ctx has ended the error may be any of these. They never hold the URL.
+// os.ErrDeadlineExceeded, or ErrHeldBack; when ctx has ended the error may be any of these. They never hold the URL.
 func (c *Client) Do(ctx context.Context, r *Request, a *Answer) error {
 	a.reset()
 	if r.Timeout <= 0 {
@@ -110,7 +113,7 @@ func (c *Client) Do(ctx context.Context, r *Request, a *Answer) error {
 			c.pool.put(cn)
 			return nil
 		}
-		if sent || !kept || ctx.Err() != nil || !time.Now().Before(deadline) {
+		if sent || !kept || errors.Is(err, ErrHeldBack) || ctx.Err() != nil || !time.Now().Before(deadline) {
 			c.pool.drop(cn)
 			return err
 		}

@@ -118,6 +118,9 @@ func (c *conn) exchange(ctx context.Context, r *Request, a *Answer, deadline tim
 	a.Address, a.Stage = c.address, StageSend
 	c.budget = maxHeaderBytes
 
+	if r.Still != nil && !r.Still() {
+		return false, ErrHeldBack
+	}
 	w := c.send(r)
 	if w.err != nil && w.n == 0 && used {
 		return false, w.err

@@ -104,6 +104,9 @@ type Request struct {
 	Body   []byte
 	// Timeout is for the whole exchange, from waiting for a connection to the end of the answer.
 	Timeout time.Duration
+	// Still, if set, is asked right before the first byte goes out, on a connection that is open. If it answers false none
+	// goes, and the error is ErrHeldBack.
+	Still func() bool
 }
 
 // appendHead appends all that comes before the body.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -26,7 +27,10 @@ import (
 	"github.com/eventhose/eventhose/internal/embedded"
 	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/httpapi"
+	"github.com/eventhose/eventhose/internal/pgtest"
+	"github.com/eventhose/eventhose/internal/postgres"
 	"github.com/eventhose/eventhose/internal/sink"
+	"github.com/eventhose/eventhose/internal/store"
 	"github.com/eventhose/eventhose/internal/webhook"
 )
 
@@ -117,12 +121,20 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
+// openStore answers the embedded store, or with EVENTHOSE_TEST_STORE=postgres the other one: the API is the same over both.
+func openStore(t testing.TB) (store.Store, error) {
+	if os.Getenv("EVENTHOSE_TEST_STORE") == "postgres" {
+		return postgres.Open(t.Context(), pgtest.Database(t), postgres.Options{})
+	}
+	return embedded.Open("data", embedded.Options{FS: vfs.NewMem(), MinFree: -1})
+}
+
 // newWorld starts everything, with the tenants acme and globex.
 func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 	t.Helper()
 	w := &world{t: t, logs: &lockedBuffer{}, attempt: make(chan eventhose.Attempt, 10_000)}
 	logger := slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	st, err := embedded.Open("data", embedded.Options{FS: vfs.NewMem(), MinFree: -1})
+	st, err := openStore(t)
 	if err != nil {
 		t.Fatal(err)
 	}

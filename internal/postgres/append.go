@@ -111,6 +111,7 @@ func (s *Store) append(ctx context.Context, group []store.Append, unplaced []int
 			now = free
 		default:
 			p.tell(results, answer.lasts)
+			s.keep(p, answer.lasts)
 			s.appended(p)
 			now = nil
 		}
@@ -350,7 +351,8 @@ func (s *Store) place(ctx context.Context, p *plan, wait bool, unplaced []int64)
 	}
 	r, x := &p.rows, p.ids.sorted()
 	args := []any{p.heads, incarnations, p.counts, p.sizes, wait, keys, unplaced,
-		r.head, r.off, r.id, r.random, r.scope, r.typ, r.key, r.time, r.nanos, r.appended, r.version, r.media, r.attributes, r.data, r.origin, r.originOff,
+		r.head, r.off, unlessZero(r.id), unlessZero(r.random), unlessZero(r.scope), r.typ, unlessZero(r.key), r.time, unlessZero(r.nanos), r.appended,
+		unlessZero(r.version), unlessZero(r.media), unlessZero(r.attributes), r.data, unlessZero(r.origin), unlessZero(r.originOff),
 		x.id, x.digest, x.head, x.off}
 	for try := 0; ; try++ {
 		a, err := s.askPlace(ctx, args)
@@ -366,6 +368,17 @@ func (s *Store) place(ctx context.Context, p *plan, wait bool, unplaced []int64)
 		}
 		return answer{}, failure("append", err)
 	}
+}
+
+// unlessZero answers a column, or none if it has only defaults: those need not be sent.
+func unlessZero[T comparable](column []T) []T {
+	var zero T
+	for _, v := range column {
+		if v != zero {
+			return column
+		}
+	}
+	return nil
 }
 
 func (s *Store) askPlace(ctx context.Context, args []any) (a answer, err error) {

@@ -259,6 +259,9 @@ func (s *Store) listen(ctx context.Context, f func(Hint)) error {
 		case err == nil:
 			if node, all := parseHints(n.Payload); node != s.hints.node {
 				for _, h := range all {
+					if h.Kind == HintErased {
+						s.recent.leave(h.Tenant)
+					}
 					f(h)
 				}
 			}

@@ -94,7 +94,7 @@ func (im *Import) begin(ctx context.Context, url string, source store.Source) er
 		return err
 	}
 	if have > 0 && have <= len(steps) {
-		if _, err := lookForCopy(ctx, im.conn, source); err != nil {
+		if _, err := lookForCopy(ctx, im.conn, source, have); err != nil {
 			return err
 		}
 	}
@@ -102,7 +102,7 @@ func (im *Import) begin(ctx context.Context, url string, source store.Source) er
 		return err
 	}
 	err = pgx.BeginFunc(ctx, im.conn, func(tx pgx.Tx) error {
-		st, err := lookForCopy(ctx, tx, source)
+		st, err := lookForCopy(ctx, tx, source, len(steps))
 		if err != nil {
 			return err
 		}
@@ -123,18 +123,22 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// lookForCopy answers the copy of source that a database holds, nil if there is none, and refuses a database with anything else in it.
-func lookForCopy(ctx context.Context, q querier, source store.Source) (*importState, error) {
+// copyVersion is the version of the schema from which on there is a table of copies.
+const copyVersion = 6
+
+// lookForCopy answers the copy of source that a database holds whose schema has a version, nil if there is none, and refuses a database
+// with anything else in it.
+func lookForCopy(ctx context.Context, q querier, source store.Source, version int) (*importState, error) {
 	refuse := func(message, fix string) error {
 		return &eventhose.Error{Code: eventhose.CodeConflict, Field: "--database-url", Message: message, Fix: fix}
 	}
-	var copies, nodes, data bool
-	if err := q.QueryRow(ctx, "SELECT to_regclass('eventhose.copies') IS NOT NULL, EXISTS (SELECT FROM eventhose.nodes WHERE until > now())").Scan(&copies, &nodes); err != nil {
-		return nil, failure("look for an earlier copy", err)
+	var nodes, data bool
+	if err := q.QueryRow(ctx, "SELECT EXISTS (SELECT FROM eventhose.nodes WHERE until > now())").Scan(&nodes); err != nil {
+		return nil, failure("look for servers", err)
 	}
 	st := &importState{}
 	err := pgx.ErrNoRows
-	if copies {
+	if version >= copyVersion {
 		err = q.QueryRow(ctx, "SELECT source, commits, finished IS NOT NULL, events, part_bytes, position, result FROM eventhose.copies").
 			Scan(&st.source.ID, &st.source.Commits, &st.finished, &st.events, &st.partBytes, &st.position, &st.result)
 	}

@@ -68,6 +68,7 @@ type Store struct {
 	logger *slog.Logger
 	opts   Options
 	spans  spans
+	recent recent
 	hints  hints
 	nodes  liveNodes
 	// several says that other nodes were alive at the last claim.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/store"
@@ -18,46 +19,43 @@ import (
 // eventColumns is what scanEvent reads, of a table e.
 const eventColumns = `e.seq, e.id, e.random, e.scope, e.type, e.key, e.time, e.nanos, e.appended, e.version, e.content_type, e.attributes, e.data, e.erased, e.origin_tenant, e.origin_seq`
 
-// eventRow is a row of events, or none of an outer join: then Sequence stays 0.
+// eventRow is a row of events.
 type eventRow struct {
-	seq          *int64
-	id           *string
-	random       *int64
-	texts        [5]*string // scope, type, key, version, content type
-	at, appended *time.Time
-	nanos        *int16
+	seq, random  int64
+	id           pgtype.Text
+	texts        [5]string // scope, type, key, version, content type
+	at, appended time.Time
+	nanos        int16
 	attributes   []byte
 	data         []byte
-	erased       *bool
-	originTenant *string
-	originSeq    *int64
+	erased       bool
+	originTenant pgtype.Text
+	originSeq    pgtype.Int8
 }
 
 func (e *eventRow) into() []any {
 	return []any{&e.seq, &e.id, &e.random, &e.texts[0], &e.texts[1], &e.texts[2], &e.at, &e.nanos, &e.appended, &e.texts[3], &e.texts[4], &e.attributes, &e.data, &e.erased, &e.originTenant, &e.originSeq}
 }
 
-// event makes the event of a row that is there.
+// event makes the event of a row. The row is of no further use.
 func (e *eventRow) event(tenant tenantID) (*eventhose.Event, error) {
-	ev := &eventhose.Event{Tenant: tenant, Sequence: sequence(*e.seq), Scope: *e.texts[0], Type: *e.texts[1], Key: *e.texts[2], Version: *e.texts[3], ContentType: *e.texts[4],
-		Time: e.at.UTC().Add(time.Duration(*e.nanos)), Appended: e.appended.UTC(), Erased: *e.erased}
+	ev := &eventhose.Event{Tenant: tenant, Sequence: sequence(e.seq), Scope: e.texts[0], Type: e.texts[1], Key: e.texts[2], Version: e.texts[3], ContentType: e.texts[4],
+		Time: e.at.UTC().Add(time.Duration(e.nanos)), Appended: e.appended.UTC(), Erased: e.erased}
 	if len(e.attributes) > 0 {
 		if err := json.Unmarshal(e.attributes, &ev.Attributes); err != nil {
 			return nil, corrupt(fmt.Sprintf("attributes of event %d of %s", ev.Sequence, tenant), err)
 		}
 	}
-	if len(e.data) > 0 || e.data != nil && e.originTenant != nil { // a kept place with data of its own is told by it, even if that is empty
+	if len(e.data) > 0 || e.data != nil && e.originTenant.Valid { // a kept place with data of its own is told by it, even if that is empty
 		ev.Data = e.data
 	}
 	made := ev.Sequence
-	if e.originTenant != nil {
-		ev.Origin = eventhose.Origin{Tenant: tenantID(*e.originTenant), Sequence: sequence(*e.originSeq)}
+	if e.originTenant.Valid {
+		ev.Origin = eventhose.Origin{Tenant: tenantID(e.originTenant.String), Sequence: sequence(e.originSeq.Int64)}
 		made = ev.Origin.Sequence
 	}
-	if e.id != nil {
-		ev.ID = *e.id
-	} else {
-		ev.ID = eventhose.EventID(made, uint64(*e.random))
+	if ev.ID = e.id.String; !e.id.Valid {
+		ev.ID = eventhose.EventID(made, uint64(e.random))
 	}
 	if ev.Origin.Tenant != "" {
 		ev.ID = string(ev.Origin.Tenant) + "/" + ev.ID
@@ -92,6 +90,9 @@ func (s *Store) Read(ctx context.Context, tenant tenantID, after sequence, limit
 		return nil, err
 	}
 	defer s.end()
+	if events := s.recent.read(tenant, after, limit, time.Now()); len(events) > 0 {
+		return events, nil
+	}
 	part, _, ok := s.spans.find(tenant, after+1)
 	for fresh := false; ; {
 		if !ok {
@@ -125,35 +126,38 @@ func (s *Store) Read(ctx context.Context, tenant tenantID, after sequence, limit
 // readPart reads from one partition, and answers the log's last sequence.
 func (s *Store) readPart(ctx context.Context, tenant tenantID, after sequence, part int32, limit store.ReadLimit) (events []*eventhose.Event, last sequence, err error) {
 	// The page ends before the event with which it would hold more than the bytes asked for. Data is only fetched of what is within.
-	statement := fmt.Sprintf(`SELECT l.first, l.last, %s FROM eventhose.logs l LEFT JOIN LATERAL (
+	statement := fmt.Sprintf(`SELECT l.first, l.last, %s FROM eventhose.logs l CROSS JOIN LATERAL (
 		SELECT * FROM (SELECT x.*, sum(coalesce(octet_length(x.data), 0)) OVER (ORDER BY x.seq) AS size FROM
 			(SELECT * FROM eventhose.events_%d WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT $3) x) y
-		WHERE y.size <= $4 OR y.seq = $2 + 1) e ON l.first <= $2 + 1 WHERE l.tenant = $1`, eventColumns, part)
-	first := sequence(1)
-	next := after
+		WHERE y.size <= $4 OR y.seq = $2 + 1) e WHERE l.tenant = $1 AND l.first <= $2 + 1`, eventColumns, part)
+	first, next := sequence(1), after
+	var row eventRow
+	into := append([]any{&first, &last}, row.into()...)
 	err = s.query(ctx, "read the log", statement, []any{string(tenant), signed(after), limit.Events, int64(limit.Bytes)},
 		func() { events, next = nil, after }, func(r pgx.Rows) error {
-			var row eventRow
-			if err := r.Scan(append([]any{&first, &last}, row.into()...)...); err != nil {
-				return err
-			}
-			if row.seq == nil {
-				return nil
-			}
-			e, err := row.event(tenant)
-			if err != nil {
+			row.data, row.attributes = nil, nil
+			if err := r.Scan(into...); err != nil {
 				return err
 			}
 			// A partition may hold a later piece of the log than the one after this: the rest is elsewhere.
-			if next++; e.Sequence == next {
-				events = append(events, e)
+			if next++; sequence(row.seq) != next {
+				return nil
 			}
-			return nil
+			e, err := row.event(tenant)
+			events = append(events, e)
+			return err
 		})
+	if err != nil || len(events) > 0 {
+		return events, last, err
+	}
+	err = s.row(ctx, "read the head", "SELECT first, last FROM eventhose.logs WHERE tenant = $1", []any{string(tenant)}, &first, &last)
+	if err == errNoRow {
+		return nil, 0, nil
+	}
 	if err == nil && first > after+1 {
 		err = store.ErrTrimmed
 	}
-	return events, last, err
+	return nil, last, err
 }
 
 // elsewhere reports whether an event's data is that of another log's event.
@@ -347,6 +351,7 @@ func (s *Store) Erase(ctx context.Context, tenant tenantID, seq sequence) error 
 	if err := s.row(ctx, "erase data", "SELECT eventhose._erase($1, $2)", []any{string(tenant), signed(seq)}, &there); err != nil {
 		return err
 	}
+	s.recent.leave(tenant)
 	if !there {
 		return store.ErrNotFound
 	}
@@ -385,5 +390,8 @@ func (s *Store) Trim(ctx context.Context, tenant tenantID, t store.Trim) (store.
 			done.First, done.Removed, done.Bytes = sequence(*first), int(*removed), *bytes
 			return nil
 		})
+	if done.Removed > 0 || err != nil {
+		s.recent.leave(tenant)
+	}
 	return done, err
 }

@@ -33,6 +33,9 @@ type Batch struct {
 	Number int
 	// Replay is the id of the replay that asked for it, "" for live.
 	Replay string
+	// Still, if set, is asked when all is ready, right before the first byte of the request goes out. If it answers false
+	// none goes, and the result has ReasonStopping: another node may be sending the batch by now. It does not block.
+	Still func() bool
 }
 
 // Item is one event of a batch.

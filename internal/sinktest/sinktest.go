@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net"
 	"runtime"
 	"slices"
 	"sync"
@@ -78,6 +79,7 @@ func Run(t *testing.T, h Harness) {
 		})
 	}
 	t.Run("cancelled", func(t *testing.T) { report(t, CancelFaults(h)) })
+	t.Run("held back", func(t *testing.T) { report(t, HeldBackFaults(h)) })
 	t.Run("concurrent", func(t *testing.T) { report(t, ConcurrencyFaults(h)) })
 	h.Idle()
 	if err := goleak.Find(before); err != nil {
@@ -266,6 +268,53 @@ func CancelFaults(h Harness) (faults []string) {
 	}
 	faults = append(faults, resultFaults(r)...)
 	return append(faults, wantFaults(r, Want{Outcome: eventhose.OutcomeFailed, Reasons: []eventhose.Reason{eventhose.ReasonStopping}})...)
+}
+
+// HeldBackFaults holds a try back at the last moment, on a fresh connection and, where the sink keeps some, on a kept one.
+func HeldBackFaults(h Harness) (faults []string) {
+	var mu sync.Mutex
+	var received []byte
+	address, stop, err := Listen(func(c net.Conn) {
+		b := make([]byte, 4<<10)
+		for n, err := 0, error(nil); err == nil; n, err = c.Read(b) {
+			mu.Lock()
+			received = append(received, b[:n]...)
+			mu.Unlock()
+		}
+	})()
+	if err != nil {
+		return []string{"the receiver does not start: " + err.Error()}
+	}
+	faults = append(faults, heldBack(h, address)...)
+	stop()
+	if bytes.Contains(received, []byte("evt_sinktest")) {
+		faults = append(faults, "what was held back was sent")
+	}
+
+	address, stop, err = h.Scenarios[0].Serve()
+	if err != nil {
+		return append(faults, "the receiver does not start: "+err.Error())
+	}
+	defer stop()
+	sub := h.Subscription(address, secrets)
+	sub.Retry.Timeout = eventhose.Duration(10 * time.Second)
+	asked := 0
+	b := Batch(sub)
+	b.Still = func() bool { asked++; return true }
+	faults = append(faults, wantFaults(h.Sink.Send(context.Background(), b), h.Scenarios[0].Want)...)
+	if asked == 0 {
+		faults = append(faults, "it did not ask whether it may still be sent")
+	}
+	return append(faults, heldBack(h, address)...)
+}
+
+func heldBack(h Harness, address string) []string {
+	sub := h.Subscription(address, secrets)
+	sub.Retry.Timeout = eventhose.Duration(time.Second)
+	b := Batch(sub)
+	b.Still = func() bool { return false }
+	r := h.Sink.Send(context.Background(), b)
+	return append(resultFaults(r), wantFaults(r, Want{Outcome: eventhose.OutcomeFailed, Reasons: []eventhose.Reason{eventhose.ReasonStopping}})...)
 }
 
 // ConcurrencyFaults sends from many goroutines to one receiver that takes everything.

@@ -2,6 +2,7 @@ package sinktest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -20,7 +21,10 @@ type naive struct {
 	client *http.Client
 	change func(r *sink.Result, resp *http.Response, b *sink.Batch)
 	before func(ctx context.Context) context.Context
+	hasty  bool // does not ask whether it may still send
 }
+
+var errHeldBack = errors.New("held back")
 
 func (n *naive) Check(eventhose.Destination) error { return nil }
 
@@ -34,6 +38,9 @@ func (n *naive) Send(ctx context.Context, b *sink.Batch) sink.Result {
 	defer cancel()
 	var resp *http.Response
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, b.Subscription.Destination.URL, strings.NewReader("{}"))
+	if err == nil && !n.hasty && b.Still != nil && !b.Still() {
+		err = errHeldBack
+	}
 	if err == nil {
 		for name, value := range b.Subscription.Destination.Headers {
 			request.Header.Set(name, string(value))
@@ -47,7 +54,7 @@ func (n *naive) Send(ctx context.Context, b *sink.Batch) sink.Result {
 		r.Outcome, reason, r.Slow = sink.Judge(resp.StatusCode)
 		r.Reason, r.Status = reason, resp.StatusCode
 		r.RetryAfter = sink.ParseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
-	case parent.Err() != nil:
+	case parent.Err() != nil, errors.Is(err, errHeldBack):
 		r.Outcome, r.Reason = eventhose.OutcomeFailed, eventhose.ReasonStopping
 	default:
 		r.Outcome, r.Reason, r.Slow = eventhose.OutcomeFailed, eventhose.ReasonTimeout, true
@@ -151,6 +158,21 @@ func TestChecksSeeRed(t *testing.T) {
 				t.Errorf("says %q, want %q", faults, c.says)
 			}
 		})
+	}
+}
+
+// A sink that sends what is held back is seen.
+func TestHeldBackSeesRed(t *testing.T) {
+	for _, c := range []struct {
+		sink *naive
+		says string // "" is no fault
+	}{{&naive{}, ""}, {&naive{hasty: true}, "did not ask"}, {&naive{hasty: true}, "the outcome is taken"}} {
+		h := harness(c.sink)
+		faults := strings.Join(HeldBackFaults(h), "\n")
+		h.Idle()
+		if c.says == "" && faults != "" || !strings.Contains(faults, c.says) {
+			t.Errorf("says %q, want %q", faults, c.says)
+		}
 	}
 }
 

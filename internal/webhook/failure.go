@@ -35,7 +35,7 @@ func (t *target) diagnose(ctx context.Context, err error, a *egress.Answer) (eve
 	switch {
 	case errors.Is(err, egress.ErrBlocked):
 		return eventhose.ReasonBlocked, ""
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(err, egress.ErrHeldBack):
 		return eventhose.ReasonStopping, ""
 	case elapsed >= t.timeout:
 		return eventhose.ReasonTimeout, fmt.Sprintf("time-out after %s while %s", t.timeout, a.Stage)

@@ -133,7 +133,7 @@ func appendHeader(h []byte, b *sink.Batch, signature []byte, now time.Time) []by
 // exchange sends the request and judges what comes back.
 func (s *Sink) exchange(ctx context.Context, t *target, b *sink.Batch, w *work) sink.Result {
 	a := &w.answer
-	err := s.client.Do(ctx, &egress.Request{Target: t.out, Header: w.header, Body: t.compressed(w.body), Timeout: t.timeout}, a)
+	err := s.client.Do(ctx, &egress.Request{Target: t.out, Header: w.header, Body: t.compressed(w.body), Timeout: t.timeout, Still: b.Still}, a)
 	result := t.judge(ctx, err, b, a)
 	result.URL, result.Address = t.shown, a.Address
 	result.Phases = eventhose.Phases{DNS: eventhose.Duration(a.DNS), Connect: eventhose.Duration(a.Connect), TLS: eventhose.Duration(a.TLS), Wait: eventhose.Duration(a.Wait)}

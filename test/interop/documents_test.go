@@ -10,12 +10,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/eventhose/eventhose/internal/pgtest"
 )
 
 var testedBlock = regexp.MustCompile("(?ms)^```sh test\n(.*?)^```$")
 
 // The blocks of a document that are marked "sh test" are one script: bash runs it in an empty directory against the
-// built binary, and stops at the first command that fails. The usual port becomes a free one.
+// built binary, and stops at the first command that fails. The usual ports become free ones; what is about a database has one.
 func TestDocuments(t *testing.T) {
 	files, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
@@ -39,15 +41,23 @@ func TestDocuments(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			address := freeAddress(t)
+			addresses := strings.NewReplacer("127.0.0.1:8080", address, "127.0.0.1:8081", freeAddress(t))
 			// What a failed script leaves running ends with it.
 			const atEnd = "trap 'jobs -p | xargs -r kill; wait' EXIT\n"
-			cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", atEnd+strings.ReplaceAll(script.String(), "127.0.0.1:8080", address))
+			cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", atEnd+addresses.Replace(script.String()))
 			cmd.Dir = t.TempDir()
 			cmd.WaitDelay = 5 * time.Second
 			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(raced)+string(os.PathListSeparator)+os.Getenv("PATH"), "EVENTHOSE_URL=http://"+address, raceOptions)
+			if strings.Contains(script.String(), "EVENTHOSE_DATABASE_URL") {
+				cmd.Env = append(cmd.Env, "EVENTHOSE_DATABASE_URL="+pgtest.Database(t))
+			}
 			if out, err := cmd.CombinedOutput(); err != nil {
-				log, _ := os.ReadFile(filepath.Join(cmd.Dir, "dev.log"))
-				t.Fatalf("%v\n%s\n%s", err, out, log)
+				logs, _ := filepath.Glob(filepath.Join(cmd.Dir, "*.log"))
+				for _, name := range logs {
+					log, _ := os.ReadFile(name)
+					t.Logf("%s:\n%s", filepath.Base(name), log)
+				}
+				t.Fatalf("%v\n%s", err, out)
 			}
 		})
 	}

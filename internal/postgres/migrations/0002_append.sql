@@ -11,7 +11,7 @@ $$;
 
 -- Places events at the ends of their logs. heads are the logs concerned, in order, each once; counts and sizes are what
 -- each gets. r_ are the events: log (index into heads), offset from its last sequence, and what they hold; with an
--- origin (index into heads, offset) they stand for an event of that log. i_ are the ids to remember, and keys those of them
+-- origin (index into heads, offset) they stand for an event of that log; columns in which all have the default are NULL. i_ are the ids to remember, and keys those of them
 -- that must not be remembered yet. drop are the unplaced rows that become events.
 --
 -- It answers one of three things. kind k: ids that are remembered; nothing was done. kind b: logs that others hold; nothing was done, which
@@ -69,8 +69,8 @@ BEGIN
 
 	INSERT INTO eventhose.events (part, nanos, seq, random, origin_seq, time, appended, tenant, id, scope, type, key, version, content_type,
 		attributes, origin_tenant, data)
-	SELECT h.part, r.nanos, h.last + r.off, r.random, o.last + r.origin_off, r.time, r.appended, h.tenant, NULLIF(r.id, ''), r.scope, r.type, r.key, r.version, r.content,
-		NULLIF(r.attributes, '')::jsonb, o.tenant, CASE WHEN r.origin = 0 THEN r.data END
+	SELECT h.part, coalesce(r.nanos, 0), h.last + r.off, coalesce(r.random, 0), o.last + r.origin_off, r.time, r.appended, h.tenant, NULLIF(r.id, ''), coalesce(r.scope, ''), r.type,
+		coalesce(r.key, ''), coalesce(r.version, ''), coalesce(r.content, ''), NULLIF(r.attributes, '')::jsonb, o.tenant, CASE WHEN coalesce(r.origin, 0) = 0 THEN r.data END
 	FROM unnest(r_head, r_off, r_id, r_random, r_scope, r_type, r_key, r_time, r_nanos, r_appended, r_version, r_content, r_attributes, r_data, r_origin, r_origin_off)
 		AS r(head, off, id, random, scope, type, key, time, nanos, appended, version, content, attributes, data, origin, origin_off)
 		JOIN unnest(heads, lasts, parts) WITH ORDINALITY AS h(tenant, last, part, n) ON h.n = r.head

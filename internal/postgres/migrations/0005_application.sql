@@ -73,3 +73,16 @@ BEGIN
 	PERFORM pg_notify('eventhose', 'unplaced');
 END $$;
 REVOKE EXECUTE ON FUNCTION eventhose.append FROM PUBLIC;
+
+-- Begins a new incarnation of every log: after a failover that may have lost something, or a restored backup. Cursors are good up
+-- to where each log ends now.
+CREATE FUNCTION eventhose.fork() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	n bigint;
+BEGIN
+	UPDATE eventhose.logs SET forks = forks || jsonb_build_object('Incarnation', incarnation, 'At', last),
+		incarnation = 1 + (incarnation + floor(random() * 4294967294)::bigint) % 4294967295;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END $$;
+REVOKE EXECUTE ON FUNCTION eventhose.fork FROM PUBLIC;

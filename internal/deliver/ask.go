@@ -1,0 +1,258 @@
+package deliver
+
+// What a person asks of a lane: redrive, discard, replay, test. Any node can be asked. What changes the lane is done by the
+// node that delivers for it (orders.go).
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/sink"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// deadRows finds the dead rows with the given event ids, or all.
+func (e *Engine) deadRows(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) ([]store.Parked, error) {
+	places := map[string]int{}
+	for i, id := range events {
+		places[id] = i
+	}
+	var rows []store.Parked
+	for after := eventhose.Sequence(0); ; {
+		page, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{State: eventhose.ParkedDead, After: after, Limit: 1000})
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range page {
+			after = p.Sequence
+			if _, asked := places[p.Event]; asked || len(events) == 0 {
+				rows = append(rows, p)
+				delete(places, p.Event)
+			}
+		}
+		if len(page) < 1000 {
+			break
+		}
+	}
+	missing := -1
+	for _, i := range places {
+		if missing < 0 || i < missing {
+			missing = i
+		}
+	}
+	if missing >= 0 {
+		err := eventhose.NotFound("dead event")
+		err.Field = fmt.Sprintf("events[%d]", missing)
+		return nil, err
+	}
+	return rows, nil
+}
+
+// Redrive tries dead events of a subscription again at once, with a new schedule: those with the given ids, or all. It
+// answers how many. CodeNotFound with the field if one is not dead there; then nothing is changed.
+func (e *Engine) Redrive(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error) {
+	return e.decide(ctx, opRedrive, tenant, sub, events)
+}
+
+// Discard gives up dead events of a subscription, in the same way.
+func (e *Engine) Discard(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error) {
+	return e.decide(ctx, opDiscard, tenant, sub, events)
+}
+
+func (e *Engine) decide(ctx context.Context, op string, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (n int, err error) {
+	rows, err := e.deadRows(ctx, tenant, sub, events)
+	if err != nil || len(rows) == 0 {
+		return 0, err
+	}
+	if !e.elsewhere(tenant) {
+		return e.decideHere(ctx, op, tenant, sub, rows)
+	}
+	var named []eventhose.Sequence // none are all
+	if len(events) > 0 {
+		for _, p := range rows {
+			named = append(named, p.Sequence)
+		}
+	}
+	err = e.ask(ctx, op, tenant, sub, named, &n)
+	return n, err
+}
+
+// decideNamed is decide on the node that delivers, for the dead events at some places, or all.
+func (e *Engine) decideNamed(ctx context.Context, op string, tenant eventhose.TenantID, sub eventhose.SubscriptionID, named []eventhose.Sequence) (int, error) {
+	rows, err := e.deadRows(ctx, tenant, sub, nil)
+	if err != nil {
+		return 0, err
+	}
+	if len(named) > 0 {
+		rows = slices.DeleteFunc(rows, func(p store.Parked) bool {
+			_, is := slices.BinarySearch(named, p.Sequence)
+			return !is
+		})
+	}
+	return e.decideHere(ctx, op, tenant, sub, rows)
+}
+
+func (e *Engine) decideHere(ctx context.Context, op string, tenant eventhose.TenantID, sub eventhose.SubscriptionID, rows []store.Parked) (n int, err error) {
+	err = e.withLane(ctx, tenant, sub, func(l *lane) error {
+		now := time.Now().UTC()
+		for _, p := range rows {
+			if !l.dead[p.Sequence] {
+				continue
+			}
+			delete(l.dead, p.Sequence)
+			n++
+			if op == opDiscard {
+				l.unparkRow(p.Sequence)
+				l.unblock(p.Sequence)
+				continue
+			}
+			p.State, p.Attempts, p.Due, p.Redriven = eventhose.ParkedRetrying, 0, now, true
+			l.hang(&parked{Parked: p})
+			l.parkRow(p)
+		}
+		if op == opRedrive && l.circuit.open {
+			l.circuit.nextProbe = now
+		}
+		return nil
+	})
+	return n, err
+}
+
+// Replay sends a range of what a subscription was due once more; dry only counts. CodeLimit when MaxReplays are
+// running, CodeCursorGone when retention has taken the beginning of the range, CodeInvalid with the field.
+func (e *Engine) Replay(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, spec eventhose.ReplaySpec, dry bool) (eventhose.Replay, int, error) {
+	switch spec.Status {
+	case "", "delivered", "failed", "dead":
+	default:
+		return eventhose.Replay{}, 0, eventhose.Invalid("status", "must be delivered, failed or dead")
+	}
+	for i, t := range spec.Types {
+		if !eventhose.ValidTypePattern(t) {
+			return eventhose.Replay{}, 0, eventhose.Invalid(fmt.Sprintf("types[%d]", i), "is not a type pattern")
+		}
+	}
+	head, err := e.store.Head(ctx, tenant)
+	if err != nil {
+		return eventhose.Replay{}, 0, err
+	}
+	if spec.From == 0 {
+		spec.From = head.First
+	}
+	if spec.From < head.First {
+		return eventhose.Replay{}, 0, &eventhose.Error{Code: eventhose.CodeCursorGone, Field: "from", Message: "retention has removed the beginning of this range", First: head.First}
+	}
+	r := eventhose.Replay{From: spec.From, To: spec.To, Types: spec.Types, Status: spec.Status, At: spec.From - 1, Created: time.Now().UTC()}
+	switch {
+	case dry:
+		if !e.elsewhere(tenant) { // what has happened here is to be counted, recorded or not yet
+			if err := e.withLane(ctx, tenant, sub, func(*lane) error { return nil }); err != nil {
+				return r, 0, err
+			}
+		}
+		return e.countReplay(ctx, tenant, sub, r)
+	case e.elsewhere(tenant):
+		err = e.ask(ctx, opReplay, tenant, sub, r, &r)
+	default:
+		r, err = e.replayHere(ctx, tenant, sub, r)
+	}
+	return r, 0, err
+}
+
+// upTo bounds a replay by the cursor.
+func upTo(r *eventhose.Replay, cursor eventhose.Sequence) {
+	if r.To == 0 || r.To > cursor {
+		r.To = cursor
+	}
+}
+
+func (e *Engine) replayHere(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, r eventhose.Replay) (eventhose.Replay, error) {
+	err := e.withLane(ctx, tenant, sub, func(l *lane) error {
+		cursor, _ := l.position()
+		if upTo(&r, cursor); r.To < r.From {
+			return nil
+		}
+		if len(l.replays) >= eventhose.MaxReplays {
+			return &eventhose.Error{Code: eventhose.CodeLimit, Message: fmt.Sprintf("%d replays are running", eventhose.MaxReplays), Fix: "wait for one to end"}
+		}
+		r.ID = "rpl_" + idAt(uint64(r.Created.UnixMicro()))
+		l.replays = append(l.replays, &replay{Replay: r, examined: r.At})
+		return nil
+	})
+	return r, err
+}
+
+// countReplay counts what a replay would send.
+func (e *Engine) countReplay(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, r eventhose.Replay) (eventhose.Replay, int, error) {
+	s, err := e.lanes.Subscription(ctx, tenant, sub)
+	if err != nil {
+		return r, 0, err
+	}
+	row, _, _, err := e.standing(ctx, tenant, sub)
+	if err != nil {
+		return r, 0, err
+	}
+	upTo(&r, row.Cursor)
+	t := newTenant(e, tenant)
+	compiled := t.use(s).filter
+	n := 0
+	for after := r.At; after < r.To; {
+		events, err := e.store.Read(ctx, tenant, after, readLimit)
+		if errors.Is(err, store.ErrTrimmed) {
+			return r, n, eventhose.Errorf(eventhose.CodeCursorGone, "retention has removed the beginning of this range meanwhile")
+		}
+		if err != nil || len(events) == 0 {
+			return r, n, err
+		}
+		wanted, err := t.replayWants(ctx, sub, r, events, t.matches(compiled, events))
+		if err != nil {
+			return r, n, err
+		}
+		for i := range events {
+			if wanted[i] {
+				n++
+			}
+		}
+		after = events[len(events)-1].Sequence
+	}
+	return r, n, nil
+}
+
+// Test sends a test event at once and answers what happened. It is not in the log, and not charged to anything.
+func (e *Engine) Test(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID) (eventhose.Attempt, error) {
+	s, err := e.lanes.Subscription(ctx, tenant, sub)
+	if err != nil {
+		return eventhose.Attempt{}, err
+	}
+	now := time.Now().UTC()
+	event := &eventhose.Event{ID: "test_" + idAt(uint64(now.UnixMicro())), Tenant: tenant, Type: eventhose.SystemPrefix + "test", Time: now, Appended: now,
+		Data: []byte(`{"message":"a test event from Eventhose"}`)}
+	b := &sink.Batch{ID: event.WebhookID(), Subscription: &s, Kind: eventhose.AttemptTest, Number: 1, Items: []sink.Item{{Event: event}}}
+	if s.Batch.Batched() {
+		b.ID = batchID(b)
+	}
+	a := e.record(b, e.send(ctx, b))
+	if e.elsewhere(tenant) {
+		err = e.ask(ctx, opRecord, tenant, sub, a, &a.ID)
+	} else {
+		a.ID, err = e.recordHere(ctx, tenant, sub, a)
+	}
+	e.opts.Observe(a, now)
+	return a, err
+}
+
+// recordHere keeps a test's attempt and answers its id.
+func (e *Engine) recordHere(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, a eventhose.Attempt) (string, error) {
+	err := e.withLane(ctx, tenant, sub, func(l *lane) error {
+		a.ID = e.lastID.next(time.Now())
+		l.changes.attempts = append(l.changes.attempts, a)
+		if a.Outcome == eventhose.OutcomeTaken && l.circuit.open {
+			l.circuit.nextProbe = time.Now()
+		}
+		return nil
+	})
+	return a.ID, err
+}

@@ -1,0 +1,591 @@
+package deliver_test
+
+// Several engines over one store, as nodes over a database: each has its own door to a real embedded store, and the doors
+// share a table of leases in memory that their commits are fenced by. Nodes can be frozen, as by SIGSTOP: nothing that one
+// asks of the store or sends goes on until it is thawed. Or they can be cut off from the store alone.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/control"
+	"github.com/eventhose/eventhose/internal/deliver"
+	"github.com/eventhose/eventhose/internal/embedded"
+	"github.com/eventhose/eventhose/internal/eventlog"
+	"github.com/eventhose/eventhose/internal/sink"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// leaseTable is the leases of all nodes.
+type leaseTable struct {
+	mu     sync.Mutex // held over a commit, so that no lease changes hands within one
+	shards [store.Shards]struct {
+		node  string
+		epoch uint64
+		until time.Time
+	}
+	only map[uint8]bool // if set, there are no other shards
+	live map[string]time.Time
+	told map[string][]string // the nodes that were live at each one's last claim
+}
+
+func (l *leaseTable) claim(node string, give []uint8, ttl time.Duration) (c store.Claimed) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.Shared = true
+	now := time.Now()
+	maps.DeleteFunc(l.live, func(_ string, until time.Time) bool { return !now.Before(until) })
+	if l.live[node] = now.Add(ttl); ttl <= 0 {
+		delete(l.live, node)
+	}
+	names := slices.Sorted(maps.Keys(l.live))
+	c.Changed = !slices.Equal(names, l.told[node])
+	l.told[node] = names
+	shards := store.Shards
+	if l.only != nil {
+		shards = len(l.only)
+	}
+	share := (shards + len(names) - 1) / max(1, len(names))
+	held := 0
+	for i := range l.shards {
+		s := &l.shards[i]
+		if s.node != "" && !now.Before(s.until) || s.node == node && (ttl <= 0 || slices.Contains(give, uint8(i))) {
+			s.node = "" // expired or given; who takes it again has another epoch
+		}
+		if s.node == node {
+			s.until = now.Add(ttl)
+			held++
+		}
+	}
+	for i := range l.shards {
+		if s := &l.shards[i]; s.node == "" && held < share && ttl > 0 && !slices.Contains(give, uint8(i)) && (l.only == nil || l.only[uint8(i)]) {
+			s.node, s.until = node, now.Add(ttl)
+			s.epoch++
+			held++
+		}
+	}
+	for i, s := range l.shards {
+		if s.node == node {
+			c.Leases = append(c.Leases, store.Lease{Shard: uint8(i), Epoch: s.epoch, Until: s.until})
+		}
+	}
+	c.Surplus = max(0, held-share)
+	return c
+}
+
+// holder is who has a tenant's shard at this moment, "" if nobody.
+func (l *leaseTable) holder(id eventhose.TenantID) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := &l.shards[store.ShardOf(id)]; time.Now().Before(s.until) {
+		return s.node
+	}
+	return ""
+}
+
+// steal gives a tenant's shard to nobody for a while.
+func (l *leaseTable) steal(id eventhose.TenantID, d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &l.shards[store.ShardOf(id)]
+	s.node, s.until = "thief", time.Now().Add(d)
+	s.epoch++
+}
+
+// cluster is what the nodes share.
+type cluster struct {
+	t     *testing.T
+	opts  deliver.Options
+	store *embedded.Store
+	ctl   *control.Control
+	log   *eventlog.Log
+	table leaseTable
+	quiet atomic.Bool // hints are lost
+
+	mu       sync.Mutex
+	nodes    map[string]*node
+	subs     map[eventhose.SubscriptionID]eventhose.TenantID
+	arrivals []arrived
+	newest   map[store.LaneRef]string // attempt
+	fenced   int                      // commits that were refused
+	unsent   int                      // requests that were held back at the last moment
+	wrong    []string
+	answer   func(context.Context, *sink.Batch) sink.Result
+}
+
+// arrived is one event that came to a receiver.
+type arrived struct {
+	delivery
+	tenant eventhose.TenantID
+	node   string
+}
+
+// node is one engine, its door to the store, and what it sends through.
+type node struct {
+	deliver.Store
+	c      *cluster
+	name   string
+	eng    *deliver.Engine
+	deaf   bool // planted: it takes no notice of what becomes of its leases
+	leases store.Claimed
+
+	mu       sync.Mutex
+	onCommit func()        // called before the next commit
+	thawed   chan struct{} // closed while it is not frozen
+	cutOff   bool          // frozen is only what it asks of the store
+	dead     bool          // will never be thawed
+}
+
+func newCluster(t *testing.T) *cluster {
+	c := &cluster{t: t, table: leaseTable{live: map[string]time.Time{}, told: map[string][]string{}}, nodes: map[string]*node{},
+		subs: map[eventhose.SubscriptionID]eventhose.TenantID{}, newest: map[store.LaneRef]string{}}
+	var err error
+	if c.store, err = embedded.Open("data", embedded.Options{FS: vfs.NewMem(), MinFree: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if c.ctl, err = control.New(c.store, control.Options{SecretKey: make([]byte, 32), Sinks: map[string]sink.Sink{eventhose.DestinationWebhook: &node{c: c}}}); err != nil {
+		t.Fatal(err)
+	}
+	c.log = eventlog.New(c.store, c.ctl, eventlog.Options{Appended: func(id eventhose.TenantID) { c.hint(func(e *deliver.Engine) { e.Appended(id) }) }})
+	c.ctl.Announce(func(id eventhose.TenantID, sub eventhose.SubscriptionID) {
+		c.hint(func(e *deliver.Engine) { e.Changed(id, sub) })
+	})
+	return c
+}
+
+// hint tells every node, unless hints are lost.
+func (c *cluster) hint(tell func(*deliver.Engine)) {
+	for _, n := range c.running() {
+		if !c.quiet.Load() && !n.isFrozen() {
+			tell(n.eng)
+		}
+	}
+}
+
+func (c *cluster) running() []*node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.nodes))
+}
+
+// join starts a node.
+func (c *cluster) join(name string, change ...func(*node)) *node {
+	c.t.Helper()
+	n := &node{Store: c.store, c: c, name: name, thawed: make(chan struct{})}
+	close(n.thawed)
+	for _, f := range change {
+		f(n)
+	}
+	opts := c.opts
+	opts.Node = name
+	opts.Fatal = func(err error) { c.bad("node %s gave up: %v", name, err) }
+	opts.Logger = slog.New(slog.DiscardHandler)
+	opts.Ordered = func() { c.hint((*deliver.Engine).Ordered) }
+	opts.OrderDone = func(id string) { c.hint(func(e *deliver.Engine) { e.OrderDone(id) }) }
+	n.eng = deliver.New(n, c.ctl, c.log, map[string]sink.Sink{eventhose.DestinationWebhook: n}, opts)
+	if err := n.eng.Start(context.Background()); err != nil {
+		c.t.Fatal(err)
+	}
+	c.mu.Lock()
+	c.nodes[name] = n
+	c.mu.Unlock()
+	return n
+}
+
+// stop ends a node cleanly; one that is dead only ends.
+func (n *node) stop() {
+	n.c.t.Helper()
+	n.c.mu.Lock()
+	delete(n.c.nodes, n.name)
+	n.c.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if n.dead {
+		n.thaw()
+		cancel()
+	}
+	if err := n.eng.Stop(ctx); err != nil && !n.dead {
+		n.c.t.Error(err)
+	}
+}
+
+// close stops all nodes, and says what was wrong.
+func (c *cluster) close() {
+	c.t.Helper()
+	for _, n := range c.running() {
+		n.stop()
+	}
+	if err := errors.Join(c.log.Close(), c.store.Close()); err != nil {
+		c.t.Error(err)
+	}
+	for _, w := range c.wrong {
+		c.t.Error(w)
+	}
+}
+
+// came counts the events that came to receivers, refused the commits without their leases, heldBack the requests.
+func (c *cluster) came() int     { return c.read(func() int { return len(c.arrivals) }) }
+func (c *cluster) refused() int  { return c.read(func() int { return c.fenced }) }
+func (c *cluster) heldBack() int { return c.read(func() int { return c.unsent }) }
+
+// forgive forgets what was wrong, and answers how much it was.
+func (c *cluster) forgive() int {
+	return c.read(func() int { n := len(c.wrong); c.wrong = nil; return n })
+}
+
+func (c *cluster) read(what func() int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return what()
+}
+
+// arrivedAt are the events that one node has sent.
+func (c *cluster) arrivedAt(n *node) []arrived {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.arrivals), func(a arrived) bool { return a.node != n.name })
+}
+
+func (c *cluster) set(answer func(context.Context, *sink.Batch) sink.Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answer = answer
+}
+
+func (c *cluster) bad(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.wrong) < 20 {
+		c.wrong = append(c.wrong, time.Now().Format("04:05.000 ")+fmt.Sprintf(format, args...))
+	}
+}
+
+func (n *node) freeze() { n.stopAt(false) }
+
+// cut cuts a node off from the store.
+func (n *node) cut() { n.stopAt(true) }
+
+func (n *node) stopAt(store bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.thawed, n.cutOff = make(chan struct{}), store
+}
+
+func (n *node) thaw() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	select {
+	case <-n.thawed:
+	default:
+		close(n.thawed)
+	}
+}
+
+// kill freezes a node for ever.
+func (n *node) kill() { n.dead = true; n.freeze() }
+
+func (n *node) isFrozen() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	select {
+	case <-n.thawed:
+		return false
+	default:
+		return true
+	}
+}
+
+// awake waits while the node is frozen. A dead one is then told that the store is away.
+func (n *node) awake() error {
+	n.mu.Lock()
+	thawed := n.thawed
+	n.mu.Unlock()
+	<-thawed
+	if n.dead {
+		return fmt.Errorf("%w: the node is dead", store.ErrUnavailable)
+	}
+	return nil
+}
+
+// runs waits while the process is frozen, and answers whether it ever goes on.
+func (n *node) runs() bool {
+	n.mu.Lock()
+	cutOff := n.cutOff
+	n.mu.Unlock()
+	return cutOff || n.awake() == nil
+}
+
+// Claim implements store.Leases.
+func (n *node) Claim(_ context.Context, name string, give []uint8, ttl time.Duration) (store.Claimed, error) {
+	if err := n.awake(); err != nil {
+		return store.Claimed{}, err
+	}
+	claimed := n.c.table.claim(name, give, ttl)
+	if err := n.awake(); err != nil { // the answer may come late
+		return store.Claimed{}, err
+	}
+	if n.deaf {
+		if len(n.leases.Leases) == 0 {
+			n.leases = claimed
+		}
+		for i := range n.leases.Leases {
+			n.leases.Leases[i].Until = time.Now().Add(time.Hour)
+		}
+		return n.leases, nil
+	}
+	return claimed, nil
+}
+
+// Commit implements store.Lanes.
+func (n *node) Commit(ctx context.Context, p store.Progress) error {
+	n.mu.Lock()
+	do := n.onCommit
+	n.onCommit = nil
+	n.mu.Unlock()
+	if do != nil {
+		do()
+	}
+	if err := n.awake(); err != nil {
+		return err
+	}
+	if err := n.commit(ctx, p); err != nil {
+		return err
+	}
+	return n.awake()
+}
+
+func (n *node) commit(ctx context.Context, p store.Progress) error {
+	l := &n.c.table
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var covered [store.Shards]bool
+	for _, f := range p.Fence {
+		covered[f.Shard] = true
+		if s := &l.shards[f.Shard]; !n.deaf && (s.node != n.name || s.epoch != f.Epoch || !time.Now().Before(s.until)) {
+			n.c.mu.Lock()
+			n.c.fenced++
+			n.c.mu.Unlock()
+			return fmt.Errorf("%w: shard %d", store.ErrFenced, f.Shard)
+		}
+	}
+	for i := range p.Lanes {
+		if !covered[store.ShardOf(p.Lanes[i].Lane.Tenant)] {
+			n.c.bad("node %s committed a lane of %s without its lease", n.name, p.Lanes[i].Lane.Tenant)
+		}
+		n.c.checkAttempts(&p.Lanes[i])
+	}
+	for _, t := range p.Matched {
+		if !covered[store.ShardOf(t.Tenant)] {
+			n.c.bad("node %s committed a position of %s without its lease", n.name, t.Tenant)
+		}
+	}
+	p.Fence = nil
+	return n.Store.Commit(ctx, p)
+}
+
+func (c *cluster) checkAttempts(l *store.LaneChange) {
+	for _, a := range l.Attempts {
+		c.mu.Lock()
+		newest := c.newest[l.Lane.LaneRef]
+		c.newest[l.Lane.LaneRef] = max(newest, a.ID)
+		c.mu.Unlock()
+		if a.ID <= newest {
+			c.bad("%s: attempt %s comes after %s", l.Lane.Subscription, a.ID, newest)
+		}
+	}
+}
+
+// Read, Lane, Save and Record implement the seam; a frozen node does not get beyond them.
+func (n *node) Read(ctx context.Context, id eventhose.TenantID, after eventhose.Sequence, limit store.ReadLimit) ([]*eventhose.Event, error) {
+	if err := n.awake(); err != nil {
+		return nil, err
+	}
+	return n.Store.Read(ctx, id, after, limit)
+}
+
+func (n *node) Lane(ctx context.Context, id eventhose.TenantID, sub eventhose.SubscriptionID) (store.Lane, []store.BlockedKey, error) {
+	if err := n.awake(); err != nil {
+		return store.Lane{}, nil, err
+	}
+	return n.Store.Lane(ctx, id, sub)
+}
+
+func (n *node) Save(ctx context.Context, records []store.RecordChange, lanes []store.LaneChange) error {
+	if err := n.awake(); err != nil {
+		return err
+	}
+	return n.Store.Save(ctx, records, lanes)
+}
+
+func (n *node) Record(ctx context.Context, id eventhose.TenantID, kind, key string) (store.Record, error) {
+	if err := n.awake(); err != nil {
+		return store.Record{}, err
+	}
+	return n.Store.Record(ctx, id, kind, key)
+}
+
+// Check implements sink.Sink.
+func (n *node) Check(eventhose.Destination) error { return nil }
+
+// Send implements sink.Sink.
+func (n *node) Send(ctx context.Context, b *sink.Batch) sink.Result {
+	c := n.c
+	<-time.After(10 * time.Millisecond) // to connect
+	if !n.runs() || b.Still != nil && !b.Still() {
+		c.mu.Lock()
+		c.unsent++
+		c.mu.Unlock()
+		return sink.Result{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonStopping}
+	}
+	id := b.Subscription.Tenant
+	if holder := c.table.holder(id); holder != n.name && b.Kind != eventhose.AttemptTest {
+		c.bad("node %s sends %d of %s, and %q has its shard", n.name, b.Items[0].Event.Sequence, id, holder)
+	}
+	all := seen(b)
+	c.mu.Lock()
+	answer := c.answer
+	c.mu.Unlock()
+	r := taken()
+	if answer != nil {
+		r = answer(ctx, b)
+	}
+	answered(all, b, r)
+	c.mu.Lock()
+	for _, d := range all {
+		c.arrivals = append(c.arrivals, arrived{d, id, n.name})
+	}
+	c.mu.Unlock()
+	r.Started, r.Duration = all[0].at, time.Since(all[0].at)
+	if !n.runs() {
+		return sink.Result{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonStopping}
+	}
+	return r
+}
+
+// tenantID names tenants.
+func tenantID(i int) eventhose.TenantID { return eventhose.TenantID(fmt.Sprintf("t%d", i)) }
+
+// crowd has no other shards than those of the first tenants, so that each that changes hands is at work.
+func (c *cluster) crowd(tenants int) {
+	c.table.only = map[uint8]bool{}
+	for i := range tenants {
+		c.table.only[store.ShardOf(tenantID(i))] = true
+	}
+}
+
+// populate makes tenants with a subscription each.
+func (c *cluster) populate(tenants int, change func(*eventhose.Subscription)) {
+	c.t.Helper()
+	for i := range tenants {
+		if _, _, err := c.ctl.PutTenant(context.Background(), eventhose.Tenant{ID: tenantID(i)}); err != nil {
+			c.t.Fatal(err)
+		}
+		c.subscribe(tenantID(i), change)
+	}
+}
+
+func (c *cluster) subscribe(id eventhose.TenantID, change func(*eventhose.Subscription)) eventhose.SubscriptionID {
+	c.t.Helper()
+	s := eventhose.Subscription{Tenant: id, Ordering: eventhose.OrderingKey, Destination: eventhose.Destination{Type: eventhose.DestinationWebhook, URL: "https://example.com/hook"}}
+	if change != nil {
+		change(&s)
+	}
+	s, err := c.ctl.CreateSubscription(context.Background(), s, "now")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.mu.Lock()
+	c.subs[s.ID] = id
+	c.mu.Unlock()
+	return s.ID
+}
+
+// append appends n events over three keys to a tenant's log.
+func (c *cluster) append(id eventhose.TenantID, n int) {
+	c.t.Helper()
+	if _, err := c.log.Append(context.Background(), id, some(n, 3)...); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// drained waits in virtual time until every lane has nothing left to do, as any node tells it.
+func (c *cluster) drained() {
+	c.t.Helper()
+	var left []string
+	for range 2000 {
+		synctest.Wait()
+		left = nil
+		for sub, id := range c.subs {
+			row, keys, err := c.store.Lane(context.Background(), id, sub)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			if row.Behind || row.Retrying+row.Waiting+len(keys) > 0 {
+				left = append(left, fmt.Sprintf("%s of %s (%s has it): %+v", sub, id, c.table.holder(id), row))
+			}
+		}
+		tails, err := c.store.Tails(context.Background(), "", 1000)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, t := range tails {
+			left = append(left, fmt.Sprintf("the log of %s is matched to %d of %d", t.Tenant, t.Matched, t.Last))
+		}
+		if left == nil {
+			return
+		}
+		pass(time.Second)
+	}
+	c.t.Fatalf("never drained: %q", left)
+}
+
+// audit holds what arrived against what was appended: all of it, in order within a key, and answers how many came again.
+func (c *cluster) audit() (again int) {
+	c.t.Helper()
+	c.mu.Lock()
+	arrivals := slices.Clone(c.arrivals)
+	c.mu.Unlock()
+	times := map[eventhose.SubscriptionID]map[eventhose.Sequence]int{}
+	bySub := map[eventhose.SubscriptionID][]delivery{}
+	for _, a := range arrivals {
+		if times[a.sub] == nil {
+			times[a.sub] = map[eventhose.Sequence]int{}
+		}
+		if a.seq == 0 || a.replay != "" {
+			continue
+		}
+		if bySub[a.sub] = append(bySub[a.sub], a.delivery); !a.taken {
+			continue
+		}
+		if times[a.sub][a.seq]++; times[a.sub][a.seq] > 1 {
+			again++
+		}
+	}
+	for sub, id := range c.subs {
+		for e, err := range c.log.Read(context.Background(), id, 0, eventhose.Filter{}) {
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			if times[sub][e.Sequence] == 0 {
+				c.bad("%s of %s: sequence %d never came", sub, id, e.Sequence)
+			}
+		}
+		slices.SortStableFunc(bySub[sub], func(a, b delivery) int { return a.at.Compare(b.at) })
+		if n := inversions(bySub[sub], false); n > 0 {
+			c.bad("%s of %s: %d inversions", sub, id, n)
+		}
+	}
+	return again
+}

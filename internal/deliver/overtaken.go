@@ -1,0 +1,89 @@
+package deliver
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+// overtaken moves a lane that retention has overtaken to the first event left, and tells.
+func (t *tenant) overtaken(ctx context.Context, l *lane) error {
+	head, err := t.engine.store.Head(ctx, t.id)
+	if err != nil {
+		return err
+	}
+	if err := l.tellOvertaken(ctx, head.First); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !l.tailing {
+		l.examined = max(l.examined, head.First-1)
+	}
+	l.change()
+	l.update()
+	return nil
+}
+
+// tellOvertaken tells a lane's owner of the first event left, once for each such place.
+func (l *lane) tellOvertaken(ctx context.Context, first eventhose.Sequence) error {
+	t := l.tenant
+	t.mu.Lock()
+	before := l.told
+	l.told = max(before, first)
+	t.mu.Unlock()
+	if before >= first {
+		return nil
+	}
+	err := t.tellOvertaken(ctx, l.id, first)
+	if err != nil {
+		t.mu.Lock()
+		l.told = before
+		t.mu.Unlock()
+	}
+	return err
+}
+
+// overtakenTail moves the matcher to the first event left and tells every active subscription's owner.
+func (t *tenant) overtakenTail(ctx context.Context) error {
+	head, err := t.engine.store.Head(ctx, t.id)
+	if err != nil {
+		return err
+	}
+	var told []eventhose.SubscriptionID
+	t.mu.Lock()
+	for id, sub := range t.subs {
+		if l := t.lanes[id]; sub.active() && (l == nil || l.tailing && l.examined+1 < head.First) {
+			told = append(told, id)
+		}
+	}
+	t.mu.Unlock()
+	for _, id := range told {
+		if err := t.tellOvertaken(ctx, id, head.First); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.matched = max(t.matched, head.First-1)
+	for _, id := range told {
+		if l := t.lanes[id]; l != nil {
+			l.told = max(l.told, head.First)
+		}
+	}
+	return nil
+}
+
+func (t *tenant) tellOvertaken(ctx context.Context, sub eventhose.SubscriptionID, first eventhose.Sequence) error {
+	if !t.term.sends(time.Now()) {
+		return errElsewhere
+	}
+	t.engine.logger.Warn("retention has overtaken a subscription", "tenant", t.id, "subscription", sub, "first", first)
+	body, err := json.Marshal(map[string]any{"subscription": sub, "first": first})
+	if err != nil {
+		return err
+	}
+	return t.engine.system.AppendSystem(ctx, t.id, Overtaken, body)
+}
