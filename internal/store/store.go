@@ -78,7 +78,8 @@ type Log interface {
 type Append struct {
 	Tenant eventhose.TenantID
 	// Parent, if set, gets a place for each new event in its own log, under the id "tenant/id". The place refers to the
-	// event and counts no bytes there: once the event is erased or gone from its own log, the place reads as erased.
+	// event and counts no bytes there: once the event is erased or gone from its own log, the place reads as erased. One that
+	// is kept since it is parked has the data, whatever goes from the event's log, until the event is erased.
 	Parent eventhose.TenantID
 	// Events have Type, Appended and so on set; Sequence and Tenant are the driver's. An empty ID is made by the driver
 	// with eventhose.EventID and is not remembered in the index of ids.

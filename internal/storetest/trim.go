@@ -277,5 +277,32 @@ func parentCases() []Case {
 			t.trimTo(platform, 4)
 			t.same("events of the child", len(t.read(acme, 2)), 2)
 		}},
+		{"parent/kept", "a parked place that its log has trimmed keeps its data: it outlives the event that it stands for, counts among what is kept, and goes when that is erased", func(t *trial) {
+			for i := range 4 {
+				t.group(store.Append{Tenant: acme, Parent: platform, Events: []store.NewEvent{event(fmt.Sprintf("e%d", i+1), fmt.Sprintf("%01000d", i), i+1)}})
+			}
+			c := newLane(platform, subA)
+			for seq := range eventhose.Sequence(3) {
+				c.Park = append(c.Park, parkedRow(seq+1, eventhose.ParkedDead))
+			}
+			t.change(c)
+			t.trimTo(platform, 4)
+			t.ok("erase", t.s.Erase(t.ctx, acme, 2))
+			t.trimTo(acme, 4)
+			for range 2 {
+				for seq, size := range []int{1000, 0, 1000} {
+					for _, ref := range []store.Ref{{Sequence: eventhose.Sequence(seq + 1)}, {ID: fmt.Sprintf("acme/e%d", seq+1)}} {
+						if e := t.lookup(platform, ref); len(e.Data) != size || e.Erased != (size == 0) {
+							t.fatalf("%+v has %d bytes of data, erased: %v", ref, len(e.Data), e.Erased)
+						}
+					}
+				}
+				t.reopen()
+			}
+			got := t.trim(platform, 4, store.Trim{Keep: 1500})
+			if len(got.Lost) != 1 || got.Lost[0].Sequence != 1 {
+				t.fatalf("of two times 1000 bytes 1500 are kept, and lost is %+v", got.Lost)
+			}
+		}},
 	}
 }

@@ -58,9 +58,11 @@ CREATE TABLE eventhose.events (
 	data          bytea
 ) PARTITION BY LIST (part);
 
--- Events of parked sequences whose partition was dropped.
+-- Events of parked sequences whose partition was dropped. A place in a parent's log has the data here that it stood for: it outlives
+-- the event that it stands for, and goes when that is erased.
 CREATE TABLE eventhose.kept_events (LIKE eventhose.events);
 CREATE UNIQUE INDEX kept_events_place ON eventhose.kept_events (tenant, seq);
+CREATE INDEX kept_events_origin ON eventhose.kept_events (origin_tenant, origin_seq) WHERE origin_tenant IS NOT NULL;
 
 -- The ids that clients gave, by a digest of tenant, scope and id. A row whose event is trimmed counts as none.
 CREATE TABLE eventhose.event_ids (

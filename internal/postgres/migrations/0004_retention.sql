@@ -14,21 +14,68 @@ $$;
 CREATE FUNCTION eventhose._size(of_tenant text, of_seq bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	p int := eventhose._part(of_tenant, of_seq);
-	e record;
+	size bigint;
+	from_tenant text;
+	from_seq bigint;
+	gone boolean; -- NULL until the event is found
 BEGIN
 	IF p IS NOT NULL THEN
-		EXECUTE format('SELECT octet_length(data) AS size, origin_tenant, origin_seq, erased FROM eventhose.events_%s WHERE tenant = $1 AND seq = $2', p) INTO e USING of_tenant, of_seq;
+		EXECUTE format('SELECT octet_length(data), origin_tenant, origin_seq, erased FROM eventhose.events_%s WHERE tenant = $1 AND seq = $2', p)
+			INTO size, from_tenant, from_seq, gone USING of_tenant, of_seq;
 	END IF;
-	IF e IS NULL OR e.erased IS NULL THEN
-		SELECT octet_length(data) AS size, origin_tenant, origin_seq, erased INTO e FROM eventhose.kept_events WHERE tenant = of_tenant AND seq = of_seq;
+	IF gone IS NULL THEN -- also if there is no partition any more
+		SELECT octet_length(k.data), k.origin_tenant, k.origin_seq, k.erased INTO size, from_tenant, from_seq, gone
+			FROM eventhose.kept_events k WHERE k.tenant = of_tenant AND k.seq = of_seq;
 	END IF;
-	IF e.origin_tenant IS NULL THEN
-		RETURN coalesce(e.size, 0);
+	IF from_tenant IS NULL OR size IS NOT NULL THEN
+		RETURN coalesce(size, 0);
 	END IF;
-	IF e.erased OR NOT eventhose._visible(e.origin_tenant, e.origin_seq) THEN
+	IF gone OR NOT eventhose._visible(from_tenant, from_seq) THEN
 		RETURN 0;
 	END IF;
-	RETURN eventhose._size(e.origin_tenant, e.origin_seq);
+	RETURN eventhose._size(from_tenant, from_seq);
+END $$;
+
+-- The data of an event, locked against being erased until the transaction ends; NULL if it is erased, or gone, or a place in a parent's log.
+CREATE FUNCTION eventhose._held_data(of_tenant text, of_seq bigint) RETURNS bytea LANGUAGE plpgsql AS $$
+DECLARE
+	p int := eventhose._part(of_tenant, of_seq);
+	held bytea;
+BEGIN
+	IF NOT eventhose._visible(of_tenant, of_seq) THEN
+		RETURN NULL;
+	END IF;
+	IF p IS NOT NULL THEN
+		EXECUTE format('SELECT data FROM eventhose.events_%s WHERE tenant = $1 AND seq = $2 AND NOT erased FOR SHARE', p) INTO held USING of_tenant, of_seq;
+	END IF;
+	IF held IS NULL THEN
+		SELECT k.data INTO held FROM eventhose.kept_events k WHERE k.tenant = of_tenant AND k.seq = of_seq AND NOT k.erased FOR SHARE;
+	END IF;
+	RETURN held;
+END $$;
+
+-- Keeps a parked place in a parent's log aside with the data that it stands for. One whose data is gone stays as it is.
+CREATE FUNCTION eventhose._keep_place(of_tenant text, of_seq bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	p int := eventhose._part(of_tenant, of_seq);
+	from_tenant text;
+	from_seq bigint;
+	held bytea;
+BEGIN
+	IF p IS NULL THEN
+		RETURN;
+	END IF;
+	EXECUTE format('SELECT origin_tenant, origin_seq FROM eventhose.events_%s WHERE tenant = $1 AND seq = $2 AND NOT erased', p) INTO from_tenant, from_seq USING of_tenant, of_seq;
+	IF from_tenant IS NULL THEN -- it has its data itself, and can stay where it is
+		RETURN;
+	END IF;
+	held := eventhose._held_data(from_tenant, from_seq);
+	IF held IS NOT NULL THEN
+		EXECUTE format('WITH e AS (DELETE FROM eventhose.events_%s WHERE tenant = $1 AND seq = $2 AND NOT erased RETURNING *)
+			INSERT INTO eventhose.kept_events (part, nanos, erased, seq, random, origin_seq, time, appended, tenant, id, scope, type, key, version, content_type, attributes, origin_tenant, data)
+			SELECT part, nanos, erased, seq, random, origin_seq, time, appended, tenant, id, scope, type, key, version, content_type, attributes, origin_tenant, $3 FROM e
+			ON CONFLICT DO NOTHING', p) USING of_tenant, of_seq, held;
+	END IF;
 END $$;
 
 -- Moves a log's floor over what is older than before, and over what is too much for max_bytes (0: no bound), at most a million
@@ -73,6 +120,9 @@ BEGIN
 		IF NOT FOUND THEN -- somebody else trimmed it
 			SELECT l.first, 0, 0 INTO next, n, gone FROM eventhose.logs l WHERE l.tenant = of_tenant;
 		END IF;
+		FOR p IN SELECT DISTINCT x.seq FROM eventhose.parked x WHERE x.tenant = of_tenant AND x.seq >= log.first AND x.seq < next LOOP
+			PERFORM eventhose._keep_place(of_tenant, p.seq);
+		END LOOP;
 	END IF;
 	RETURN QUERY SELECT next, n, gone, NULL::text, NULL::bigint;
 
@@ -109,6 +159,7 @@ BEGIN
 	END IF;
 	UPDATE eventhose.kept_events k SET data = '', erased = true WHERE k.tenant = of_tenant AND k.seq = of_seq;
 	GET DIAGNOSTICS n = ROW_COUNT;
+	UPDATE eventhose.kept_events k SET data = '', erased = true WHERE k.origin_tenant = of_tenant AND k.origin_seq = of_seq AND k.data IS NOT NULL;
 	RETURN size IS NOT NULL OR n > 0;
 END $$;
 
