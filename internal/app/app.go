@@ -47,6 +47,8 @@ type Options struct {
 	MaxInFlight int
 	// MinFree is how many bytes on the disk stay free of new events; 0 is the store's default.
 	MinFree int64
+	// Node is the id of this server among those over one store; "" makes one up.
+	Node    string
 	Logger  *slog.Logger
 	Version string
 	// Observe is called with each attempt; it must not block.
@@ -187,7 +189,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		Lost:   func(t eventhose.TenantID, lost []store.LostParked) { engine.Lost(t, lost) }})
 	a.log = log
 	a.onStop("log", func(context.Context) error { return log.Close() })
-	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail,
+	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail, Node: a.opts.Node,
 		Observe: func(at eventhose.Attempt, appended time.Time) {
 			metrics.attempt(at, appended)
 			if a.opts.Observe != nil {
