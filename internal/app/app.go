@@ -47,7 +47,7 @@ type Options struct {
 	MaxInFlight int
 	// MinFree is how many bytes on the disk stay free of new events; 0 is the store's default.
 	MinFree int64
-	// Node is the id of this server among those over one store; "" makes one up.
+	// Node is what this server is called among those over one store.
 	Node    string
 	Logger  *slog.Logger
 	Version string

@@ -122,7 +122,7 @@ func (s *shift) gone(n *node) {
 func (s *shift) back(i int) {
 	n := s.away[i]
 	s.away = slices.Delete(s.away, i, i+1)
-	if n.dead {
+	if n.dead.Load() {
 		n.stop()
 		return
 	}

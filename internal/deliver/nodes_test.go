@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -146,7 +147,7 @@ type node struct {
 	onCommit func()        // called before the next commit
 	thawed   chan struct{} // closed while it is not frozen
 	cutOff   bool          // frozen is only what it asks of the store
-	dead     bool          // will never be thawed
+	dead     atomic.Bool   // will never be thawed
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -213,11 +214,11 @@ func (n *node) stop() {
 	n.c.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if n.dead {
+	if n.dead.Load() {
 		n.thaw()
 		cancel()
 	}
-	if err := n.eng.Stop(ctx); err != nil && !n.dead {
+	if err := n.eng.Stop(ctx); err != nil && !n.dead.Load() {
 		n.c.t.Error(err)
 	}
 }
@@ -295,7 +296,7 @@ func (n *node) thaw() {
 }
 
 // kill freezes a node for ever.
-func (n *node) kill() { n.dead = true; n.freeze() }
+func (n *node) kill() { n.dead.Store(true); n.freeze() }
 
 func (n *node) isFrozen() bool {
 	n.mu.Lock()
@@ -314,7 +315,7 @@ func (n *node) awake() error {
 	thawed := n.thawed
 	n.mu.Unlock()
 	<-thawed
-	if n.dead {
+	if n.dead.Load() {
 		return fmt.Errorf("%w: the node is dead", store.ErrUnavailable)
 	}
 	return nil
@@ -333,7 +334,10 @@ func (n *node) Claim(_ context.Context, name string, give []uint8, ttl time.Dura
 	if err := n.awake(); err != nil {
 		return store.Claimed{}, err
 	}
-	claimed := n.c.table.claim(name, give, ttl)
+	if !strings.HasPrefix(name, n.name+".") {
+		n.c.bad("node %s claims as %s", n.name, name)
+	}
+	claimed := n.c.table.claim(n.name, give, ttl)
 	if err := n.awake(); err != nil { // the answer may come late
 		return store.Claimed{}, err
 	}
