@@ -117,6 +117,11 @@ func (c *Control) changed(tenant eventhose.TenantID, id eventhose.SubscriptionID
 	}
 }
 
+// TenantOf answers which tenant a record is about that says that this tenant exists.
+func TenantOf(r store.Record) (eventhose.TenantID, bool) {
+	return eventhose.TenantID(r.ID), r.Tenant == "" && r.Kind == kindTenant
+}
+
 // Tells reports whether other nodes have to know of changes of a kind of records: they call Heard then.
 func Tells(kind string) bool {
 	return kind == kindTenant || kind == kindKey || kind == kindSubscription

@@ -165,6 +165,9 @@ func ParseSecretKey(text string) ([]byte, error) {
 
 const keyFile = "secret.key"
 
+// SecretKeyFile is where the operator's key is in a data directory, if it was made there.
+func SecretKeyFile(dir string) string { return filepath.Join(dir, keyFile) }
+
 // LoadOrCreateSecretKey reads the operator's key from the file secret.key in dir, or makes the file, readable by its
 // owner alone and durable before it returns. CodeInvalid, field "secret-key", if others may read or write the file, or
 // if it holds no key.

@@ -90,6 +90,15 @@ var _ store.Store = (*Store)(nil)
 
 // Open opens the store in dir, and makes it if there is none. ErrLocked, ErrNewer, ErrCorrupt.
 func Open(dir string, o Options) (*Store, error) {
+	s := newStore(dir, o)
+	if err := s.start(o); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", s.dir, err)
+	}
+	return s, nil
+}
+
+// newStore makes a store of a directory, which is not looked at yet.
+func newStore(dir string, o Options) *Store {
 	fs := o.FS
 	if fs == nil {
 		fs = vfs.Default
@@ -107,10 +116,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s.heads.logs = map[tenantID]*logState{}
 	s.laneRows = map[store.LaneRef]laneRow{}
 	s.fs = &guard{FS: fs, root: dir, fail: s.fail, full: s.giveReserve, wrote: s.space.wrote, synced: o.Synced}
-	if err := s.start(o); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
-	}
-	return s, nil
+	return s
 }
 
 func (s *Store) start(o Options) (err error) {
@@ -159,9 +165,18 @@ type found struct {
 // examine looks at the database without changing anything. Pebble takes a damaged end of its manifest or log for the
 // end, goes on from there, and removes what it then no longer knows; so whether all is there is found out before that.
 func (s *Store) examine() (f found, err error) {
+	if f, err = s.openReadOnly(); s.db != nil {
+		err = errors.Join(err, s.db.Close())
+		s.db = nil
+	}
+	return f, err
+}
+
+// openReadOnly opens the database without changing anything, and leaves it open. If nothing was ever answered it does neither.
+func (s *Store) openReadOnly() (f found, err error) {
 	attested, manifest, err := readAttest(s.fs, s.dir)
 	if err != nil || attested == 0 {
-		return f, err // nothing was ever answered
+		return f, err
 	}
 	if err := checkManifest(s.fs, s.fs.PathJoin(s.dir, pebbleDir), manifest); err != nil {
 		return f, err
@@ -169,10 +184,7 @@ func (s *Store) examine() (f found, err error) {
 	if err := s.openPebble(s.dbOptions(true)); err != nil {
 		return f, err
 	}
-	f, err = s.read()
-	err = errors.Join(err, s.db.Close())
-	s.db = nil
-	if err == nil && f.counter < attested {
+	if f, err = s.read(); err == nil && f.counter < attested {
 		err = fmt.Errorf("%w: %s holds commits up to %d, %s says that %d were durable: its newest MANIFEST or log file is damaged at the end",
 			store.ErrCorrupt, s.fs.PathJoin(s.dir, pebbleDir), f.counter, attestFile, attested)
 	}

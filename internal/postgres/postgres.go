@@ -114,8 +114,23 @@ func config(url string) (*pgxpool.Config, error) {
 }
 
 // Open connects to the database and brings its schema up to date. ErrNewer if the schema is a newer version's, CodeInvalid if the
-// URL or the database cannot be used, ErrUnavailable if it cannot be reached now.
+// URL or the database cannot be used, CodeConflict if a copy into it is not finished, ErrUnavailable if it cannot be reached now.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
+	if _, err := Migrate(ctx, url); err != nil {
+		return nil, err
+	}
+	s, err := open(ctx, url, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.whole(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// open connects to a database whose schema is up to date, whatever it holds.
+func open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -130,9 +145,6 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	}
 	if o.Tell == nil {
 		o.Tell = func(string) bool { return false }
-	}
-	if _, err := Migrate(ctx, url); err != nil {
-		return nil, err
 	}
 	c, err := config(url)
 	if err != nil {

@@ -46,7 +46,7 @@ func (e *eventRow) event(tenant tenantID) (*eventhose.Event, error) {
 			return nil, corrupt(fmt.Sprintf("attributes of event %d of %s", ev.Sequence, tenant), err)
 		}
 	}
-	if len(e.data) > 0 {
+	if len(e.data) > 0 || e.data != nil && e.originTenant.Valid { // a kept place with data of its own is told by it, even if that is empty
 		ev.Data = e.data
 	}
 	made := ev.Sequence
@@ -160,6 +160,9 @@ func (s *Store) readPart(ctx context.Context, tenant tenantID, after sequence, p
 	return nil, last, err
 }
 
+// elsewhere reports whether an event's data is that of another log's event.
+func elsewhere(e *eventhose.Event) bool { return e.Origin.Tenant != "" && !e.Erased && e.Data == nil }
+
 // resolve puts in the data of events that stand for another log's. Those whose event is gone read as erased.
 func (s *Store) resolve(ctx context.Context, events []*eventhose.Event) error {
 	type place struct {
@@ -169,7 +172,7 @@ func (s *Store) resolve(ctx context.Context, events []*eventhose.Event) error {
 	var tenants []string
 	var seqs []int64
 	for _, e := range events {
-		if e.Origin.Tenant != "" && !e.Erased {
+		if elsewhere(e) {
 			tenants, seqs = append(tenants, string(e.Origin.Tenant)), append(seqs, signed(e.Origin.Sequence))
 		}
 	}
@@ -227,7 +230,7 @@ func (s *Store) resolve(ctx context.Context, events []*eventhose.Event) error {
 		}
 	}
 	for _, e := range events {
-		if e.Origin.Tenant == "" || e.Erased {
+		if !elsewhere(e) {
 			continue
 		}
 		if d := data[place{string(e.Origin.Tenant), signed(e.Origin.Sequence)}]; d == nil {
