@@ -49,5 +49,6 @@ crash: ## kill -9 the real binary N (5000) times under load and check every prom
 	CGO_ENABLED=1 EVENTHOSE_KILLS=$(N) $(GO) test -race -count 1 -timeout 24h -v -run '^TestKill$$' ./internal/crashtest
 
 .PHONY: soak
-soak: ## 10,000,000 events behind a destination that is down: constant memory, and all arrive
+soak: ## For hours: 10,000,000 events behind a destination that is down, and ten minutes of killed and frozen nodes
 	EVENTHOSE_BACKLOG=10000000 $(GO) test -count 1 -timeout 24h -v -run '^TestBacklogIsTheLog$$' ./internal/deliver
+	CGO_ENABLED=1 EVENTHOSE_NODES_SECONDS=600 $(GO) test -race -count 1 -timeout 24h -v -run '^TestNodes$$' ./internal/crashtest

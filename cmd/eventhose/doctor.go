@@ -34,15 +34,15 @@ const (
 )
 
 func (p *program) doctorCommand() *cobra.Command {
-	var listen, data string
+	var listen, data, databaseURL string
 	var allow []string
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check this machine and this configuration, and say what to mend",
 		Long: `Check what a server needs of this machine: the data directory, its disk, the clock, the address to listen on, and the networks that
-destinations may reach; and whether the server at --url takes requests. It changes nothing but one small file in the data
-directory, which it removes. Exits with 1 if anything failed.`,
-		Example: "  eventhose doctor --data /var/lib/eventhose -o json",
+destinations may reach; and whether the server at --url takes requests. With --database-url it looks at the database in place of the
+data directory. It changes nothing but one small file in the data directory, which it removes. Exits with 1 if anything failed.`,
+		Example: "  eventhose doctor --data /var/lib/eventhose -o json\n  eventhose doctor --database-url postgres://eventhose@db.internal/eventhose",
 		Args:    args(0, 0),
 	}
 	f := c.Flags()
@@ -50,11 +50,19 @@ directory, which it removes. Exits with 1 if anything failed.`,
 	f.StringVar(&data, "data", "eventhose-data", "the data directory")
 	f.StringSliceVar(&allow, "allow-networks", nil, "CIDRs that destinations may reach beside the public internet")
 	variable(f, "listen", "EVENTHOSE_LISTEN")
+	f.StringVar(&databaseURL, "database-url", "", "the PostgreSQL URL of many nodes")
 	variable(f, "data", "EVENTHOSE_DATA")
+	variable(f, "database-url", "EVENTHOSE_DATABASE_URL")
 	variable(f, "allow-networks", "EVENTHOSE_ALLOW_NETWORKS")
 	return p.connected(c, func(ctx context.Context, cl *client.Client, _ []string) error {
 		up, serverErr := checkServer(ctx, cl)
-		found := slices.Concat(checkData(data), []finding{checkClock(time.Now()), checkListen(listen, serverErr == nil), checkNetworks(allow), up})
+		var kept []finding
+		if databaseURL != "" {
+			kept = checkDatabase(ctx, databaseURL)
+		} else {
+			kept = checkData(data)
+		}
+		found := slices.Concat(kept, []finding{checkClock(time.Now()), checkListen(listen, serverErr == nil), checkNetworks(allow), up})
 		failed := 0
 		for _, x := range found {
 			if x.Level == levelFail {

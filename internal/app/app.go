@@ -35,8 +35,6 @@ type Options struct {
 	Data string
 	// DatabaseURL names a PostgreSQL in which any number of nodes keep everything, instead of Data. SecretKey must be given then.
 	DatabaseURL string
-	// Node names this node among them; "" makes a name.
-	Node string
 	// AdminKey is accepted beside the stored API keys, if set.
 	AdminKey eventhose.Secret
 	// AllowNetworks are the addresses that destinations may reach beside the public internet, over http as well.
@@ -49,6 +47,8 @@ type Options struct {
 	MaxInFlight int
 	// MinFree is how many bytes on the disk stay free of new events; 0 is the store's default.
 	MinFree int64
+	// Node is what this server is called among those over one store.
+	Node    string
 	Logger  *slog.Logger
 	Version string
 	// Observe is called with each attempt; it must not block.

@@ -126,3 +126,11 @@ func Migrate(ctx context.Context, url string) ([]string, error) {
 	}
 	return done, err
 }
+
+// Database is what can be told of a database without changing anything.
+type Database = postgres.Inspection
+
+// InspectDatabase looks at a database that nodes are to use.
+func InspectDatabase(ctx context.Context, url string) (Database, error) {
+	return postgres.Inspect(ctx, url)
+}

@@ -77,7 +77,8 @@ type Options struct {
 	// Fatal is called once if the store has failed and the engine cannot go on.
 	Fatal func(error)
 
-	// Node is the id of this engine among those that have the store open; "" makes one up.
+	// Node is what this engine is called among those that have the store open. It need not be unique: each engine is a node
+	// of its own, also one that is started again while its predecessor, frozen, may wake.
 	Node string
 	// LeaseTTL is how long after this node was last heard of others take over what it delivers for: 6 s.
 	LeaseTTL time.Duration
@@ -157,7 +158,7 @@ func New(st Store, lanes Lanes, system SystemLog, sinks map[string]sink.Sink, o 
 		o.Fatal = func(error) {}
 	}
 	if o.Node == "" {
-		o.Node = "node_" + idAt(rand.Uint64())
+		o.Node = "node"
 	}
 	if o.LeaseTTL == 0 {
 		o.LeaseTTL = 6 * time.Second
@@ -176,7 +177,8 @@ func New(st Store, lanes Lanes, system SystemLog, sinks map[string]sink.Sink, o 
 	e.canSend, e.canRead = sync.NewCond(&e.mu), sync.NewCond(&e.mu)
 	e.sending, e.cutSending = context.WithCancel(context.Background())
 	e.reading, e.stopReading = context.WithCancel(context.Background())
-	e.leases.node, e.leases.now, e.leases.look = o.Node, make(chan struct{}, 1), make(chan struct{}, 1)
+	e.leases.node = o.Node + "." + idAt(rand.Uint64())
+	e.leases.now, e.leases.look = make(chan struct{}, 1), make(chan struct{}, 1)
 	e.leases.ending = map[eventhose.TenantID]*tenant{}
 	e.leases.holding, e.leases.letGo = context.WithCancel(context.Background())
 	e.orders.there, e.orders.slots, e.orders.asked = make(chan struct{}, 1), make(chan struct{}, maxOrders), map[string]chan struct{}{}

@@ -213,7 +213,9 @@ func (e *Engine) remove(t *tenant) {
 // ended notes that a commit with something of a tenant is over. A successor in memory has waited for that: what the commit
 // wrote, it must have read. e.mu is held.
 func (e *Engine) ended(t *tenant) {
-	t.inCommit = false
+	if t.inCommit = false; t.term == nil {
+		return
+	}
 	if e.leases.ending[t.id] == t {
 		delete(e.leases.ending, t.id)
 		if next := e.tenants[t.id]; next != nil {

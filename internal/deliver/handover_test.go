@@ -2,11 +2,13 @@ package deliver_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/deliver"
 	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
 )
@@ -250,4 +252,27 @@ func TestANewSubscriptionIsFound(t *testing.T) {
 		}
 		b.stop()
 	})
+}
+
+// A node that cannot start gives back what it was granted.
+func TestANodeThatCannotStart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		defer c.close()
+		n := &node{Store: &noWork{c.store}, c: c, name: "a", thawed: make(chan struct{})}
+		close(n.thawed)
+		err := deliver.New(n, c.ctl, c.log, nil, deliver.Options{Node: "a"}).Start(t.Context())
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("start: %v", err)
+		}
+		c.balanced(c.join("b"))
+	})
+}
+
+// noWork cannot list what there is to do.
+type noWork struct{ deliver.Store }
+
+func (*noWork) Work(context.Context, store.LaneRef, int) ([]store.Lane, error) {
+	return nil, store.ErrUnavailable
 }

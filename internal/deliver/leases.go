@@ -161,7 +161,8 @@ func signal(c chan struct{}) {
 	}
 }
 
-// claimLoop claims again in time, and at once when it is asked to.
+// claimLoop claims again in time, and soon when it is asked to: shards that can be given one shortly after another are
+// given together.
 func (e *Engine) claimLoop() {
 	every := e.opts.LeaseTTL / 3
 	timer := time.NewTimer(every)
@@ -171,6 +172,12 @@ func (e *Engine) claimLoop() {
 		select {
 		case <-timer.C:
 		case <-e.leases.now:
+			timer.Reset(e.opts.LeaseTTL / 200)
+			select {
+			case <-timer.C:
+			case <-e.leases.holding.Done():
+				return
+			}
 		case <-e.leases.holding.Done():
 			return
 		}

@@ -49,7 +49,16 @@ func (s *shift) step() {
 		}
 	case k < 65:
 		pass([]time.Duration{3 * time.Millisecond, 300 * time.Millisecond, time.Second, 4 * time.Second, 15 * time.Second}[s.rng.IntN(5)])
-	case k < 70:
+	case k < 68:
+		for sub, of := range s.subs {
+			if of == id {
+				state := []eventhose.SubscriptionState{eventhose.StatePaused, eventhose.StateActive}[s.rng.IntN(2)]
+				if _, err := s.ctl.SetState(context.Background(), id, sub, state); err != nil {
+					s.bad("set the state: %v", err)
+				}
+			}
+		}
+	case k < 72:
 		s.failing = []int{0, 0, 2, 5, 20}[s.rng.IntN(5)]
 		s.set(s.receive(s.failing))
 	case k < 75:
@@ -113,7 +122,7 @@ func (s *shift) gone(n *node) {
 func (s *shift) back(i int) {
 	n := s.away[i]
 	s.away = slices.Delete(s.away, i, i+1)
-	if n.dead {
+	if n.dead.Load() {
 		n.stop()
 		return
 	}
@@ -122,12 +131,15 @@ func (s *shift) back(i int) {
 
 // receive takes all but one in so many.
 func (s *shift) receive(failing int) func(context.Context, *sink.Batch) sink.Result {
-	return func(context.Context, *sink.Batch) sink.Result {
+	return func(_ context.Context, b *sink.Batch) sink.Result {
 		<-time.After(rand.N(800 * time.Millisecond))
-		if failing > 0 && rand.N(failing) == 0 {
-			return failed(500)
+		switch {
+		case failing == 0 || rand.N(failing) > 0:
+			return taken()
+		case b.Subscription.Batch.Batched() && rand.N(2) == 0:
+			return partly(b, func(e *eventhose.Event) bool { return rand.N(3) == 0 })
 		}
-		return taken()
+		return failed(500)
 	}
 }
 
@@ -139,7 +151,14 @@ func liveOnNodes(t *testing.T, seed uint64, steps int) {
 		if seed%3 > 0 {
 			s.crowd(tenantsInShift)
 		}
-		s.populate(tenantsInShift, quick(eventhose.OrderingKey))
+		kinds := 0
+		s.populate(tenantsInShift, func(sub *eventhose.Subscription) {
+			quick([]eventhose.Ordering{eventhose.OrderingKey, eventhose.OrderingStrict, eventhose.OrderingKey, eventhose.OrderingNone}[kinds%4])(sub)
+			if kinds%3 == 0 {
+				sub.Batch = eventhose.BatchPolicy{MaxEvents: 2 + s.rng.IntN(20), MaxBytes: 1 << 20}
+			}
+			kinds++
+		})
 		s.join()
 		for range steps {
 			s.step()
@@ -149,6 +168,9 @@ func liveOnNodes(t *testing.T, seed uint64, steps int) {
 		}
 		s.set(s.receive(0))
 		for sub, id := range s.subs {
+			if _, err := s.ctl.SetState(t.Context(), id, sub, eventhose.StateActive); err != nil {
+				t.Fatal(err)
+			}
 			pass(time.Second)
 			for range 10 {
 				if _, err := s.up()[0].eng.Redrive(t.Context(), id, sub, nil); eventhose.CodeOf(err) != eventhose.CodeUnavailable {

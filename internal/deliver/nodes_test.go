@@ -28,82 +28,6 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// leaseTable is the leases of all nodes.
-type leaseTable struct {
-	mu     sync.Mutex // held over a commit, so that no lease changes hands within one
-	shards [store.Shards]struct {
-		node  string
-		epoch uint64
-		until time.Time
-	}
-	only map[uint8]bool // if set, there are no other shards
-	live map[string]time.Time
-	told map[string][]string // the nodes that were live at each one's last claim
-}
-
-func (l *leaseTable) claim(node string, give []uint8, ttl time.Duration) (c store.Claimed) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c.Shared = true
-	now := time.Now()
-	maps.DeleteFunc(l.live, func(_ string, until time.Time) bool { return !now.Before(until) })
-	if l.live[node] = now.Add(ttl); ttl <= 0 {
-		delete(l.live, node)
-	}
-	names := slices.Sorted(maps.Keys(l.live))
-	c.Changed = !slices.Equal(names, l.told[node])
-	l.told[node] = names
-	shards := store.Shards
-	if l.only != nil {
-		shards = len(l.only)
-	}
-	share := (shards + len(names) - 1) / max(1, len(names))
-	held := 0
-	for i := range l.shards {
-		s := &l.shards[i]
-		if s.node != "" && !now.Before(s.until) || s.node == node && (ttl <= 0 || slices.Contains(give, uint8(i))) {
-			s.node = "" // expired or given; who takes it again has another epoch
-		}
-		if s.node == node {
-			s.until = now.Add(ttl)
-			held++
-		}
-	}
-	for i := range l.shards {
-		if s := &l.shards[i]; s.node == "" && held < share && ttl > 0 && !slices.Contains(give, uint8(i)) && (l.only == nil || l.only[uint8(i)]) {
-			s.node, s.until = node, now.Add(ttl)
-			s.epoch++
-			held++
-		}
-	}
-	for i, s := range l.shards {
-		if s.node == node {
-			c.Leases = append(c.Leases, store.Lease{Shard: uint8(i), Epoch: s.epoch, Until: s.until})
-		}
-	}
-	c.Surplus = max(0, held-share)
-	return c
-}
-
-// holder is who has a tenant's shard at this moment, "" if nobody.
-func (l *leaseTable) holder(id eventhose.TenantID) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if s := &l.shards[store.ShardOf(id)]; time.Now().Before(s.until) {
-		return s.node
-	}
-	return ""
-}
-
-// steal gives a tenant's shard to nobody for a while.
-func (l *leaseTable) steal(id eventhose.TenantID, d time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := &l.shards[store.ShardOf(id)]
-	s.node, s.until = "thief", time.Now().Add(d)
-	s.epoch++
-}
-
 // cluster is what the nodes share.
 type cluster struct {
 	t     *testing.T
@@ -117,6 +41,7 @@ type cluster struct {
 	mu       sync.Mutex
 	nodes    map[string]*node
 	subs     map[eventhose.SubscriptionID]eventhose.TenantID
+	ordering map[eventhose.SubscriptionID]eventhose.Ordering
 	arrivals []arrived
 	newest   map[store.LaneRef]string // attempt
 	fenced   int                      // commits that were refused
@@ -132,25 +57,9 @@ type arrived struct {
 	node   string
 }
 
-// node is one engine, its door to the store, and what it sends through.
-type node struct {
-	deliver.Store
-	c      *cluster
-	name   string
-	eng    *deliver.Engine
-	deaf   bool // planted: it takes no notice of what becomes of its leases
-	leases store.Claimed
-
-	mu       sync.Mutex
-	onCommit func()        // called before the next commit
-	thawed   chan struct{} // closed while it is not frozen
-	cutOff   bool          // frozen is only what it asks of the store
-	dead     bool          // will never be thawed
-}
-
 func newCluster(t *testing.T) *cluster {
 	c := &cluster{t: t, table: leaseTable{live: map[string]time.Time{}, told: map[string][]string{}}, nodes: map[string]*node{},
-		subs: map[eventhose.SubscriptionID]eventhose.TenantID{}, newest: map[store.LaneRef]string{}}
+		subs: map[eventhose.SubscriptionID]eventhose.TenantID{}, newest: map[store.LaneRef]string{}, ordering: map[eventhose.SubscriptionID]eventhose.Ordering{}}
 	var err error
 	if c.store, err = embedded.Open("data", embedded.Options{FS: vfs.NewMem(), MinFree: -1}); err != nil {
 		t.Fatal(err)
@@ -212,11 +121,11 @@ func (n *node) stop() {
 	n.c.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if n.dead {
+	if n.dead.Load() {
 		n.thaw()
 		cancel()
 	}
-	if err := n.eng.Stop(ctx); err != nil && !n.dead {
+	if err := n.eng.Stop(ctx); err != nil && !n.dead.Load() {
 		n.c.t.Error(err)
 	}
 }
@@ -272,208 +181,6 @@ func (c *cluster) bad(format string, args ...any) {
 	}
 }
 
-func (n *node) freeze() { n.stopAt(false) }
-
-// cut cuts a node off from the store.
-func (n *node) cut() { n.stopAt(true) }
-
-func (n *node) stopAt(store bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.thawed, n.cutOff = make(chan struct{}), store
-}
-
-func (n *node) thaw() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	select {
-	case <-n.thawed:
-	default:
-		close(n.thawed)
-	}
-}
-
-// kill freezes a node for ever.
-func (n *node) kill() { n.dead = true; n.freeze() }
-
-func (n *node) isFrozen() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	select {
-	case <-n.thawed:
-		return false
-	default:
-		return true
-	}
-}
-
-// awake waits while the node is frozen. A dead one is then told that the store is away.
-func (n *node) awake() error {
-	n.mu.Lock()
-	thawed := n.thawed
-	n.mu.Unlock()
-	<-thawed
-	if n.dead {
-		return fmt.Errorf("%w: the node is dead", store.ErrUnavailable)
-	}
-	return nil
-}
-
-// runs waits while the process is frozen, and answers whether it ever goes on.
-func (n *node) runs() bool {
-	n.mu.Lock()
-	cutOff := n.cutOff
-	n.mu.Unlock()
-	return cutOff || n.awake() == nil
-}
-
-// Claim implements store.Leases.
-func (n *node) Claim(_ context.Context, name string, give []uint8, ttl time.Duration) (store.Claimed, error) {
-	if err := n.awake(); err != nil {
-		return store.Claimed{}, err
-	}
-	claimed := n.c.table.claim(name, give, ttl)
-	if err := n.awake(); err != nil { // the answer may come late
-		return store.Claimed{}, err
-	}
-	if n.deaf {
-		if len(n.leases.Leases) == 0 {
-			n.leases = claimed
-		}
-		for i := range n.leases.Leases {
-			n.leases.Leases[i].Until = time.Now().Add(time.Hour)
-		}
-		return n.leases, nil
-	}
-	return claimed, nil
-}
-
-// Commit implements store.Lanes.
-func (n *node) Commit(ctx context.Context, p store.Progress) error {
-	n.mu.Lock()
-	do := n.onCommit
-	n.onCommit = nil
-	n.mu.Unlock()
-	if do != nil {
-		do()
-	}
-	if err := n.awake(); err != nil {
-		return err
-	}
-	if err := n.commit(ctx, p); err != nil {
-		return err
-	}
-	return n.awake()
-}
-
-func (n *node) commit(ctx context.Context, p store.Progress) error {
-	l := &n.c.table
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var covered [store.Shards]bool
-	for _, f := range p.Fence {
-		covered[f.Shard] = true
-		if s := &l.shards[f.Shard]; !n.deaf && (s.node != n.name || s.epoch != f.Epoch || !time.Now().Before(s.until)) {
-			n.c.mu.Lock()
-			n.c.fenced++
-			n.c.mu.Unlock()
-			return fmt.Errorf("%w: shard %d", store.ErrFenced, f.Shard)
-		}
-	}
-	for i := range p.Lanes {
-		if !covered[store.ShardOf(p.Lanes[i].Lane.Tenant)] {
-			n.c.bad("node %s committed a lane of %s without its lease", n.name, p.Lanes[i].Lane.Tenant)
-		}
-		n.c.checkAttempts(&p.Lanes[i])
-	}
-	for _, t := range p.Matched {
-		if !covered[store.ShardOf(t.Tenant)] {
-			n.c.bad("node %s committed a position of %s without its lease", n.name, t.Tenant)
-		}
-	}
-	p.Fence = nil
-	return n.Store.Commit(ctx, p)
-}
-
-func (c *cluster) checkAttempts(l *store.LaneChange) {
-	for _, a := range l.Attempts {
-		c.mu.Lock()
-		newest := c.newest[l.Lane.LaneRef]
-		c.newest[l.Lane.LaneRef] = max(newest, a.ID)
-		c.mu.Unlock()
-		if a.ID <= newest {
-			c.bad("%s: attempt %s comes after %s", l.Lane.Subscription, a.ID, newest)
-		}
-	}
-}
-
-// Read, Lane, Save and Record implement the seam; a frozen node does not get beyond them.
-func (n *node) Read(ctx context.Context, id eventhose.TenantID, after eventhose.Sequence, limit store.ReadLimit) ([]*eventhose.Event, error) {
-	if err := n.awake(); err != nil {
-		return nil, err
-	}
-	return n.Store.Read(ctx, id, after, limit)
-}
-
-func (n *node) Lane(ctx context.Context, id eventhose.TenantID, sub eventhose.SubscriptionID) (store.Lane, []store.BlockedKey, error) {
-	if err := n.awake(); err != nil {
-		return store.Lane{}, nil, err
-	}
-	return n.Store.Lane(ctx, id, sub)
-}
-
-func (n *node) Save(ctx context.Context, records []store.RecordChange, lanes []store.LaneChange) error {
-	if err := n.awake(); err != nil {
-		return err
-	}
-	return n.Store.Save(ctx, records, lanes)
-}
-
-func (n *node) Record(ctx context.Context, id eventhose.TenantID, kind, key string) (store.Record, error) {
-	if err := n.awake(); err != nil {
-		return store.Record{}, err
-	}
-	return n.Store.Record(ctx, id, kind, key)
-}
-
-// Check implements sink.Sink.
-func (n *node) Check(eventhose.Destination) error { return nil }
-
-// Send implements sink.Sink.
-func (n *node) Send(ctx context.Context, b *sink.Batch) sink.Result {
-	c := n.c
-	<-time.After(10 * time.Millisecond) // to connect
-	if !n.runs() || b.Still != nil && !b.Still() {
-		c.mu.Lock()
-		c.unsent++
-		c.mu.Unlock()
-		return sink.Result{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonStopping}
-	}
-	id := b.Subscription.Tenant
-	if holder := c.table.holder(id); holder != n.name && b.Kind != eventhose.AttemptTest {
-		c.bad("node %s sends %d of %s, and %q has its shard", n.name, b.Items[0].Event.Sequence, id, holder)
-	}
-	all := seen(b)
-	c.mu.Lock()
-	answer := c.answer
-	c.mu.Unlock()
-	r := taken()
-	if answer != nil {
-		r = answer(ctx, b)
-	}
-	answered(all, b, r)
-	c.mu.Lock()
-	for _, d := range all {
-		c.arrivals = append(c.arrivals, arrived{d, id, n.name})
-	}
-	c.mu.Unlock()
-	r.Started, r.Duration = all[0].at, time.Since(all[0].at)
-	if !n.runs() {
-		return sink.Result{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonStopping}
-	}
-	return r
-}
-
 // tenantID names tenants.
 func tenantID(i int) eventhose.TenantID { return eventhose.TenantID(fmt.Sprintf("t%d", i)) }
 
@@ -507,7 +214,7 @@ func (c *cluster) subscribe(id eventhose.TenantID, change func(*eventhose.Subscr
 		c.t.Fatal(err)
 	}
 	c.mu.Lock()
-	c.subs[s.ID] = id
+	c.subs[s.ID], c.ordering[s.ID] = id, s.Ordering
 	c.mu.Unlock()
 	return s.ID
 }
@@ -551,17 +258,19 @@ func (c *cluster) drained() {
 	c.t.Fatalf("never drained: %q", left)
 }
 
-// audit holds what arrived against what was appended: all of it, in order within a key, and answers how many came again.
-func (c *cluster) audit() (again int) {
+// audit holds what arrived against what was appended: all of it, in order where that is asked for. It answers how many
+// requests there were of which something came again.
+func (c *cluster) audit() int {
 	c.t.Helper()
 	c.mu.Lock()
 	arrivals := slices.Clone(c.arrivals)
 	c.mu.Unlock()
-	times := map[eventhose.SubscriptionID]map[eventhose.Sequence]int{}
+	// What comes twice is counted by request.
+	times, repeated := map[eventhose.SubscriptionID]map[eventhose.Sequence]int64{}, map[int64]bool{}
 	bySub := map[eventhose.SubscriptionID][]delivery{}
 	for _, a := range arrivals {
 		if times[a.sub] == nil {
-			times[a.sub] = map[eventhose.Sequence]int{}
+			times[a.sub] = map[eventhose.Sequence]int64{}
 		}
 		if a.seq == 0 || a.replay != "" {
 			continue
@@ -569,9 +278,10 @@ func (c *cluster) audit() (again int) {
 		if bySub[a.sub] = append(bySub[a.sub], a.delivery); !a.taken {
 			continue
 		}
-		if times[a.sub][a.seq]++; times[a.sub][a.seq] > 1 {
-			again++
+		if before := times[a.sub][a.seq]; before > 0 {
+			repeated[before] = true
 		}
+		times[a.sub][a.seq] = a.request
 	}
 	for sub, id := range c.subs {
 		for e, err := range c.log.Read(context.Background(), id, 0, eventhose.Filter{}) {
@@ -583,9 +293,10 @@ func (c *cluster) audit() (again int) {
 			}
 		}
 		slices.SortStableFunc(bySub[sub], func(a, b delivery) int { return a.at.Compare(b.at) })
-		if n := inversions(bySub[sub], false); n > 0 {
+		ordering := c.ordering[sub]
+		if n := inversions(bySub[sub], ordering == eventhose.OrderingStrict); n > 0 && ordering != eventhose.OrderingNone {
 			c.bad("%s of %s: %d inversions", sub, id, n)
 		}
 	}
-	return again
+	return len(repeated)
 }

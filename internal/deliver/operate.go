@@ -154,7 +154,7 @@ func (e *Engine) standing(ctx context.Context, tenant eventhose.TenantID, sub ev
 	e.mu.Lock()
 	t := e.tenants[tenant]
 	e.mu.Unlock()
-	if t != nil {
+	if t != nil && t.term.lasts(time.Now()) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if l := t.lanes[sub]; l != nil && l.loaded {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -35,4 +37,56 @@ type Connections struct {
 func (s *Store) Connections() Connections {
 	st := s.pool.Stat()
 	return Connections{Open: int(st.TotalConns()), InUse: int(st.AcquiredConns()), Max: int(st.MaxConns()), Waited: st.EmptyAcquireWaitTime()}
+}
+
+// Inspection is what can be told of a database without changing anything.
+type Inspection struct {
+	// Server is PostgreSQL's version, as text.
+	Server string
+	// Schema is how many steps of Known the schema has.
+	Schema, Known int
+	// Standbys are those that commits wait for.
+	Standbys int
+	// MaxConnections is the server's bound.
+	MaxConnections int
+	// Skew is how far its clock is ahead of this machine's, less what the answer took.
+	Skew time.Duration
+}
+
+// Inspect looks at a database. The errors are Open's.
+func Inspect(ctx context.Context, url string) (i Inspection, err error) {
+	c, err := config(url)
+	if err != nil {
+		return i, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, c.ConnConfig)
+	if err != nil {
+		return i, failure("connect to the database", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	if err := usable(ctx, conn); err != nil {
+		return i, err
+	}
+	steps, _, err := migrations()
+	if err != nil {
+		return i, err
+	}
+	i.Known = len(steps)
+	if i.Schema, err = version(ctx, conn); err != nil {
+		return i, failure("read the version of the schema", err)
+	}
+	began := time.Now()
+	var now time.Time
+	err = conn.QueryRow(ctx, `SELECT clock_timestamp(), current_setting('server_version'), current_setting('max_connections')::int,
+		(SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))`).Scan(&now, &i.Server, &i.MaxConnections, &i.Standbys)
+	if err != nil {
+		return i, failure("ask the database for its state", err)
+	}
+	switch after := time.Now(); {
+	case now.Before(began):
+		i.Skew = now.Sub(began)
+	case now.After(after):
+		i.Skew = now.Sub(after)
+	}
+	return i, nil
 }

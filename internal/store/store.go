@@ -152,7 +152,8 @@ type Lanes interface {
 	// Attempts lists attempts newest first.
 	Attempts(ctx context.Context, tenant eventhose.TenantID, q AttemptQuery) ([]eventhose.Attempt, error)
 	// Commit writes progress atomically and durably. ErrFenced if a lease of p.Fence is not held, and then nobody who takes
-	// one of them can see a part of it later. A lane that was deleted is left alone.
+	// one of them can see a part of it later. After ErrUnavailable nobody knows whether it was written: it is committed again
+	// as it was, which then changes nothing more. A lane that was deleted is left alone.
 	Commit(ctx context.Context, p Progress) error
 	// Work lists the lanes that have something to do (Behind, or a Due time), those after a tenant and subscription,
 	// ordered by tenant and subscription.

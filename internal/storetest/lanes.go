@@ -49,6 +49,32 @@ func laneCases() []Case {
 			t.same("attempts", t.attempts(acme, store.AttemptQuery{Sequence: 1, Limit: 10}), []string{})
 			t.same("tails", t.tails(), []store.Tail{{Tenant: acme, Matched: 1, Last: 2}})
 		}},
+		{"lanes/again", "progress that is committed again, because nobody knew whether it had been, is as if it had been once", func(t *trial) {
+			t.fill(acme, 3, 1)
+			c := fullLane(subA)
+			c.Park, c.Block = []store.Parked{parkedRow(1, eventhose.ParkedDead)}, []store.BlockedKey{{Key: "k", Head: 1}}
+			c.Attempts = []eventhose.Attempt{attempt(acme, subA, 1, 1), attempt(acme, subA, 2, 2, 3)}
+			p := store.Progress{Lanes: []store.LaneChange{c}, Matched: []store.Tail{{Tenant: acme, Matched: 2}}}
+			t.commit(p)
+			next := fullLane(subA)
+			next.Create, next.Unpark, next.Unblock = false, []eventhose.Sequence{1}, []string{"k"}
+			next.Attempts = []eventhose.Attempt{attempt(acme, subA, 3, 1)}
+			for range 2 {
+				t.commit(p)
+				t.same("parked", len(t.parked(acme, subA, store.ParkedQuery{Limit: 10})), 1)
+				t.same("attempts", len(t.attempts(acme, store.AttemptQuery{Subscription: subA, Limit: 10})), 2)
+				t.same("attempts at one", len(t.attempts(acme, store.AttemptQuery{Subscription: subA, Sequence: 1, Limit: 10})), 1)
+				t.same("tails", t.tails(), []store.Tail{{Tenant: acme, Matched: 2, Last: 3}})
+				t.reopen()
+			}
+			for range 2 {
+				t.change(next)
+				t.same("parked", len(t.parked(acme, subA, store.ParkedQuery{Limit: 10})), 0)
+				t.same("attempts", len(t.attempts(acme, store.AttemptQuery{Subscription: subA, Limit: 10})), 3)
+				_, keys := t.lane(acme, subA)
+				t.same("keys", len(keys), 0)
+			}
+		}},
 		{"lanes/delete", "a deleted lane takes everything with it, and one made anew begins empty", func(t *trial) {
 			t.fill(acme, 2, 1)
 			c := fullLane(subA)
