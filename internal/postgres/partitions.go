@@ -42,7 +42,7 @@ func (s *Store) classify(ctx context.Context, tenant tenantID, t store.Trim) err
 	class := classOf(t)
 	var stored int16
 	err := s.row(ctx, "read the class of a log", "SELECT class FROM eventhose.logs WHERE tenant = $1", []any{string(tenant)}, &stored)
-	if err == errNoRow || err == nil && stored == class {
+	if errors.Is(err, errNoRow) || err == nil && stored == class {
 		return nil
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -77,7 +78,7 @@ func (s *Store) Head(ctx context.Context, tenant tenantID) (eventhose.Head, erro
 	h := eventhose.Head{First: 1}
 	var forks []byte
 	err := s.row(ctx, "read the head", "SELECT incarnation, first, last, forks FROM eventhose.logs WHERE tenant = $1", []any{string(tenant)}, &h.Incarnation, &h.First, &h.Last, &forks)
-	if err == errNoRow {
+	if errors.Is(err, errNoRow) {
 		return eventhose.Head{First: 1}, nil
 	}
 	if err == nil && string(forks) != "[]" {
@@ -247,18 +248,18 @@ func (s *Store) Lookup(ctx context.Context, tenant tenantID, ref store.Ref) (*ev
 	for _, key := range lookupKeys(tenant, ref) {
 		var seq sequence
 		err := s.row(ctx, "look up an id", "SELECT seq FROM eventhose.event_ids WHERE id = $1", []any{[16]byte(key)}, &seq)
-		if err == errNoRow {
+		if errors.Is(err, errNoRow) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if e, err := s.named(ctx, tenant, ref, seq); err != store.ErrNotFound {
+		if e, err := s.named(ctx, tenant, ref, seq); !errors.Is(err, store.ErrNotFound) {
 			return e, err
 		}
 	}
 	if seq, ok := eventhose.EventIDSequence(ref.ID); ok {
-		if e, err := s.named(ctx, tenant, ref, seq); err != store.ErrNotFound {
+		if e, err := s.named(ctx, tenant, ref, seq); !errors.Is(err, store.ErrNotFound) {
 			return e, err
 		}
 	}
@@ -293,7 +294,7 @@ func (s *Store) at(ctx context.Context, tenant tenantID, seq sequence) (*eventho
 		var row eventRow
 		err := s.row(ctx, "look up an event", "SELECT "+eventColumns+" FROM "+table+" e.tenant = $1 AND e.seq = $2 AND eventhose._visible($1, $2)",
 			[]any{string(tenant), signed(seq)}, row.into()...)
-		if err == errNoRow {
+		if errors.Is(err, errNoRow) {
 			continue
 		}
 		if err != nil {
@@ -325,7 +326,7 @@ func (s *Store) parkedNamed(ctx context.Context, tenant tenantID, ref store.Ref)
 		return nil, err
 	}
 	for _, seq := range seqs {
-		if e, err := s.named(ctx, tenant, ref, seq); err != store.ErrNotFound {
+		if e, err := s.named(ctx, tenant, ref, seq); !errors.Is(err, store.ErrNotFound) {
 			return e, err
 		}
 	}
