@@ -216,7 +216,7 @@ func (s *Store) change(ctx context.Context, doing string, first statement, lanes
 		if err == nil {
 			return nil
 		}
-		if try < retries && (unsent(err) || state(err) == stateDeadlock) && ctx.Err() == nil {
+		if try < retries && (unsent(err) || state(err) == stateDeadlock || state(err) == stateNoPartition) && ctx.Err() == nil {
 			continue
 		}
 		return failure(doing, err)
