@@ -44,8 +44,8 @@ func (c *attemptColumns) add(lane int32, attempts []eventhose.Attempt) {
 		slices.SortFunc(attempts, byID)
 	}
 	for len(attempts) > 0 {
-		n, lo, hi, size := 1, sequence(0), sequence(0), len(attempts[0].ResponseBody)
-		lo, hi = reach(&attempts[0])
+		n, size := 1, len(attempts[0].ResponseBody)
+		lo, hi := reach(&attempts[0])
 		wide := hi-lo >= runSpan
 		for ; n < len(attempts) && n < maxRun && !wide && hi > 0; n++ {
 			l, h := reach(&attempts[n])
