@@ -79,9 +79,9 @@ func (s *Store) append(ctx context.Context, group []store.Append, unplaced []int
 		}
 		return nil
 	}
-	// With one log there is nobody to hold up.
+	// With one log there is nobody to hold up, and what was unplaced goes as a whole.
 	p := newPlan(group, all, known)
-	wait := len(p.heads) == 1
+	wait := len(p.heads) == 1 || len(unplaced) > 0
 	var later []int
 	for now, plans := all, 0; len(now) > 0; plans++ {
 		if plans == maxPlans {
@@ -363,7 +363,8 @@ func (s *Store) place(ctx context.Context, p *plan, wait bool, unplaced []int64)
 		if try < retries && unsent(err) && ctx.Err() == nil {
 			continue
 		}
-		if state(err) == stateDeadlock && try < retries {
+		// A partition that was just made is known to be open a moment before it is known to be there.
+		if try < retries && (state(err) == stateDeadlock || state(err) == stateNoPartition) {
 			continue
 		}
 		return answer{}, failure("append", err)

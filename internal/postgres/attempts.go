@@ -44,8 +44,8 @@ func (c *attemptColumns) add(lane int32, attempts []eventhose.Attempt) {
 		slices.SortFunc(attempts, byID)
 	}
 	for len(attempts) > 0 {
-		n, lo, hi, size := 1, sequence(0), sequence(0), len(attempts[0].ResponseBody)
-		lo, hi = reach(&attempts[0])
+		n, size := 1, len(attempts[0].ResponseBody)
+		lo, hi := reach(&attempts[0])
 		wide := hi-lo >= runSpan
 		for ; n < len(attempts) && n < maxRun && !wide && hi > 0; n++ {
 			l, h := reach(&attempts[n])
@@ -166,9 +166,11 @@ func there(a *eventhose.Attempt, first sequence) bool {
 // attemptsAt lists the attempts at one event.
 func (s *Store) attemptsAt(ctx context.Context, tenant tenantID, q store.AttemptQuery) ([]eventhose.Attempt, error) {
 	var list []eventhose.Attempt
-	err := s.query(ctx, "list attempts at an event", `SELECT l.subscription, a.first_id, a.runs, g.first FROM eventhose.attempts a JOIN eventhose.lanes l ON l.id = a.lane
-		LEFT JOIN eventhose.logs g ON g.tenant = a.tenant
-		WHERE a.tenant = $1 AND (NOT a.wide AND a.hi BETWEEN $2 AND $2 + 63 OR a.wide AND a.seqs @> ARRAY[$2::bigint]) AND ($3 = '' OR l.subscription = $3)`,
+	// Two halves, each with an index of its own.
+	err := s.query(ctx, "list attempts at an event", `SELECT l.subscription, a.first_id, a.runs, g.first FROM (
+			SELECT * FROM eventhose.attempts WHERE tenant = $1 AND NOT wide AND hi BETWEEN $2 AND $2 + 63
+			UNION ALL SELECT * FROM eventhose.attempts WHERE tenant = $1 AND wide AND seqs @> ARRAY[$2::bigint]) a
+		JOIN eventhose.lanes l ON l.id = a.lane LEFT JOIN eventhose.logs g ON g.tenant = a.tenant WHERE $3 = '' OR l.subscription = $3`,
 		[]any{string(tenant), signed(q.Sequence), string(q.Subscription)}, func() { list = nil }, func(r pgx.Rows) error {
 			var firstID string
 			run, first, err := scanRun(r, tenant, &firstID)

@@ -20,6 +20,7 @@ const (
 	statePlaced        = "EH002"
 	stateVersion       = "EH003"
 	stateUndefined     = "42P01" // undefined_table: a partition that was dropped
+	stateNoPartition   = "23514" // check_violation: a row for a partition that is just being dropped
 	stateLockTimeout   = "55P03" // lock_not_available
 	stateDeadlock      = "40P01"
 	stateSerialization = "40001"

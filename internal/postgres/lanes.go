@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -19,7 +20,7 @@ func (s *Store) Lane(ctx context.Context, tenant tenantID, sub subscriptionID) (
 	if sub == "" {
 		l := store.Lane{LaneRef: store.LaneRef{Tenant: tenant}}
 		err := s.row(ctx, "read how far a log is matched", "SELECT matched FROM eventhose.matched WHERE tenant = $1", []any{string(tenant)}, &l.Cursor)
-		if err == errNoRow {
+		if errors.Is(err, errNoRow) {
 			err = nil
 		}
 		return l, nil, err
@@ -215,7 +216,7 @@ func (s *Store) change(ctx context.Context, doing string, first statement, lanes
 		if err == nil {
 			return nil
 		}
-		if try < retries && (unsent(err) || state(err) == stateDeadlock) && ctx.Err() == nil {
+		if try < retries && (unsent(err) || state(err) == stateDeadlock || state(err) == stateNoPartition) && ctx.Err() == nil {
 			continue
 		}
 		return failure(doing, err)

@@ -42,7 +42,7 @@ func (s *Store) classify(ctx context.Context, tenant tenantID, t store.Trim) err
 	class := classOf(t)
 	var stored int16
 	err := s.row(ctx, "read the class of a log", "SELECT class FROM eventhose.logs WHERE tenant = $1", []any{string(tenant)}, &stored)
-	if err == errNoRow || err == nil && stored == class {
+	if errors.Is(err, errNoRow) || err == nil && stored == class {
 		return nil
 	}
 	if err != nil {
@@ -101,9 +101,7 @@ func (s *Store) Upkeep(ctx context.Context) error {
 			_ = conn.Conn().Close(unlocking) // which unlocks, too
 		}
 	}()
-	const sweep = `DELETE FROM eventhose.records WHERE ctid = ANY (ARRAY(SELECT ctid FROM eventhose.records WHERE expires < now() - interval '1 minute' LIMIT 10000));
-		DELETE FROM eventhose.kept_events k WHERE NOT EXISTS (SELECT FROM eventhose.parked p WHERE p.tenant = k.tenant AND p.seq = k.seq)`
-	if _, err := conn.Conn().PgConn().Exec(ctx, sweep).ReadAll(); err != nil {
+	if _, err := conn.Exec(ctx, "SELECT eventhose._sweep()"); err != nil {
 		return failure("remove what has expired", err)
 	}
 	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(upkeepLock)+1); err != nil { // nobody else opens partitions meanwhile
@@ -114,42 +112,41 @@ func (s *Store) Upkeep(ctx context.Context) error {
 	if err = errors.Join(err, unlock); err != nil {
 		return failure("turn partitions", err)
 	}
+	if _, err := conn.Exec(ctx, "SELECT eventhose._settle()"); err != nil {
+		return failure("turn partitions", err)
+	}
 	return s.dropPartitions(ctx, conn.Conn())
 }
 
-// dropPartitions drops the closed partitions of which nothing is left, once the little that is left was carried on.
+// dropPartitions drops the closed partitions of which nothing is left, once the little that is left was carried on. One that fails does not keep
+// the others.
 func (s *Store) dropPartitions(ctx context.Context, conn *pgx.Conn) error {
-	rows, err := conn.Query(ctx, `SELECT p.part, coalesce((SELECT c.reltuples FROM pg_class c WHERE c.oid = to_regclass(format('eventhose.events_%s', p.part))), 0)::bigint
-		FROM eventhose.partitions p WHERE p.closed < now() - $1::interval ORDER BY p.part`, s.opts.dropAfter())
+	rows, err := conn.Query(ctx, "SELECT o_part, o_events FROM eventhose._settled()")
 	if err != nil {
 		return failure("list partitions", err)
 	}
-	type closed struct{ part, size int64 }
-	parts, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c closed, err error) {
-		err = r.Scan(&c.part, &c.size)
-		return c, err
+	type settled struct{ part, events int64 }
+	parts, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (p settled, err error) {
+		err = r.Scan(&p.part, &p.events)
+		return p, err
 	})
 	if err != nil {
 		return failure("list partitions", err)
 	}
+	var failed []error
 	for _, p := range parts {
-		left, err := s.carry(ctx, conn, p.part, max(carryBelow, p.size*carryPercent/100))
+		left, err := s.carry(ctx, conn, p.part, max(carryBelow, p.events*carryPercent/100))
 		if err == nil && !left {
 			err = s.dropPartition(ctx, conn, p.part)
 		}
 		if err != nil {
-			return failure(fmt.Sprintf("drop partition %d", p.part), err)
+			failed = append(failed, failure(fmt.Sprintf("drop partition %d", p.part), err))
+		}
+		if ctx.Err() != nil || conn.IsClosed() {
+			break
 		}
 	}
-	return nil
-}
-
-// dropAfter is how long a partition stays after it was closed: what was appended to it is committed by then.
-func (o *Options) dropAfter() time.Duration {
-	if o.Upkeep < 0 {
-		return 0
-	}
-	return 2 * statementTimeout
+	return errors.Join(failed...)
 }
 
 // carry moves what is left of a partition into the open ones, if that is at most limit events. It reports whether something is left.
@@ -184,6 +181,9 @@ func (s *Store) carry(ctx context.Context, conn *pgx.Conn, part, limit int64) (b
 	return false, nil
 }
 
+// forgetEvents is of how many events at once the ids are forgotten: an append that uses one of them again waits that long.
+const forgetEvents = 10_000
+
 // dropPartition drops a partition unless something of it is left. It may be called again after it failed.
 func (s *Store) dropPartition(ctx context.Context, conn *pgx.Conn, part int64) error {
 	var there, empty bool
@@ -192,6 +192,16 @@ func (s *Store) dropPartition(ctx context.Context, conn *pgx.Conn, part int64) e
 	}
 	if there {
 		if err := conn.QueryRow(ctx, "SELECT eventhose._empty_partition($1)", part).Scan(&empty); err != nil || !empty {
+			return err
+		}
+	}
+	tenant, seq := "", int64(0)
+	for there {
+		err := conn.QueryRow(ctx, "SELECT o_tenant, o_seq FROM eventhose._forget_ids($1, $2, $3, $4)", part, tenant, seq, forgetEvents).Scan(&tenant, &seq)
+		if errors.Is(err, pgx.ErrNoRows) {
+			break
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -214,9 +224,6 @@ func (s *Store) dropPartition(ctx context.Context, conn *pgx.Conn, part int64) e
 	}
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, fmt.Sprintf("DROP TABLE IF EXISTS eventhose.attempts_%d, eventhose.events_%[1]d", part)); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "DELETE FROM eventhose.spans WHERE part = $1", part); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, "DELETE FROM eventhose.partitions WHERE part = $1", part)

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/eventhose/eventhose"
@@ -51,6 +52,8 @@ type Options struct {
 	Tell func(kind string) bool
 	// Upkeep is how often partitions are turned and dropped and what has expired is removed: 1 min. Below 0 never by itself.
 	Upkeep time.Duration
+	// notice is called with what the server says beside its answers.
+	notice pgconn.NoticeHandler
 }
 
 const (
@@ -155,6 +158,7 @@ func open(ctx context.Context, url string, o Options) (*Store, error) {
 	} else if !strings.Contains(url, "pool_max_conns") {
 		c.MaxConns = defaultConns
 	}
+	c.ConnConfig.OnNotice = o.notice
 	pool, err := pgxpool.NewWithConfig(ctx, c)
 	if err != nil {
 		return nil, failure("connect to the database", err)

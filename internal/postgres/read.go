@@ -3,9 +3,9 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -75,7 +75,7 @@ func (s *Store) Head(ctx context.Context, tenant tenantID) (eventhose.Head, erro
 	h := eventhose.Head{First: 1}
 	var forks []byte
 	err := s.row(ctx, "read the head", "SELECT incarnation, first, last, forks FROM eventhose.logs WHERE tenant = $1", []any{string(tenant)}, &h.Incarnation, &h.First, &h.Last, &forks)
-	if err == errNoRow {
+	if errors.Is(err, errNoRow) {
 		return eventhose.Head{First: 1}, nil
 	}
 	if err == nil && string(forks) != "[]" {
@@ -94,13 +94,13 @@ func (s *Store) Read(ctx context.Context, tenant tenantID, after sequence, limit
 		return events, nil
 	}
 	part, _, ok := s.spans.find(tenant, after+1)
-	for fresh := false; ; {
+	for looks := 0; ; {
 		if !ok {
 			of, err := s.loadSpans(ctx, tenant)
 			if err != nil {
 				return nil, err
 			}
-			fresh = true
+			looks++
 			if part, _, ok = locate(of, after+1); !ok && len(of) == 0 {
 				return nil, nil // an empty log
 			}
@@ -109,19 +109,19 @@ func (s *Store) Read(ctx context.Context, tenant tenantID, after sequence, limit
 			}
 		}
 		events, last, err := s.readPart(ctx, tenant, after, part, limit)
-		if state(err) == stateUndefined && !fresh {
-			ok = false
-			continue
-		}
-		if err != nil {
+		switch {
+		case looks < maxLooks && (state(err) == stateUndefined || err == nil && len(events) == 0 && last > after && limit.Events > 0):
+			ok = false // the log has gone on elsewhere, or its events were carried there
+		case err != nil:
 			return nil, failure("read the log", err)
-		}
-		if len(events) > 0 || last <= after || fresh {
+		default:
 			return events, s.resolve(ctx, events)
 		}
-		ok = false // the log has gone on elsewhere
 	}
 }
+
+// maxLooks is how often a log's events are looked for while they are carried from partition to partition.
+const maxLooks = 5
 
 // readPart reads from one partition, and answers the log's last sequence.
 func (s *Store) readPart(ctx context.Context, tenant tenantID, after sequence, part int32, limit store.ReadLimit) (events []*eventhose.Event, last sequence, err error) {
@@ -165,81 +165,96 @@ func elsewhere(e *eventhose.Event) bool { return e.Origin.Tenant != "" && !e.Era
 
 // resolve puts in the data of events that stand for another log's. Those whose event is gone read as erased.
 func (s *Store) resolve(ctx context.Context, events []*eventhose.Event) error {
-	type place struct {
-		tenant string
-		seq    int64
-	}
-	var tenants []string
-	var seqs []int64
+	var left []*eventhose.Event
 	for _, e := range events {
 		if elsewhere(e) {
-			tenants, seqs = append(tenants, string(e.Origin.Tenant)), append(seqs, signed(e.Origin.Sequence))
+			left = append(left, e)
 		}
 	}
-	if len(tenants) == 0 {
-		return nil
-	}
-	data := map[place]*[]byte{}
-	// Partition by partition, since a plan over all of them opens all of them.
-	parts := map[int32][]int{}
-	n := 0
-	err := s.query(ctx, "read where events are", `SELECT coalesce(eventhose._part(o.tenant, o.seq), 0) FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS o(tenant, seq, n) ORDER BY o.n`,
-		[]any{tenants, seqs}, func() { n = 0; clear(parts) }, func(r pgx.Rows) error {
-			var part int32
-			if err := r.Scan(&part); err != nil {
-				return err
-			}
-			parts[part] = append(parts[part], n)
-			parts[0] = append(parts[0], n) // it may be kept aside
-			n++
-			return nil
-		})
-	if err != nil {
-		return err
-	}
-	order := make([]int32, 0, len(parts))
-	for part := range parts {
-		order = append(order, part)
-	}
-	slices.Sort(order) // kept ones first, so that a partition has the last word
-	for _, part := range order {
-		table := "eventhose.kept_events"
-		if part > 0 {
-			table = fmt.Sprintf("eventhose.events_%d", part)
-		}
-		var t []string
-		var q []int64
-		for _, i := range parts[part] {
-			t, q = append(t, tenants[i]), append(q, seqs[i])
-		}
-		err := s.query(ctx, "read the data of connected tenants' events", `SELECT o.tenant, o.seq, e.data, e.erased FROM unnest($1::text[], $2::bigint[]) AS o(tenant, seq)
-			JOIN `+table+` e ON e.tenant = o.tenant AND e.seq = o.seq WHERE eventhose._visible(o.tenant, o.seq)`, []any{t, q}, func() {}, func(r pgx.Rows) error {
-			var p place
-			var d []byte
-			var erased bool
-			if err := r.Scan(&p.tenant, &p.seq, &d, &erased); err != nil {
-				return err
-			}
-			if delete(data, p); !erased {
-				data[p] = &d
-			}
-			return nil
-		})
-		if err != nil && state(err) != stateUndefined { // dropped meanwhile: gone
+	before := map[*eventhose.Event]int32{}
+	for looks := 0; len(left) > 0; looks++ {
+		parts, err := s.partsOf(ctx, left)
+		if err != nil {
 			return err
 		}
-	}
-	for _, e := range events {
-		if !elsewhere(e) {
-			continue
+		// What was not found where it was said to be may have been carried elsewhere; if it is still said to be there, it is gone.
+		byPart := map[int32][]*eventhose.Event{}
+		for i, e := range left {
+			if last, looked := before[e]; looked && last == parts[i] || looks == maxLooks {
+				e.Erased = true
+				continue
+			}
+			before[e] = parts[i]
+			byPart[parts[i]] = append(byPart[parts[i]], e)
 		}
-		if d := data[place{string(e.Origin.Tenant), signed(e.Origin.Sequence)}]; d == nil {
-			e.Erased = true
-		} else if len(*d) > 0 {
-			e.Data = *d
+		left = left[:0:0]
+		for part, some := range byPart {
+			if part > 0 {
+				// Partition by partition, since a plan over all of them opens all of them.
+				if some, err = s.origins(ctx, some, fmt.Sprintf("eventhose.events_%d", part)); err != nil {
+					return err
+				}
+			}
+			// Only then: before a partition goes, what is kept of it is kept aside.
+			if some, err = s.origins(ctx, some, "eventhose.kept_events"); err != nil {
+				return err
+			}
+			left = append(left, some...)
 		}
 	}
 	return nil
+}
+
+// partsOf answers which partitions the events are in that others stand for, 0 if in none.
+func (s *Store) partsOf(ctx context.Context, events []*eventhose.Event) (parts []int32, err error) {
+	tenants, seqs := originsOf(events)
+	err = s.query(ctx, "read where events are", `SELECT coalesce(eventhose._part(o.tenant, o.seq), 0) FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS o(tenant, seq, n) ORDER BY o.n`,
+		[]any{tenants, seqs}, func() { parts = nil }, func(r pgx.Rows) error {
+			var part int32
+			err := r.Scan(&part)
+			parts = append(parts, part)
+			return err
+		})
+	return parts, err
+}
+
+func originsOf(events []*eventhose.Event) (tenants []string, seqs []int64) {
+	for _, e := range events {
+		tenants, seqs = append(tenants, string(e.Origin.Tenant)), append(seqs, signed(e.Origin.Sequence))
+	}
+	return tenants, seqs
+}
+
+// origins puts in the data of those events whose origins are in a table, and answers the others.
+func (s *Store) origins(ctx context.Context, events []*eventhose.Event, table string) (missing []*eventhose.Event, err error) {
+	if len(events) == 0 {
+		return nil, nil
+	}
+	tenants, seqs := originsOf(events)
+	found := make([]bool, len(events))
+	err = s.query(ctx, "read the data of connected tenants' events", `SELECT o.n, e.data, e.erased FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS o(tenant, seq, n)
+		JOIN `+table+` e ON e.tenant = o.tenant AND e.seq = o.seq WHERE eventhose._visible(o.tenant, o.seq)`, []any{tenants, seqs}, func() {}, func(r pgx.Rows) error {
+		var n int
+		var data []byte
+		var erased bool
+		if err := r.Scan(&n, &data, &erased); err != nil {
+			return err
+		}
+		found[n-1] = true
+		if events[n-1].Erased = erased; !erased && len(data) > 0 {
+			events[n-1].Data = data
+		}
+		return nil
+	})
+	if err != nil && state(err) != stateUndefined { // dropped meanwhile
+		return nil, err
+	}
+	for i, e := range events {
+		if !found[i] {
+			missing = append(missing, e)
+		}
+	}
+	return missing, nil
 }
 
 // Lookup implements store.Log.
@@ -254,18 +269,18 @@ func (s *Store) Lookup(ctx context.Context, tenant tenantID, ref store.Ref) (*ev
 	for _, key := range lookupKeys(tenant, ref) {
 		var seq sequence
 		err := s.row(ctx, "look up an id", "SELECT seq FROM eventhose.event_ids WHERE id = $1", []any{[16]byte(key)}, &seq)
-		if err == errNoRow {
+		if errors.Is(err, errNoRow) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if e, err := s.named(ctx, tenant, ref, seq); err != store.ErrNotFound {
+		if e, err := s.named(ctx, tenant, ref, seq); !errors.Is(err, store.ErrNotFound) {
 			return e, err
 		}
 	}
 	if seq, ok := eventhose.EventIDSequence(ref.ID); ok {
-		if e, err := s.named(ctx, tenant, ref, seq); err != store.ErrNotFound {
+		if e, err := s.named(ctx, tenant, ref, seq); !errors.Is(err, store.ErrNotFound) {
 			return e, err
 		}
 	}
@@ -300,7 +315,7 @@ func (s *Store) at(ctx context.Context, tenant tenantID, seq sequence) (*eventho
 		var row eventRow
 		err := s.row(ctx, "look up an event", "SELECT "+eventColumns+" FROM "+table+" e.tenant = $1 AND e.seq = $2 AND eventhose._visible($1, $2)",
 			[]any{string(tenant), signed(seq)}, row.into()...)
-		if err == errNoRow {
+		if errors.Is(err, errNoRow) {
 			continue
 		}
 		if err != nil {
@@ -332,7 +347,7 @@ func (s *Store) parkedNamed(ctx context.Context, tenant tenantID, ref store.Ref)
 		return nil, err
 	}
 	for _, seq := range seqs {
-		if e, err := s.named(ctx, tenant, ref, seq); err != store.ErrNotFound {
+		if e, err := s.named(ctx, tenant, ref, seq); !errors.Is(err, store.ErrNotFound) {
 			return e, err
 		}
 	}
@@ -370,12 +385,21 @@ func (s *Store) Trim(ctx context.Context, tenant tenantID, t store.Trim) (store.
 	}
 	ctx, cancel := write(ctx)
 	defer cancel()
+	for try := 0; ; try++ {
+		done, err := s.trim(ctx, tenant, t)
+		if state(err) == stateUndefined && try < retries { // a partition was dropped that all events were carried out of
+			continue
+		}
+		return done, err
+	}
+}
+
+func (s *Store) trim(ctx context.Context, tenant tenantID, t store.Trim) (done store.Trimmed, err error) {
 	var before *time.Time
 	if !t.Before.IsZero() {
 		before = &t.Before
 	}
-	var done store.Trimmed
-	err := s.query(ctx, "trim the log", "SELECT o_first, o_removed, o_bytes, o_sub, coalesce(o_seq, 0) FROM eventhose._trim($1, $2, $3, $4)",
+	err = s.query(ctx, "trim the log", "SELECT o_first, o_removed, o_bytes, o_sub, coalesce(o_seq, 0) FROM eventhose._trim($1, $2, $3, $4)",
 		[]any{string(tenant), before, t.Bytes, t.Keep}, func() { done = store.Trimmed{} }, func(r pgx.Rows) error {
 			var first, removed, bytes *int64
 			var sub *string

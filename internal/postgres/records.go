@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,7 +23,7 @@ func (s *Store) Record(ctx context.Context, tenant tenantID, kind, id string) (s
 	var expires *time.Time
 	err := s.row(ctx, "read a "+kind, "SELECT version, value, expires FROM eventhose.records WHERE tenant = $1 AND kind = $2 AND id = $3 AND "+liveRecord,
 		[]any{string(tenant), kind, id}, &r.Version, &r.Value, &expires)
-	if err == errNoRow {
+	if errors.Is(err, errNoRow) {
 		return store.Record{}, store.ErrNotFound
 	}
 	if expires != nil {

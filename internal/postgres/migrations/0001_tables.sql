@@ -22,10 +22,11 @@ CREATE TABLE eventhose.matched (
 -- A partition holds the events of some days of the logs that keep them for about as long (their class), and the attempts
 -- at those events. It is dropped whole. The newest one of a class that is not closed takes what is appended.
 CREATE TABLE eventhose.partitions (
-	part   int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	class  smallint NOT NULL,
-	opened timestamptz NOT NULL DEFAULT now(),
-	closed timestamptz
+	part    int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	class   smallint NOT NULL,
+	opened  timestamptz NOT NULL DEFAULT now(),
+	closed  timestamptz,
+	settled xid8 -- began after it was closed: an append that took it for open has a lower one
 );
 
 -- Which partition a log's events are in, from a sequence on.

@@ -61,7 +61,7 @@ BEGIN
 	SELECT array_agg(p ORDER BY c) INTO class_parts FROM
 		(SELECT c, (SELECT max(part) FROM eventhose.partitions WHERE class = c AND closed IS NULL) p FROM generate_series(0, 15) c) x;
 	FOR i IN 1..n LOOP
-		IF parts[i] IS DISTINCT FROM class_parts[classes[i] + 1] THEN
+		IF counts[i] > 0 AND parts[i] IS DISTINCT FROM class_parts[classes[i] + 1] THEN
 			parts[i] := class_parts[classes[i] + 1];
 			INSERT INTO eventhose.spans VALUES (heads[i], lasts[i] + 1, parts[i]) ON CONFLICT (tenant, first) DO UPDATE SET part = excluded.part;
 		END IF;

@@ -90,36 +90,46 @@ DECLARE
 	p record;
 	next bigint;
 	left_bytes bigint;
-	gone bigint := 0;
-	n bigint := 0;
+	gone bigint;
+	n bigint;
 	kept bigint := 0;
 	size bigint;
 	over boolean := false;
+	lie int[];
 BEGIN
-	SELECT * INTO log FROM eventhose.logs WHERE tenant = of_tenant;
-	IF NOT FOUND OR log.last = 0 THEN
-		RETURN QUERY SELECT 1::bigint, 0::bigint, 0::bigint, NULL::text, NULL::bigint;
-		RETURN;
-	END IF;
-	next := log.first;
-	left_bytes := log.bytes;
-	<<spans>>
-	FOR s IN SELECT x.part, lead(x.first) OVER (ORDER BY x.first) AS until FROM eventhose.spans x WHERE x.tenant = of_tenant ORDER BY x.first LOOP
-		CONTINUE WHEN s.until <= next;
-		FOR e IN EXECUTE format('SELECT seq, appended, CASE WHEN origin_tenant IS NULL THEN octet_length(data) ELSE 0 END AS size FROM eventhose.events_%s
-			WHERE tenant = $1 AND seq >= $2 AND seq < $3 ORDER BY seq', s.part) USING of_tenant, next, least(coalesce(s.until, log.last), log.last) LOOP
-			EXIT spans WHEN n >= 1000000 OR NOT (coalesce(e.appended < before, false) OR max_bytes > 0 AND left_bytes > max_bytes);
-			next := e.seq + 1;
-			left_bytes := left_bytes - e.size;
-			gone := gone + e.size;
-			n := n + 1;
+	FOR try IN 1..5 LOOP
+		SELECT * INTO log FROM eventhose.logs WHERE tenant = of_tenant;
+		IF NOT FOUND OR log.last = 0 THEN
+			RETURN QUERY SELECT 1::bigint, 0::bigint, 0::bigint, NULL::text, NULL::bigint;
+			RETURN;
+		END IF;
+		next := log.first;
+		left_bytes := log.bytes;
+		gone := 0;
+		n := 0;
+		SELECT array_agg(x.part ORDER BY x.first) INTO lie FROM eventhose.spans x WHERE x.tenant = of_tenant AND x.first <= log.last;
+		<<spans>>
+		FOR s IN SELECT x.part, lead(x.first) OVER (ORDER BY x.first) AS until FROM eventhose.spans x WHERE x.tenant = of_tenant ORDER BY x.first LOOP
+			CONTINUE WHEN s.until <= next;
+			FOR e IN EXECUTE format('SELECT seq, appended, CASE WHEN origin_tenant IS NULL THEN octet_length(data) ELSE 0 END AS size FROM eventhose.events_%s
+				WHERE tenant = $1 AND seq >= $2 AND seq < $3 ORDER BY seq', s.part) USING of_tenant, next, least(coalesce(s.until, log.last), log.last) LOOP
+				EXIT spans WHEN n >= 1000000 OR NOT (coalesce(e.appended < before, false) OR max_bytes > 0 AND left_bytes > max_bytes);
+				next := e.seq + 1;
+				left_bytes := left_bytes - e.size;
+				gone := gone + e.size;
+				n := n + 1;
+			END LOOP;
 		END LOOP;
+		EXIT WHEN n = 0;
+		-- Events may have been carried elsewhere meanwhile, and then they were not counted.
+		PERFORM FROM eventhose.logs l WHERE l.tenant = of_tenant FOR UPDATE;
+		UPDATE eventhose.logs l SET first = next, bytes = l.bytes - gone WHERE l.tenant = of_tenant AND l.first = log.first
+			AND lie = (SELECT array_agg(x.part ORDER BY x.first) FROM eventhose.spans x WHERE x.tenant = of_tenant AND x.first <= log.last);
+		EXIT WHEN FOUND;
+		SELECT l.first, 0, 0 INTO next, n, gone FROM eventhose.logs l WHERE l.tenant = of_tenant;
+		EXIT WHEN next > log.first; -- somebody else trimmed it
 	END LOOP;
 	IF n > 0 THEN
-		UPDATE eventhose.logs l SET first = next, bytes = l.bytes - gone WHERE l.tenant = of_tenant AND l.first = log.first;
-		IF NOT FOUND THEN -- somebody else trimmed it
-			SELECT l.first, 0, 0 INTO next, n, gone FROM eventhose.logs l WHERE l.tenant = of_tenant;
-		END IF;
 		FOR p IN SELECT DISTINCT x.seq FROM eventhose.parked x WHERE x.tenant = of_tenant AND x.seq >= log.first AND x.seq < next LOOP
 			PERFORM eventhose._keep_place(of_tenant, p.seq);
 		END LOOP;
@@ -144,13 +154,15 @@ END $$;
 -- Removes an event's data. false: there is no such event.
 CREATE FUNCTION eventhose._erase(of_tenant text, of_seq bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-	p int := eventhose._part(of_tenant, of_seq);
+	p int;
 	size bigint;
 	n int := 0;
 BEGIN
+	PERFORM FROM eventhose.logs l WHERE l.tenant = of_tenant FOR UPDATE; -- so that nobody carries it elsewhere meanwhile
 	IF NOT eventhose._visible(of_tenant, of_seq) THEN
 		RETURN false;
 	END IF;
+	p := eventhose._part(of_tenant, of_seq);
 	IF p IS NOT NULL THEN
 		EXECUTE format('WITH was AS (SELECT coalesce(octet_length(data), 0) AS size FROM eventhose.events_%1$s WHERE tenant = $1 AND seq = $2 FOR UPDATE)
 			UPDATE eventhose.events_%1$s e SET data = '''', erased = true FROM was WHERE e.tenant = $1 AND e.seq = $2 RETURNING was.size', p)
@@ -203,6 +215,9 @@ BEGIN
 	END IF;
 	low := greatest(of_first, log.first);
 	SELECT coalesce(min(s.first) - 1, 9223372036854775807) INTO high FROM eventhose.spans s WHERE s.tenant = of_tenant AND s.first > of_first;
+	IF low > high THEN -- it was trimmed meanwhile
+		RETURN;
+	END IF;
 	EXECUTE format('WITH gone AS (DELETE FROM eventhose.events_%s WHERE tenant = $1 AND seq BETWEEN $2 AND $3 RETURNING *)
 		INSERT INTO eventhose.events (part, nanos, erased, seq, random, origin_seq, time, appended, tenant, id, scope, type, key, version, content_type, attributes, origin_tenant, data)
 		SELECT $4, nanos, erased, seq, random, origin_seq, time, appended, tenant, id, scope, type, key, version, content_type, attributes, origin_tenant, data FROM gone', of_part)
@@ -217,18 +232,63 @@ BEGIN
 	ELSE
 		UPDATE eventhose.spans s SET part = into_part WHERE s.tenant = of_tenant AND s.first = of_first;
 	END IF;
-	UPDATE eventhose.logs l SET part = into_part WHERE l.tenant = of_tenant AND l.part = of_part;
+	-- The log itself says where its last piece is: where it says that, an append goes on without a look at the spans.
+	IF high = 9223372036854775807 THEN
+		UPDATE eventhose.logs l SET part = into_part WHERE l.tenant = of_tenant;
+	END IF;
 END $$;
 
--- Prepares a partition of which nothing is left for being dropped: what is parked is kept aside, ids are forgotten.
+-- Says from when on nobody appends to the partitions that were closed before. It is for a transaction of its own: who began before that one, and
+-- so may have taken them for open, has a lower number.
+CREATE FUNCTION eventhose._settle() RETURNS void LANGUAGE sql AS $$
+	UPDATE eventhose.partitions SET settled = pg_current_xact_id() WHERE closed IS NOT NULL AND settled IS NULL
+$$;
+
+-- The closed partitions to which nobody appends any more, those first whose dropping was interrupted: until it is done, no other can be detached.
+CREATE FUNCTION eventhose._settled() RETURNS TABLE (o_part int, o_events bigint) LANGUAGE sql STABLE AS $$
+	SELECT p.part, coalesce((SELECT c.reltuples FROM pg_class c WHERE c.oid = to_regclass(format('eventhose.events_%s', p.part))), 0)::bigint
+	FROM eventhose.partitions p WHERE p.settled < pg_snapshot_xmin(pg_current_snapshot())
+	ORDER BY EXISTS (SELECT FROM pg_inherits i WHERE i.inhdetachpending
+		AND i.inhrelid IN (to_regclass(format('eventhose.events_%s', p.part)), to_regclass(format('eventhose.attempts_%s', p.part)))) DESC, p.part
+$$;
+
+-- Prepares a partition of which nothing is left for being dropped: what is parked is kept aside, and from now on attempts at what was here
+-- go elsewhere. An event that is just being erased is waited for.
 CREATE FUNCTION eventhose._empty_partition(of_part int) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	IF EXISTS (SELECT FROM eventhose._live(of_part)) THEN
 		RETURN false;
 	END IF;
-	EXECUTE format('INSERT INTO eventhose.kept_events SELECT e.* FROM eventhose.events_%s e
-		WHERE EXISTS (SELECT FROM eventhose.parked p WHERE p.tenant = e.tenant AND p.seq = e.seq) ON CONFLICT DO NOTHING', of_part);
-	EXECUTE format('DELETE FROM eventhose.event_ids i USING eventhose.events_%s e WHERE i.tenant = e.tenant AND i.seq = e.seq
-		AND NOT EXISTS (SELECT FROM eventhose.parked p WHERE p.tenant = e.tenant AND p.seq = e.seq)', of_part);
+	EXECUTE format('INSERT INTO eventhose.kept_events SELECT e.* FROM eventhose.events_%s e WHERE (e.tenant, e.seq) IN
+		(SELECT p.tenant, p.seq FROM eventhose.spans s JOIN eventhose.parked p ON p.tenant = s.tenant AND p.seq >= s.first WHERE s.part = %1$s)
+		FOR SHARE OF e ON CONFLICT DO NOTHING', of_part);
+	DELETE FROM eventhose.spans s WHERE s.part = of_part;
 	RETURN true;
 END $$;
+
+-- What an event's id is remembered by, NULL if it is not: keyOf and placeKey in append.go.
+CREATE FUNCTION eventhose._id_key(tenant text, scope text, id text, random bigint, origin_tenant text) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
+	SELECT encode(substr(sha256(CASE
+		WHEN origin_tenant IS NULL THEN 'own'::bytea || '\x00' || convert_to(tenant, 'UTF8') || '\x00' || convert_to(scope, 'UTF8') || '\x00' || convert_to(id, 'UTF8')
+		WHEN id IS NULL THEN 'made place'::bytea || '\x00' || convert_to(tenant, 'UTF8') || '\x00' || convert_to(origin_tenant, 'UTF8') || '\x00' || convert_to(to_hex(random), 'UTF8')
+		ELSE 'place'::bytea || '\x00' || convert_to(tenant, 'UTF8') || '\x00' || convert_to(scope, 'UTF8') || '\x00' || convert_to(origin_tenant || '/' || id, 'UTF8')
+	END), 1, 16), 'hex')::uuid
+$$;
+
+-- Forgets the ids of a partition's events, n events at once, those after a place. It answers where the next ones begin, nothing at the end.
+CREATE FUNCTION eventhose._forget_ids(of_part int, after_tenant text, after_seq bigint, n int) RETURNS TABLE (o_tenant text, o_seq bigint) LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN QUERY EXECUTE format('WITH these AS MATERIALIZED (
+			SELECT e.tenant, e.seq, e.scope, e.id, e.random, e.origin_tenant FROM eventhose.events_%s e WHERE (e.tenant, e.seq) > ($1, $2) ORDER BY e.tenant, e.seq LIMIT $3),
+		gone AS (DELETE FROM eventhose.event_ids i USING these e WHERE i.id = eventhose._id_key(e.tenant, e.scope, e.id, e.random, e.origin_tenant)
+			AND i.tenant = e.tenant AND i.seq = e.seq AND NOT EXISTS (SELECT FROM eventhose.parked p WHERE p.tenant = e.tenant AND p.seq = e.seq))
+		SELECT e.tenant, e.seq FROM these e ORDER BY e.tenant DESC, e.seq DESC LIMIT 1', of_part) USING after_tenant, after_seq, n;
+END $$;
+
+-- Removes what has expired a while ago, and kept events that nothing is parked for any more, with their ids.
+CREATE FUNCTION eventhose._sweep() RETURNS void LANGUAGE sql AS $$
+	DELETE FROM eventhose.records WHERE ctid = ANY (ARRAY(SELECT ctid FROM eventhose.records WHERE expires < now() - interval '1 minute' LIMIT 10000));
+	WITH gone AS (DELETE FROM eventhose.kept_events k WHERE NOT EXISTS (SELECT FROM eventhose.parked p WHERE p.tenant = k.tenant AND p.seq = k.seq)
+		RETURNING tenant, seq, scope, id, random, origin_tenant)
+	DELETE FROM eventhose.event_ids i USING gone e WHERE i.id = eventhose._id_key(e.tenant, e.scope, e.id, e.random, e.origin_tenant) AND i.tenant = e.tenant AND i.seq = e.seq
+$$;

@@ -40,7 +40,7 @@ FROM eventhose.events e JOIN eventhose.logs l ON l.tenant = e.tenant AND e.seq >
 -- data is kept byte for byte. An id that the log knows makes it the same event. The transaction may stay open for as long as it
 -- likes, and holds up nobody. Errors have SQLSTATE 22023.
 CREATE FUNCTION eventhose.append(tenant text, type text, data json, key text DEFAULT '', id text DEFAULT '', attributes jsonb DEFAULT NULL,
-	version text DEFAULT '', "time" timestamptz DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	version text DEFAULT '', event_time timestamptz DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
 	wrong text;
@@ -54,7 +54,7 @@ BEGIN
 		WHEN octet_length(key) > 256 OR key ~ '[\x01-\x1f\x7f-\x9f]' THEN 'key: must be at most 256 bytes of printable text'
 		WHEN octet_length(id) > 256 OR id ~ '[\x01-\x1f\x7f-\x9f]' THEN 'id: must be at most 256 bytes of printable text'
 		WHEN octet_length(version) > 64 OR version ~ '[\x01-\x1f\x7f-\x9f]' THEN 'version: must be at most 64 bytes of printable text'
-		WHEN "time" IS NOT NULL AND ("time" < '0001-01-02' OR "time" >= '9999-12-31') THEN 'time: must be between the years 1 and 9999'
+		WHEN event_time IS NOT NULL AND (event_time < '0001-01-02' OR event_time >= '9999-12-31') THEN 'event_time: must be between the years 1 and 9999'
 		WHEN attributes IS NOT NULL AND jsonb_typeof(attributes) <> 'object' THEN 'attributes: must be an object of texts'
 	END;
 	IF wrong IS NULL AND attributes IS NOT NULL THEN
@@ -69,7 +69,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = wrong;
 	END IF;
 	INSERT INTO eventhose.unplaced (time, tenant, event_id, type, key, version, attributes, data)
-	VALUES ("time", tenant, coalesce(id, ''), type, coalesce(key, ''), coalesce(version, ''), attributes, convert_to(data::text, 'UTF8'));
+	VALUES (event_time, tenant, coalesce(id, ''), type, coalesce(key, ''), coalesce(version, ''), attributes, convert_to(data::text, 'UTF8'));
 	PERFORM pg_notify('eventhose', 'unplaced');
 END $$;
 REVOKE EXECUTE ON FUNCTION eventhose.append FROM PUBLIC;
