@@ -53,3 +53,4 @@ soak: ## For hours: 10,000,000 events behind a dead destination, ten minutes of 
 	EVENTHOSE_BACKLOG=10000000 $(GO) test -count 1 -timeout 24h -v -run '^TestBacklogIsTheLog$$' ./internal/deliver
 	CGO_ENABLED=1 EVENTHOSE_NODES_SECONDS=600 $(GO) test -race -count 1 -timeout 24h -v -run '^TestNodes$$' ./internal/crashtest
 	CGO_ENABLED=1 EVENTHOSE_ORDER_APPENDS=1000000 $(GO) test -race -count 1 -timeout 24h -v -run '^TestOrderUnderDelay$$' ./internal/postgres
+	CGO_ENABLED=1 EVENTHOSE_GROWTH_EVENTS=1000000 $(GO) test -race -count 1 -timeout 24h -v -run '^TestGrowth$$' ./internal/postgres

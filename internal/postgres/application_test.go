@@ -18,16 +18,16 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// application is a store with a tenant, and a connection of somebody else's.
-type application struct {
+// shop is a store with a tenant, and a connection of somebody else's.
+type shop struct {
 	*testing.T
 	url  string
 	st   *postgres.Store
 	conn *pgx.Conn
 }
 
-func newApplication(t *testing.T) *application {
-	a := &application{T: t, url: pgtest.Database(t)}
+func newShop(t *testing.T) *shop {
+	a := &shop{T: t, url: pgtest.Database(t)}
 	var err error
 	if a.st, err = postgres.Open(t.Context(), a.url, postgres.Options{Upkeep: -1}); err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func newApplication(t *testing.T) *application {
 }
 
 // connect connects as a role, "" is the owner.
-func (a *application) connect(role string) *pgx.Conn {
+func (a *shop) connect(role string) *pgx.Conn {
 	a.Helper()
 	conn, err := pgx.Connect(a.Context(), a.url)
 	if err != nil {
@@ -54,7 +54,7 @@ func (a *application) connect(role string) *pgx.Conn {
 	return conn
 }
 
-func (a *application) exec(conn *pgx.Conn, sql string, args ...any) {
+func (a *shop) exec(conn *pgx.Conn, sql string, args ...any) {
 	a.Helper()
 	if _, err := conn.Exec(a.Context(), sql, args...); err != nil {
 		a.Fatalf("%s: %v", sql, err)
@@ -62,7 +62,7 @@ func (a *application) exec(conn *pgx.Conn, sql string, args ...any) {
 }
 
 // place gives what is unplaced its places, as eventlog does, and answers the log.
-func (a *application) place() []*eventhose.Event {
+func (a *shop) place() []*eventhose.Event {
 	a.Helper()
 	list, err := a.st.Unplaced(a.Context(), "acme", 1000)
 	if err != nil {
@@ -87,7 +87,7 @@ func (a *application) place() []*eventhose.Event {
 
 // What an application appends is there if its transaction commits, byte for byte and in its order, and else it is not.
 func TestAppendWithinATransaction(t *testing.T) {
-	a := newApplication(t)
+	a := newShop(t)
 	const data = "{ \"b\" : 1,\n \"a\":\t[1.50, 1e400, \"\\u00e9é\"], \"b\": 2 }"
 	for _, end := range []string{"COMMIT", "ROLLBACK", "COMMIT"} {
 		a.exec(a.conn, "BEGIN")
@@ -115,7 +115,7 @@ func TestAppendWithinATransaction(t *testing.T) {
 
 // A transaction that is open for long holds up nobody: appends to the same log, and their places.
 func TestAnOpenTransactionHoldsUpNobody(t *testing.T) {
-	a := newApplication(t)
+	a := newShop(t)
 	a.exec(a.conn, "BEGIN")
 	a.exec(a.conn, "SELECT eventhose.append('acme', 'slow', '{}')")
 	for i := range 10 {
@@ -136,7 +136,7 @@ func TestAnOpenTransactionHoldsUpNobody(t *testing.T) {
 
 // Each argument is checked, and the error names it.
 func TestAppendRefusesBadArguments(t *testing.T) {
-	a := newApplication(t)
+	a := newShop(t)
 	long := strings.Repeat("x", 300)
 	for call, field := range map[string]string{
 		"'absent', 'a', '{}'":          "tenant",
@@ -157,8 +157,8 @@ func TestAppendRefusesBadArguments(t *testing.T) {
 		"'acme', 'a', '{}', id => '" + long + "'":                                                                "id",
 		"'acme', 'a', '{}', id => E'\\u0085'":                                                                    "id",
 		"'acme', 'a', '{}', version => '" + long + "'":                                                           "version",
-		"'acme', 'a', '{}', event_time => 'infinity'":                                                                  "event_time",
-		"'acme', 'a', '{}', event_time => '0044-03-15 BC'":                                                             "event_time",
+		"'acme', 'a', '{}', event_time => 'infinity'":                                                            "event_time",
+		"'acme', 'a', '{}', event_time => '0044-03-15 BC'":                                                       "event_time",
 		"'acme', 'a', '{}', attributes => '[]'":                                                                  "attributes",
 		"'acme', 'a', '{}', attributes => '{\"a b\": \"c\"}'":                                                    "attributes",
 		"'acme', 'a', '{}', attributes => '{\"a\": 1}'":                                                          "attributes",
@@ -186,7 +186,7 @@ func TestAppendRefusesBadArguments(t *testing.T) {
 
 // An application's role may append, and do nothing else.
 func TestAnApplicationsRole(t *testing.T) {
-	a := newApplication(t)
+	a := newShop(t)
 	role := fmt.Sprintf("shop_%d", rand.Uint32())
 	a.exec(a.conn, "CREATE ROLE "+role)
 	t.Cleanup(func() {
@@ -196,17 +196,17 @@ func TestAnApplicationsRole(t *testing.T) {
 		}
 	})
 	a.exec(a.conn, "GRANT USAGE ON SCHEMA eventhose TO "+role)
-	shop := a.connect(role)
+	asRole := a.connect(role)
 	denied := func(sql string) {
 		t.Helper()
 		var refused *pgconn.PgError
-		if _, err := shop.Exec(t.Context(), sql); !errors.As(err, &refused) || refused.Code != "42501" {
+		if _, err := asRole.Exec(t.Context(), sql); !errors.As(err, &refused) || refused.Code != "42501" {
 			t.Errorf("%s answered %v, want insufficient_privilege", sql, err)
 		}
 	}
 	denied("SELECT eventhose.append('acme', 'a', '{}')")
 	a.exec(a.conn, "GRANT EXECUTE ON FUNCTION eventhose.append TO "+role)
-	a.exec(shop, "SELECT eventhose.append('acme', 'a', '{}')")
+	a.exec(asRole, "SELECT eventhose.append('acme', 'a', '{}')")
 	for _, sql := range []string{"SELECT * FROM eventhose.unplaced", "SELECT * FROM eventhose.events", "SELECT * FROM eventhose.webhook_events", "SELECT * FROM eventhose.records",
 		"INSERT INTO eventhose.unplaced (tenant, event_id, type, key, version, data) VALUES ('acme', '', 'eventhose.x', '', '', '')", "SELECT eventhose.fork()",
 		"SELECT eventhose._erase('acme', 1)", "SELECT eventhose._make_logs('{x}', '{1}')", "UPDATE eventhose.leases SET epoch = 0"} {
@@ -219,7 +219,7 @@ func TestAnApplicationsRole(t *testing.T) {
 
 // Ids that SQL shows are those that everybody else knows.
 func TestEventIDInSQL(t *testing.T) {
-	a := newApplication(t)
+	a := newShop(t)
 	for range 200 {
 		seq, random := eventhose.Sequence(rand.Uint64()>>rand.IntN(64)), rand.Uint64()
 		var got string
@@ -234,7 +234,7 @@ func TestEventIDInSQL(t *testing.T) {
 
 // The view tells what became of each event.
 func TestWebhookEvents(t *testing.T) {
-	a := newApplication(t)
+	a := newShop(t)
 	var events []store.NewEvent
 	for i := range 6 {
 		e := idEvent(fmt.Sprintf("e%d", i+1))
