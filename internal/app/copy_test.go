@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,20 +120,48 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// fuse is a context that ends when it was asked for the nth time whether it has: anywhere in a transaction.
+type fuse struct {
+	context.Context
+	left  atomic.Int64
+	burnt func()
+}
+
+func (f *fuse) burn() {
+	if f.left.Add(-1) == 0 {
+		f.burnt()
+	}
+}
+
+func (f *fuse) Done() <-chan struct{} {
+	f.burn()
+	return f.Context.Done()
+}
+
+func (f *fuse) Err() error {
+	f.burn()
+	return f.Context.Err()
+}
+
 // copyInterrupted copies again and again, ended at a random point each time, until it is done.
 func copyInterrupted(t *testing.T, rng *rand.Rand, f filled, url string) (Copied, int) {
 	for interruptions := 0; ; interruptions++ {
 		ctx, cancel := context.WithCancel(t.Context())
-		if rng.IntN(2) == 0 && interruptions < 10 {
-			ctx, cancel = context.WithTimeout(ctx, time.Duration(rng.IntN(200))*time.Millisecond) // anywhere
-		}
 		o, left := small(rng, f.dir, url), rng.IntN(8)
-		o.Progress = func(CopyProgress) {
-			if left--; left < 0 && interruptions < 10 { // between two parts, or in the comparison
-				cancel()
+		burning := &fuse{Context: ctx, burnt: cancel}
+		burning.left.Store(int64(20 + rng.IntN(300)))
+		if rng.IntN(2) == 0 { // between two parts, or in the comparison
+			burning.left.Store(1 << 60)
+			o.Progress = func(CopyProgress) {
+				if left--; left < 0 && interruptions < 12 {
+					cancel()
+				}
 			}
 		}
-		done, err := Copy(ctx, o)
+		if interruptions >= 12 {
+			burning.left.Store(1 << 60)
+		}
+		done, err := Copy(burning, o)
 		ended := ctx.Err() != nil
 		cancel()
 		if err == nil {

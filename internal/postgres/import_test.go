@@ -120,3 +120,52 @@ func TestImportKeepsPlaces(t *testing.T) {
 		t.Errorf("of 3 bytes 2 were to be kept: %+v, %v", trimmed, err)
 	}
 }
+
+// Of several events with one id the newest is found by it, in whatever order they come; and a kept one does not take away what is
+// remembered.
+func TestImportFindsTheNewest(t *testing.T) {
+	url := pgtest.Database(t)
+	im := openImport(t, url)
+	named := func(tenant eventhose.TenantID, seq, of eventhose.Sequence, id string) store.StoredEvent {
+		s := storedEvent(tenant, seq, "data")
+		if s.Event.ID = id; of > 0 {
+			s.Event.Origin = eventhose.Origin{Tenant: "child", Sequence: of}
+		}
+		return s
+	}
+	lane := func(tenant eventhose.TenantID) store.LaneChange {
+		return store.LaneChange{Create: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: tenant, Subscription: "s"}},
+			Park: []store.Parked{{Parked: eventhose.Parked{Sequence: 1, State: eventhose.ParkedDead}}}}
+	}
+	for i, p := range []store.Part{
+		{Logs: []store.LogHead{logHead("child", 2, 3), logHead("platform", 2, 3)}},
+		{Events: []store.StoredEvent{named("child", 2, 0, "x"), named("child", 3, 0, "y")}},
+		{Events: []store.StoredEvent{named("platform", 2, 2, "child/x")}},
+		{Events: []store.StoredEvent{named("platform", 3, 3, "child/x")}},
+		{IDs: []store.RememberedID{{Tenant: "child", ID: "x", Sequence: 2, Digest: [16]byte{1}}, {Tenant: "child", ID: "y", Sequence: 3, Digest: [16]byte{2}}}},
+		{Kept: []store.StoredEvent{named("child", 1, 0, "x"), named("platform", 1, 1, "child/x")}},
+		{Lanes: []store.LaneChange{lane("child"), lane("platform")}},
+	} {
+		p.Position = []byte{byte(i)}
+		if err := im.Write(t.Context(), &p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		tenant eventhose.TenantID
+		id     string
+		want   eventhose.Sequence
+	}{{"child", "x", 2}, {"child", "y", 3}, {"platform", "child/x", 3}} {
+		if e, err := im.Lookup(t.Context(), c.tenant, store.Ref{ID: c.id}); err != nil || e.Sequence != c.want {
+			t.Errorf("%s of %s is %+v, %v, want %d", c.id, c.tenant, e, err, c.want)
+		}
+		if e, err := im.Lookup(t.Context(), c.tenant, store.Ref{Sequence: 1}); err != nil || e.Sequence != 1 {
+			t.Errorf("what %s keeps: %+v, %v", c.tenant, e, err)
+		}
+	}
+	ids := []store.RememberedID{{Tenant: "child", ID: "x"}, {Tenant: "child", ID: "none"}, {Tenant: "child", ID: "y"}}
+	got, err := im.Remembered(t.Context(), ids)
+	if err != nil || got[0].Digest != [16]byte{1} || got[0].Sequence != 2 || got[1].Sequence != 0 || got[2].Digest != [16]byte{2} {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
