@@ -349,12 +349,14 @@ func wrap(err error, doing string) error {
 	switch {
 	case errors.As(err, &coded):
 		return err
+	case errors.Is(err, store.ErrUnavailable): // also if it was too late with its answer
+		code, message, retry = eventhose.CodeUnavailable, "the store cannot be reached now", time.Second
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, store.ErrFull):
 		code, message, fix = eventhose.CodeStorageFull, "there is no room for more events", "free disk space or shorten retention; reads and deliveries go on"
 		retry = 5 * time.Second
-	case errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrUnavailable):
+	case errors.Is(err, store.ErrFailed):
 		code, message, retry = eventhose.CodeUnavailable, "the store cannot be reached now", time.Second
 	}
 	return &eventhose.Error{Code: code, Message: message, Fix: fix, RetryAfter: retry, Err: err}

@@ -48,7 +48,7 @@ func broken(err error) bool {
 		return strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "57P")
 	}
 	var dial *pgconn.ConnectError
-	var network net.Error
+	var network net.Error // an answer that did not come in time is one, too
 	return errors.As(err, &dial) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		pgconn.SafeToRetry(err) || strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "closed pool")
 }
@@ -69,6 +69,9 @@ func failure(doing string, err error) error {
 	switch s := state(err); {
 	case errors.As(err, &coded):
 		return err
+	case strings.HasPrefix(s, "28"), s == "3D000", s == "42501": // who we are, which database, what we may do
+		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--database-url", Message: "does not let us in: cannot " + doing,
+			Fix: "check the role, its password and its rights, and the name of the database", Err: err}
 	case s == stateFenced:
 		sentinel = store.ErrFenced
 	case s == stateVersion:
