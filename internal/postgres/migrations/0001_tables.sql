@@ -59,9 +59,11 @@ CREATE TABLE eventhose.events (
 	data          bytea
 ) PARTITION BY LIST (part);
 
--- Events of parked sequences whose partition was dropped.
+-- Events of parked sequences whose partition was dropped, and parked places of parents' logs that were trimmed: these hold the data, which their own log
+-- may lose before they are unparked.
 CREATE TABLE eventhose.kept_events (LIKE eventhose.events);
 CREATE UNIQUE INDEX kept_events_place ON eventhose.kept_events (tenant, seq);
+CREATE INDEX kept_events_origin ON eventhose.kept_events (origin_tenant, origin_seq) WHERE origin_tenant IS NOT NULL;
 
 -- The ids that clients gave, by a digest of tenant, scope and id. A row whose event is trimmed counts as none.
 CREATE TABLE eventhose.event_ids (

@@ -25,14 +25,43 @@ BEGIN
 	END IF;
 	IF gone IS NULL THEN
 		SELECT octet_length(data), origin_tenant, origin_seq, erased INTO size, o_tenant, o_seq, gone FROM eventhose.kept_events WHERE tenant = of_tenant AND seq = of_seq;
+	ELSIF o_tenant IS NOT NULL THEN
+		SELECT octet_length(data) INTO size FROM eventhose.kept_events WHERE tenant = of_tenant AND seq = of_seq;
 	END IF;
-	IF o_tenant IS NULL THEN
+	IF o_tenant IS NULL OR size IS NOT NULL THEN
 		RETURN coalesce(size, 0);
 	END IF;
 	IF gone OR NOT eventhose._visible(o_tenant, o_seq) THEN
 		RETURN 0;
 	END IF;
 	RETURN eventhose._size(o_tenant, o_seq);
+END $$;
+
+-- Keeps a place in a parent's log aside with the data of the event that it stands for. One that is just being erased is waited for.
+CREATE FUNCTION eventhose._keep_place(of_tenant text, of_seq bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	p int := eventhose._part(of_tenant, of_seq);
+	e eventhose.events%ROWTYPE;
+	found_data bytea;
+BEGIN
+	IF p IS NULL THEN
+		RETURN;
+	END IF;
+	EXECUTE format('SELECT * FROM eventhose.events_%s WHERE tenant = $1 AND seq = $2', p) INTO e USING of_tenant, of_seq;
+	IF e.origin_tenant IS NULL OR e.erased OR NOT eventhose._visible(e.origin_tenant, e.origin_seq) THEN
+		RETURN;
+	END IF;
+	p := eventhose._part(e.origin_tenant, e.origin_seq);
+	IF p IS NOT NULL THEN
+		EXECUTE format('SELECT data FROM eventhose.events_%s WHERE tenant = $1 AND seq = $2 AND NOT erased FOR SHARE', p) INTO found_data USING e.origin_tenant, e.origin_seq;
+	END IF;
+	IF found_data IS NULL THEN
+		SELECT k.data INTO found_data FROM eventhose.kept_events k WHERE k.tenant = e.origin_tenant AND k.seq = e.origin_seq AND NOT k.erased FOR SHARE;
+	END IF;
+	IF found_data IS NOT NULL THEN
+		e.data := found_data;
+		INSERT INTO eventhose.kept_events SELECT e.* ON CONFLICT DO NOTHING;
+	END IF;
 END $$;
 
 -- Moves a log's floor over what is older than before, and over what is too much for max_bytes (0: no bound), at most a million
@@ -88,6 +117,9 @@ BEGIN
 	END LOOP;
 	RETURN QUERY SELECT next, n, gone, NULL::text, NULL::bigint;
 
+	IF n > 0 THEN
+		PERFORM eventhose._keep_place(of_tenant, x.seq) FROM (SELECT DISTINCT x.seq FROM eventhose.parked x WHERE x.tenant = of_tenant AND x.seq >= log.first AND x.seq < next) x;
+	END IF;
 	FOR p IN SELECT DISTINCT x.seq FROM eventhose.parked x WHERE x.tenant = of_tenant AND x.seq < next ORDER BY x.seq DESC LOOP
 		size := eventhose._size(of_tenant, p.seq);
 		over := over OR kept + size > keep;
@@ -121,6 +153,7 @@ BEGIN
 			INTO size USING of_tenant, of_seq;
 		UPDATE eventhose.logs l SET bytes = l.bytes - size WHERE l.tenant = of_tenant AND l.first <= of_seq AND size > 0;
 	END IF;
+	UPDATE eventhose.kept_events k SET data = '', erased = true WHERE k.origin_tenant = of_tenant AND k.origin_seq = of_seq;
 	UPDATE eventhose.kept_events k SET data = '', erased = true WHERE k.tenant = of_tenant AND k.seq = of_seq;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	RETURN size IS NOT NULL OR n > 0;
