@@ -311,6 +311,7 @@ func (s *Store) named(ctx context.Context, tenant tenantID, ref store.Ref, seq s
 
 // at answers the event at a place, ErrNotFound if there is none.
 func (s *Store) at(ctx context.Context, tenant tenantID, seq sequence) (*eventhose.Event, error) {
+	var gone *eventhose.Event
 	for _, table := range [...]string{"eventhose.events e WHERE e.part = eventhose._part($1, $2) AND", "eventhose.kept_events e WHERE"} {
 		var row eventRow
 		err := s.row(ctx, "look up an event", "SELECT "+eventColumns+" FROM "+table+" e.tenant = $1 AND e.seq = $2 AND eventhose._visible($1, $2)",
@@ -325,9 +326,18 @@ func (s *Store) at(ctx context.Context, tenant tenantID, seq sequence) (*eventho
 		if err != nil {
 			return nil, err
 		}
-		return e, s.resolve(ctx, []*eventhose.Event{e})
+		if row.data != nil { // also of a place that is kept aside: its event may be gone
+			return e, nil
+		}
+		if err := s.resolve(ctx, []*eventhose.Event{e}); err != nil || !e.Erased {
+			return e, err
+		}
+		gone = e
 	}
-	return nil, store.ErrNotFound
+	if gone == nil {
+		return nil, store.ErrNotFound
+	}
+	return gone, nil
 }
 
 // parkedNamed looks for an id among the parked events that were trimmed: a newer event may have had it since, and be gone.

@@ -258,6 +258,32 @@ func parentCases() []Case {
 				t.reopen()
 			}
 		}},
+		{"parent/parked", "what is parked of a parent's log outlives its own event, once it is trimmed there, and is erased with it", func(t *trial) {
+			for i := range 4 {
+				t.group(store.Append{Tenant: acme, Parent: platform, Events: []store.NewEvent{event(fmt.Sprint("e", i+1), fmt.Sprintf("%01000d", i), i+1)}})
+			}
+			c := newLane(platform, subA)
+			c.Park = []store.Parked{parkedRow(1, eventhose.ParkedDead), parkedRow(2, eventhose.ParkedDead)}
+			t.change(c)
+			if got := t.trimTo(platform, 3); len(got.Lost) > 0 {
+				t.fatalf("trimmed %+v", got)
+			}
+			t.ok("erase", t.s.Erase(t.ctx, acme, 1))
+			t.trimTo(acme, 4)
+			for range 2 {
+				for seq, size := range map[eventhose.Sequence]int{1: 0, 2: 1000} {
+					for _, ref := range []store.Ref{{Sequence: seq}, {ID: fmt.Sprint("acme/e", seq)}} {
+						if e := t.lookup(platform, ref); len(e.Data) != size || e.Erased != (size == 0) || e.Sequence != seq {
+							t.fatalf("parked place %d, looked up by %+v, has %d bytes of data, erased: %v", seq, ref, len(e.Data), e.Erased)
+						}
+					}
+				}
+				t.reopen()
+			}
+			got := t.trim(platform, 3, store.Trim{Keep: 999})
+			t.same("lost", len(got.Lost), 2)
+			t.noLookup(platform, store.Ref{Sequence: 2})
+		}},
 		{"parent/trimmed", "a place in a parent's log stays when its event is trimmed, and reads as erased; each log is trimmed by itself", func(t *trial) {
 			for i := range 4 {
 				t.group(store.Append{Tenant: acme, Parent: platform, Events: []store.NewEvent{event("", fmt.Sprintf("%01000d", i), i+1)}})

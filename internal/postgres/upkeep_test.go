@@ -1,0 +1,159 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/postgres"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// upkeepSteps are what the upkeep waits for if another session holds it, step by step: what gives that session no transaction number, which the
+// upkeep would wait for without beginning. The partition to be dropped is 1.
+var upkeepSteps = []struct{ step, hold string }{
+	{"sweep", "LOCK TABLE eventhose.records IN ACCESS EXCLUSIVE MODE"},
+	{"turn", "LOCK TABLE eventhose.partitions IN SHARE MODE"},
+	{"carry", "LOCK TABLE eventhose.logs IN EXCLUSIVE MODE"},
+	{"keep aside", "LOCK TABLE eventhose.kept_events IN SHARE MODE"},
+	{"forget ids", "LOCK TABLE eventhose.event_ids IN SHARE MODE"},
+	{"detach attempts", "SELECT count(*) FROM eventhose.attempts"},
+	{"detach events", "SELECT count(*) FROM eventhose.events WHERE part > 1"},
+	{"drop", "LOCK TABLE eventhose.events_1 IN ACCESS SHARE MODE"},
+}
+
+// An upkeep that is interrupted, in whatever step, leaves nothing half done for good: the next one finishes it, with nothing lost.
+func TestUpkeepInterrupted(t *testing.T) {
+	for _, c := range upkeepSteps {
+		t.Run(c.step, func(t *testing.T) {
+			g := newGrowth(t, postgres.Options{MaxConns: 4, PartitionSize: 1})
+			st := g.nodes[0]
+			fillForUpkeep(t, st)
+			holder, err := g.db.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := holder.Exec(t.Context(), c.hold); err != nil {
+				t.Fatal(err)
+			}
+			mine := ask[uint32](t, holder.Conn(), "SELECT pg_backend_pid()")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			done := make(chan error, 1)
+			go func() { done <- st.Upkeep(ctx) }()
+			watch := g.connect()
+			waits := func() bool {
+				return ask[int](t, watch, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'eventhose' AND $1::int = ANY (pg_blocking_pids(pid))", mine) > 0
+			}
+			within, stop := context.WithTimeout(t.Context(), 30*time.Second)
+			defer stop()
+			if !until(within, waits) {
+				t.Fatalf("the upkeep does not wait for what is held: %v", <-done)
+			}
+			// Meanwhile another node's upkeep has nothing to do, and logs are appended to and read.
+			if err := g.nodes[1].Upkeep(t.Context()); err != nil {
+				t.Errorf("the other node's upkeep: %v", err)
+			}
+			cancel()
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Errorf("the upkeep answers %v", err)
+			}
+			if err := holder.Rollback(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			// What was cancelled ends on the server a moment later, and with it its lock.
+			if !until(within, func() bool {
+				if err := g.nodes[1].Upkeep(t.Context()); err != nil {
+					t.Fatalf("the next upkeep: %v", err)
+				}
+				return ask[int](t, watch, "SELECT count(*) FROM eventhose.partitions WHERE part = 1") == 0
+			}) {
+				t.Fatal("the partition is never dropped")
+			}
+			checkAfterUpkeep(t, g)
+		})
+	}
+}
+
+func (g *growth) connect() *pgx.Conn {
+	g.Helper()
+	db, err := pgx.ConnectConfig(g.Context(), g.db.Config())
+	if err != nil {
+		g.Fatal(err)
+	}
+	g.Cleanup(func() { db.Close(context.Background()) })
+	return db
+}
+
+// fillForUpkeep appends to two logs: busy is trimmed but for its newest event, and one of what was trimmed is parked; of idle one event is left.
+func fillForUpkeep(t *testing.T, st *postgres.Store) {
+	t.Helper()
+	put := func(tenant eventhose.TenantID, from, n int64) {
+		t.Helper()
+		entry := store.Append{Tenant: tenant}
+		for i := range n {
+			entry.Events = append(entry.Events, growthEvent(from+i, true))
+		}
+		if _, err := st.Append(t.Context(), []store.Append{entry}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("busy", 1, 100)
+	put("idle", 1, 1)
+	e, err := st.Lookup(t.Context(), "busy", store.Ref{Sequence: 50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lane := store.Lane{LaneRef: store.LaneRef{Tenant: "busy", Subscription: growthSub}}
+	idle := store.Lane{LaneRef: store.LaneRef{Tenant: "idle", Subscription: growthSub}}
+	park := store.Parked{Parked: eventhose.Parked{Event: e.ID, Sequence: 50, Type: e.Type, State: eventhose.ParkedDead, Since: e.Appended}, Tries: 1}
+	if err := st.Commit(t.Context(), store.Progress{Lanes: []store.LaneChange{
+		{Create: true, Lane: lane, Park: []store.Parked{park}, Attempts: []eventhose.Attempt{growthAttempt("busy", 1, 50)}},
+		{Create: true, Lane: idle, Attempts: []eventhose.Attempt{growthAttempt("idle", 1, 1)}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := st.Trim(t.Context(), "busy", store.Trim{Bytes: 1, Keep: 1 << 20}); err != nil || done.First != 100 {
+		t.Fatal(done, err)
+	}
+}
+
+func checkAfterUpkeep(t *testing.T, g *growth) {
+	t.Helper()
+	st := g.nodes[1]
+	for tenant, seqs := range map[eventhose.TenantID][]eventhose.Sequence{"busy": {50, 100}, "idle": {1}} {
+		for _, seq := range seqs {
+			for _, ref := range []store.Ref{{Sequence: seq}, {ID: fmt.Sprint("id-", seq)}} {
+				if e, err := st.Lookup(t.Context(), tenant, ref); err != nil || e.Sequence != seq || len(e.Data) < 100 {
+					t.Errorf("%s by %+v: %+v, %v", tenant, ref, e, err)
+				}
+			}
+		}
+	}
+	if list, err := st.Attempts(t.Context(), "idle", store.AttemptQuery{Sequence: 1, Limit: 10}); err != nil || len(list) != 1 {
+		t.Errorf("attempts at the newest event of an idle log: %v, %v", list, err)
+	}
+	for what, sql := range map[string]string{
+		"ids of what was dropped":   "SELECT count(*) FROM eventhose.event_ids WHERE tenant = 'busy' AND seq NOT IN (50, 100)",
+		"spans of no partition":     "SELECT count(*) FROM eventhose.spans WHERE part NOT IN (SELECT part FROM eventhose.partitions)",
+		"tables of no partition":    "SELECT count(*) FROM pg_class WHERE oid IN (to_regclass('eventhose.events_1'), to_regclass('eventhose.attempts_1'))",
+		"detached halfway":          "SELECT count(*) FROM pg_inherits WHERE inhdetachpending",
+		"logs that go on elsewhere": misplaced,
+	} {
+		if n := ask[int](t, g.db, sql); n > 0 {
+			t.Errorf("%s: %d", what, n)
+		}
+	}
+	if _, err := st.Append(t.Context(), []store.Append{{Tenant: "busy", Events: []store.NewEvent{growthEvent(101, true)}}, {Tenant: "idle", Events: []store.NewEvent{growthEvent(2, true)}}}); err != nil {
+		t.Error(err)
+	}
+	for tenant, after := range map[eventhose.TenantID]eventhose.Sequence{"busy": 99, "idle": 0} {
+		if page, err := st.Read(t.Context(), tenant, after, store.ReadLimit{Events: 10, Bytes: 1 << 20}); err != nil || len(page) != 2 {
+			t.Errorf("%s has %d events after %d: %v", tenant, len(page), after, err)
+		}
+	}
+}
