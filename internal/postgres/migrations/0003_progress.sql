@@ -141,8 +141,9 @@ BEGIN
 	IF good <> cardinality(r_id) THEN
 		RAISE EXCEPTION 'another version' USING ERRCODE = 'EH003';
 	END IF;
+	-- What is made anew may be there and expired, or, since a moment ago, another's: then the insert fails.
 	DELETE FROM eventhose.records s USING unnest(r_tenant, r_kind, r_id, r_delete, r_version) AS r(tenant, kind, id, del, version)
-		WHERE (s.tenant, s.kind, s.id) = (r.tenant, r.kind, r.id) AND (r.del OR r.version = 0);
+		WHERE (s.tenant, s.kind, s.id) = (r.tenant, r.kind, r.id) AND (r.del AND s.version = r.version OR r.version = 0 AND s.expires <= now());
 	UPDATE eventhose.records s SET version = r.version + 1, value = r.value, expires = r.expires
 		FROM unnest(r_tenant, r_kind, r_id, r_version, r_value, r_expires, r_delete) AS r(tenant, kind, id, version, value, expires, del)
 		WHERE (s.tenant, s.kind, s.id) = (r.tenant, r.kind, r.id) AND NOT r.del AND r.version > 0;
