@@ -124,7 +124,9 @@ func Migrate(ctx context.Context, url string) (taken []Migration, err error) {
 // version answers how many steps the schema has, 0 if there is none.
 func version(ctx context.Context, conn *pgx.Conn) (n int, err error) {
 	var there bool
-	if err = conn.QueryRow(ctx, "SELECT to_regclass('eventhose.migrations') IS NOT NULL").Scan(&there); err != nil || !there {
+	// Not to_regclass, which would not see what another node has made while this one waited for the lock: it asks a cache.
+	const look = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'eventhose' AND c.relname = 'migrations')"
+	if err = conn.QueryRow(ctx, look).Scan(&there); err != nil || !there {
 		return 0, err
 	}
 	err = conn.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM eventhose.migrations").Scan(&n)
