@@ -92,7 +92,6 @@ type progress struct {
 	p        *program
 	terminal bool
 	began    time.Time
-	last     time.Time
 	scenario string
 	width    int
 }

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -96,19 +95,4 @@ func inProcessRun(ctx context.Context, log eventhose.Appender, o inProcessOrder)
 	wg.Wait()
 	r.Nanos, r.CPU, r.Events = int64(time.Since(began)), (ownCPU() - cpu).Microseconds(), r.Requests*int64(o.Batch)
 	return r, nil
-}
-
-// sizeOf is what a directory takes on the disk, in bytes.
-func sizeOf(dir string) (total int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil {
-			total += info.Size()
-		}
-		return err
-	})
-	return total, err
 }

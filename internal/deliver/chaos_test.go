@@ -63,7 +63,6 @@ type watched struct {
 	due      func(*eventhose.Event) bool // nil: its filter changes, or it may be deleted
 	deleted  bool
 
-	mood      mood
 	redriven  map[eventhose.Sequence]bool
 	discarded map[eventhose.Sequence]bool
 }

@@ -124,8 +124,8 @@ func Migrate(ctx context.Context, url string) (taken []Migration, err error) {
 // version answers how many steps the schema has, 0 if there is none.
 func version(ctx context.Context, conn *pgx.Conn) (n int, err error) {
 	var there bool
-	// Not to_regclass: a session that has looked for a table once may not see for a while that another has made it.
-	const look = "SELECT count(*) > 0 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'eventhose' AND c.relname = 'migrations'"
+	// Not to_regclass, which would not see what another node has made while this one waited for the lock: it asks a cache.
+	const look = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'eventhose' AND c.relname = 'migrations')"
 	if err = conn.QueryRow(ctx, look).Scan(&there); err != nil || !there {
 		return 0, err
 	}

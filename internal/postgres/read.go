@@ -151,7 +151,7 @@ func (s *Store) readPart(ctx context.Context, tenant tenantID, after sequence, p
 		return events, last, err
 	}
 	err = s.row(ctx, "read the head", "SELECT first, last FROM eventhose.logs WHERE tenant = $1", []any{string(tenant)}, &first, &last)
-	if err == errNoRow {
+	if errors.Is(err, errNoRow) {
 		return nil, 0, nil
 	}
 	if err == nil && first > after+1 {

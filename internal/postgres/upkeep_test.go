@@ -63,10 +63,13 @@ func TestUpkeepInterrupted(t *testing.T) {
 			if err := <-done; !errors.Is(err, context.Canceled) {
 				t.Errorf("the upkeep answers %v", err)
 			}
+			if !until(within, func() bool { return !waits() }) { // the server hears of it a moment later
+				t.Fatal("the upkeep goes on")
+			}
 			if err := holder.Rollback(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			// What was cancelled ends on the server a moment later, and with it its lock.
+			// What was cancelled gives back its lock when its connection ends.
 			if !until(within, func() bool {
 				if err := g.nodes[1].Upkeep(t.Context()); err != nil {
 					t.Fatalf("the next upkeep: %v", err)

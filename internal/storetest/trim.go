@@ -70,7 +70,7 @@ func trimCases() []Case {
 			}
 			t.append(acme, events...)
 			t.trimTo(acme, 4)
-			t.same("first read", string(t.read(acme, 3)[0].ID), "e4")
+			t.same("first read", t.read(acme, 3)[0].ID, "e4")
 			t.noLookup(acme, store.Ref{Sequence: 3})
 		}},
 		{"trim/parked", "events of parked sequences outlive retention until they are unparked or their lane is deleted", func(t *trial) {
