@@ -59,6 +59,20 @@ func unsent(err error) bool {
 	return pgconn.SafeToRetry(err) || errors.As(err, &dial)
 }
 
+// refused reports whether the server does not know us, or the database, or does not let us do this.
+func refused(state string) bool {
+	return strings.HasPrefix(state, "28") || state == "3D000" || state == "42501"
+}
+
+// notLetIn is failure for who has just come: being refused is then a matter of the URL.
+func notLetIn(doing string, err error) error {
+	if refused(state(err)) {
+		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--database-url", Message: "does not let us in: cannot " + doing,
+			Fix: "check the role, its password and its rights, and the name of the database", Err: err}
+	}
+	return failure(doing, err)
+}
+
 // failure wraps an error with what was being done and the sentinel that it amounts to.
 func failure(doing string, err error) error {
 	if err == nil {
@@ -69,16 +83,13 @@ func failure(doing string, err error) error {
 	switch s := state(err); {
 	case errors.As(err, &coded):
 		return err
-	case strings.HasPrefix(s, "28"), s == "3D000", s == "42501": // who we are, which database, what we may do
-		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--database-url", Message: "does not let us in: cannot " + doing,
-			Fix: "check the role, its password and its rights, and the name of the database", Err: err}
 	case s == stateFenced:
 		sentinel = store.ErrFenced
 	case s == stateVersion:
 		sentinel = store.ErrVersion
 	case s == stateDiskFull:
 		sentinel = store.ErrFull
-	case s == stateLockTimeout, s == stateDeadlock, s == stateSerialization, s == stateReadOnly, s == "57014", strings.HasPrefix(s, "53"), broken(err):
+	case s == stateLockTimeout, s == stateDeadlock, s == stateSerialization, s == stateReadOnly, s == "57014", strings.HasPrefix(s, "53"), refused(s), broken(err):
 		sentinel = store.ErrUnavailable
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", doing, err)

@@ -61,7 +61,7 @@ func Inspect(ctx context.Context, url string) (i Inspection, err error) {
 	}
 	conn, err := pgx.ConnectConfig(ctx, c.ConnConfig)
 	if err != nil {
-		return i, failure("connect to the database", err)
+		return i, notLetIn("connect to the database", err)
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
 	if err := usable(ctx, conn); err != nil {

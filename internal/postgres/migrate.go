@@ -73,7 +73,7 @@ func Migrate(ctx context.Context, url string) (taken []Migration, err error) {
 	c.ConnConfig.RuntimeParams["statement_timeout"] = "0"
 	conn, err := pgx.ConnectConfig(ctx, c.ConnConfig)
 	if err != nil {
-		return nil, failure("connect to the database", err)
+		return nil, notLetIn("connect to the database", err)
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
 	if err := usable(ctx, conn); err != nil {
@@ -116,7 +116,7 @@ func Migrate(ctx context.Context, url string) (taken []Migration, err error) {
 		return nil
 	})
 	if err != nil {
-		return nil, failure("migrate the database", err)
+		return nil, notLetIn("migrate the database", err)
 	}
 	return taken, nil
 }
