@@ -178,6 +178,7 @@ func (j *journal) write(ctx context.Context, t *testing.T, writer int, servers .
 }
 
 func TestKill(t *testing.T) {
+	t.Parallel() // the tests of many nodes wait for most of their time
 	kills := int(number(t, "EVENTHOSE_KILLS", 200))
 	seed := number(t, "EVENTHOSE_SEED", rand.Uint64())
 	t.Logf("EVENTHOSE_SEED=%d EVENTHOSE_KILLS=%d", seed, kills)
