@@ -23,14 +23,18 @@ END $$;
 -- A line for each event, for people who look with SQL. status is dead if a subscription has given up on it, failed if one is trying
 -- again, processed if at least one took it, and pending until then.
 CREATE VIEW eventhose.webhook_events AS
-SELECT e.tenant, e.seq AS sequence, coalesce(e.id, eventhose.event_id(e.seq, e.random)) AS event_id, split_part(e.type, '.', 1) AS provider,
+SELECT e.tenant, e.seq AS sequence,
+	CASE WHEN e.origin_tenant IS NULL THEN coalesce(e.id, eventhose.event_id(e.seq, e.random))
+		ELSE e.origin_tenant || '/' || coalesce(e.id, eventhose.event_id(e.origin_seq, e.random)) END AS event_id,
+	split_part(e.type, '.', 1) AS provider,
 	CASE WHEN strpos(e.type, '.') > 0 THEN substr(e.type, strpos(e.type, '.') + 1) ELSE e.type END AS topic,
-	eventhose.payload(CASE WHEN e.origin_tenant IS NULL THEN e.data
-		ELSE (SELECT o.data FROM eventhose.events o WHERE o.part = eventhose._part(e.origin_tenant, e.origin_seq) AND o.tenant = e.origin_tenant AND o.seq = e.origin_seq) END) AS payload,
+	eventhose.payload(CASE WHEN e.origin_tenant IS NULL THEN e.data WHEN eventhose._visible(e.origin_tenant, e.origin_seq) THEN coalesce(
+		(SELECT o.data FROM eventhose.events o WHERE o.part = eventhose._part(e.origin_tenant, e.origin_seq) AND o.tenant = e.origin_tenant AND o.seq = e.origin_seq),
+		(SELECT o.data FROM eventhose.kept_events o WHERE o.tenant = e.origin_tenant AND o.seq = e.origin_seq)) END) AS payload,
 	CASE WHEN p.dead THEN 'dead' WHEN p.tried THEN 'failed' WHEN a.at IS NOT NULL THEN 'processed' ELSE 'pending' END AS status,
 	e.appended AS received_at, a.at AS processed_at
 FROM eventhose.events e JOIN eventhose.logs l ON l.tenant = e.tenant AND e.seq >= l.first
-	LEFT JOIN LATERAL (SELECT bool_or(x.state = 'dead') AS dead, count(*) > 0 AS tried FROM eventhose.parked x WHERE x.tenant = e.tenant AND x.seq = e.seq) p ON true
+	LEFT JOIN LATERAL (SELECT bool_or(x.state = 'dead') AS dead, bool_or(x.state = 'retrying') AS tried FROM eventhose.parked x WHERE x.tenant = e.tenant AND x.seq = e.seq) p ON true
 	LEFT JOIN LATERAL (
 		SELECT max(x.at) AS at FROM eventhose.attempts x, unnest(x.seqs, x.taken) AS u(seq, taken)
 		WHERE x.tenant = e.tenant AND u.seq = e.seq AND u.taken
