@@ -96,7 +96,7 @@ func appendSQL(ctx context.Context, db interface {
 }, a args) error {
 	var named []string
 	var values []any
-	for _, name := range []string{"tenant", "type", "data", "key", "id", "attributes", "version", "time"} {
+	for _, name := range []string{"tenant", "type", "data", "key", "id", "attributes", "version", "event_time"} {
 		if v, there := a[name]; there {
 			values = append(values, v)
 			named = append(named, fmt.Sprintf("%q => $%d", name, len(values)))
@@ -131,7 +131,7 @@ func TestAppendArguments(t *testing.T) {
 		{"key", long(257)}, {"key", "a\tb"}, {"key", "\u0085"}, {"key", strings.Repeat("é", 129)},
 		{"id", long(257)}, {"id", "a\x7f"},
 		{"version", long(65)}, {"version", "\n"},
-		{"time", time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, {"time", time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{"event_time", time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, {"event_time", time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)},
 		{"attributes", `[]`}, {"attributes", `"a"`}, {"attributes", many}, {"attributes", `{"": "v"}`}, {"attributes", `{"a b": "v"}`}, {"attributes", `{"` + long(65) + `": "v"}`},
 		{"attributes", `{"a": 1}`}, {"attributes", `{"a": null}`}, {"attributes", `{"a": {"b": "c"}}`}, {"attributes", map[string]string{"a": long(1025)}}, {"attributes", map[string]string{"a": "\x01"}},
 	} {
@@ -150,7 +150,7 @@ func TestAppendArguments(t *testing.T) {
 	}
 	delete(many, "a0")
 	for _, c := range []args{with("type", long(256)), with("type", "A-1_/:.z"), with("data", `"`+long(eventhose.MaxData-2)+`"`), with("key", long(256)), with("key", nil), with("key", "é😀\u200b"), with("id", long(256)),
-		with("id", nil), with("version", long(64)), with("version", nil), with("time", nil), with("time", time.Date(1, 2, 3, 4, 5, 6, 7000, time.UTC)), with("attributes", nil), with("attributes", `{}`), with("attributes", many),
+		with("id", nil), with("version", long(64)), with("version", nil), with("event_time", nil), with("event_time", time.Date(1, 2, 3, 4, 5, 6, 7000, time.UTC)), with("attributes", nil), with("attributes", `{}`), with("attributes", many),
 		with("attributes", map[string]string{"A_b.c-9": long(1024)}), with("type", "eventhosepipe.x")} {
 		if err := appendSQL(t.Context(), w.db, c); err != nil {
 			t.Errorf("%.60q: %v", fmt.Sprint(c), err)
@@ -201,7 +201,7 @@ func TestAppendKeepsJSON(t *testing.T) {
 	texts := []string{`{}`, ` { "b" : 1 ,` + "\n\t" + `"a":2 } `, `{"a":1,"a":2}`, `"\u00e9\u0000\ud83d\ude00 é😀"`, `1.0e+400`, `-0.10`, `null`, `[ ]`, `{"z":{"y":[1, 2 ,3]},"a":"\/"}`, "\"\u2028\""}
 	at := time.Date(2024, 5, 6, 7, 8, 9, 123456000, time.UTC)
 	for i, text := range texts {
-		a := args{"tenant": "c0", "type": "order.paid", "data": text, "key": "k é", "id": fmt.Sprint("i", i), "attributes": `{"b": "2", "a": "é"}`, "version": "v1", "time": at}
+		a := args{"tenant": "c0", "type": "order.paid", "data": text, "key": "k é", "id": fmt.Sprint("i", i), "attributes": `{"b": "2", "a": "é"}`, "version": "v1", "event_time": at}
 		if err := appendSQL(t.Context(), w.db, a); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
