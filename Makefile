@@ -49,6 +49,6 @@ crash: ## kill -9 the real binary N (5000) times under load and check every prom
 	CGO_ENABLED=1 EVENTHOSE_KILLS=$(N) $(GO) test -race -count 1 -timeout 24h -v -run '^TestKill$$' ./internal/crashtest
 
 .PHONY: soak
-soak: ## 10,000,000 events behind a destination that is down: constant memory, and all arrive; 1,000,000 over several nodes: all in order
+soak: ## 10,000,000 events behind a destination that is down: constant memory, and all arrive; 1,000,000 over several nodes: all in order, and what retention leaves is bounded
 	EVENTHOSE_BACKLOG=10000000 $(GO) test -count 1 -timeout 24h -v -run '^TestBacklogIsTheLog$$' ./internal/deliver
-	CGO_ENABLED=1 EVENTHOSE_ORDER_APPENDS=1000000 $(GO) test -race -count 1 -timeout 24h -v -run '^TestOrderUnderDelay$$' ./internal/postgres
+	CGO_ENABLED=1 EVENTHOSE_ORDER_APPENDS=1000000 EVENTHOSE_GROWTH_APPENDS=1000000 $(GO) test -race -count 1 -timeout 24h -v -run '^Test(OrderUnderDelay|Growth)$$' ./internal/postgres
