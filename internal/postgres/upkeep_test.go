@@ -160,3 +160,62 @@ func checkAfterUpkeep(t *testing.T, g *growth) {
 		}
 	}
 }
+
+// slowAppend has every append wait, before it commits, for a lock that the test may hold.
+const slowAppend = `
+CREATE FUNCTION slow_append() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4242); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER slow_append AFTER UPDATE ON eventhose.logs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.tenant = 'slow') EXECUTE FUNCTION slow_append();`
+
+// An append may take as long as it likes to commit: the partition that it has put its events into, which looks empty to others, is not dropped.
+func TestUpkeepWaitsForAppends(t *testing.T) {
+	g := newGrowth(t, postgres.Options{MaxConns: 4, PartitionSize: 1})
+	if _, err := g.nodes[0].Append(t.Context(), []store.Append{{Tenant: "other", Events: []store.NewEvent{growthEvent(1, false)}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := execute(t.Context(), g.db, slowAppend); err != nil {
+		t.Fatal(err)
+	}
+	ask[any](t, g.db, "SELECT pg_advisory_lock(4242)")
+	appended := make(chan error, 1)
+	go func() {
+		_, err := g.nodes[0].Append(t.Context(), []store.Append{{Tenant: "slow", Events: []store.NewEvent{growthEvent(1, true)}}})
+		appended <- err
+	}()
+	waiting := func(n int) func() bool {
+		return func() bool {
+			return ask[int](t, g.db, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0") >= n
+		}
+	}
+	within, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if !until(within, waiting(1)) {
+		t.Fatal("the append does not wait")
+	}
+	kept := make(chan error, 1)
+	go func() {
+		var err error
+		for range 3 {
+			err = errors.Join(err, g.nodes[1].Upkeep(within))
+		}
+		kept <- err
+	}()
+	if !until(within, func() bool { return len(kept) > 0 || waiting(2)() }) {
+		t.Fatal("the upkeep neither ends nor waits")
+	}
+	ask[bool](t, g.db, "SELECT pg_advisory_unlock(4242)")
+	if err := errors.Join(<-appended, <-kept); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		page, err := g.nodes[1].Read(t.Context(), "slow", 0, store.ReadLimit{Events: 10, Bytes: 1 << 20})
+		if err != nil || len(page) != 1 {
+			t.Fatalf("of the append %d events can be read: %v", len(page), err)
+		}
+		if err := g.nodes[1].Upkeep(t.Context()); err != nil { // which now carries it on
+			t.Fatal(err)
+		}
+	}
+	if n := ask[int](t, g.db, "SELECT count(*) FROM eventhose.partitions WHERE part = 1"); n > 0 {
+		t.Error("the partition is never dropped")
+	}
+}
