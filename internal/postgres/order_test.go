@@ -285,7 +285,7 @@ func (o *orderTrial) pause(ctx context.Context, standby *pgtest.Cluster, db *pgx
 		if until(ctx, func() bool {
 			var waits int
 			err := db.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").Scan(&waits)
-			return err == nil && waits > 1
+			return err == nil && waits > 0
 		}) {
 			o.paused++
 		}
