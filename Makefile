@@ -23,8 +23,7 @@ build: ## Build bin/eventhose, one static binary
 test: test-needs ## Vet, then every test with the race detector; what a change must pass
 	CGO_ENABLED=1 $(GO) vet -race ./...
 	CGO_ENABLED=1 $(GO) test -race -run '^TestFloors|^TestWaysOut' .
-	# Three packages at once: some wait for most of their time.
-	CGO_ENABLED=1 GOGC=200 $(GO) test -race -p 3 -timeout 30m ./...
+	CGO_ENABLED=1 GOGC=200 $(GO) test -race -timeout 30m ./...
 
 .PHONY: test-needs
 test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node for the interop oracle
