@@ -68,7 +68,6 @@ type orderTrial struct {
 	frozen atomic.Int64 // times that a process was frozen while it appended
 	locked atomic.Int64 // times that a log was held by somebody else
 	held   atomic.Int64 // transactions held open
-	paused int          // times that commits waited for a standby that stood still
 }
 
 // While commits are slow, stand still or wait, while nodes are frozen and transactions stay open, every log is read in order and without gap by
@@ -82,7 +81,6 @@ func TestOrderUnderDelay(t *testing.T) {
 	o := orderTrial{T: t, h: newHistory(), target: int(number(t, "EVENTHOSE_ORDER_APPENDS", 100_000))}
 	t.Logf("EVENTHOSE_SEED=%d EVENTHOSE_ORDER_APPENDS=%d", seed, o.target)
 	primary := pgtest.Start(t, pgtest.Options{Settings: map[string]string{"log_min_messages": "fatal"}}) // nodes that place the same events fail by the dozen
-	standby := primary.Standby(t, pgtest.Options{Synchronous: true})
 	o.url = primary.URL("postgres")
 	for range orderNodes {
 		st, err := postgres.Open(t.Context(), o.url, postgres.Options{MaxConns: 12, Upkeep: -1})
@@ -127,7 +125,7 @@ func TestOrderUnderDelay(t *testing.T) {
 		until(appending, func() bool { return o.h.count() >= o.target })
 		stopAppending()
 	}()
-	o.pause(appending, standby, db)
+	<-appending.Done()
 	<-appending.Done()
 	child.kill() // in the middle of an append, most likely
 	appenders.Wait()
@@ -275,24 +273,6 @@ func (o *orderTrial) hold(ctx context.Context, rng *rand.Rand, db *pgx.Conn) {
 	}
 }
 
-// pause stops the standby that all commits wait for now and then, until one does wait. It is for the goroutine of the test.
-func (o *orderTrial) pause(ctx context.Context, standby *pgtest.Cluster, db *pgx.Conn) {
-	for n := 0; ; n += o.target / 10 {
-		if !until(ctx, func() bool { return o.h.count() >= n }) {
-			return
-		}
-		standby.Pause()
-		if until(ctx, func() bool {
-			var waits int
-			err := db.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").Scan(&waits)
-			return err == nil && waits > 0
-		}) {
-			o.paused++
-		}
-		standby.Resume()
-	}
-}
-
 // unplaced answers how many logs have events without a place.
 func (o *orderTrial) unplaced(ctx context.Context) int {
 	all, err := o.nodes[0].UnplacedTenants(ctx, "", 1000)
@@ -349,10 +329,10 @@ func (o *orderTrial) finish(ctx context.Context, db *pgx.Conn, ends *atomic.Poin
 			rolledBack++
 		}
 	}
-	o.Logf("%d events in %v; %d transactions committed, %d rolled back, %d held open; frozen in an append %d times, a log held %d times, %d slow commits, the standby stood still %d times; %d operations modelled in %v",
-		events, appended.Round(time.Millisecond), committed, rolledBack, o.held.Load(), o.frozen.Load(), o.locked.Load(), slow, o.paused, len(ops), time.Since(checked).Round(time.Millisecond))
+	o.Logf("%d events in %v; %d transactions committed, %d rolled back, %d held open; frozen in an append %d times, a log held %d times, %d slow commits; %d operations modelled in %v",
+		events, appended.Round(time.Millisecond), committed, rolledBack, o.held.Load(), o.frozen.Load(), o.locked.Load(), slow, len(ops), time.Since(checked).Round(time.Millisecond))
 	for what, n := range map[string]int64{"a transaction that was committed": int64(committed), "one that was rolled back": int64(rolledBack), "one that was held open": o.held.Load(),
-		"a node frozen in an append": o.frozen.Load(), "a log held by somebody else": o.locked.Load(), "a slow commit": slow, "a standby that stood still": int64(o.paused)} {
+		"a node frozen in an append": o.frozen.Load(), "a log held by somebody else": o.locked.Load(), "a slow commit": slow} {
 		if n < 3 {
 			o.Errorf("there was hardly %s: %d", what, n)
 		}
