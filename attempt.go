@@ -34,6 +34,8 @@ const (
 	ReasonConfig   Reason = "config"    // the subscription itself cannot be used (a secret that does not parse)
 	ReasonPartly   Reason = "partly"    // the receiver took some of a batch
 	ReasonStopping Reason = "cancelled" // this node stopped first; not charged
+	ReasonNack     Reason = "nack"      // a worker gave it back
+	ReasonExpired  Reason = "expired"   // a worker did not answer before its lease ended
 )
 
 // AttemptKind is why an attempt was made.
@@ -165,6 +167,8 @@ type LaneStatus struct {
 	Lag      uint64 `json:"lag"`
 	InFlight int    `json:"in_flight"`
 	Retrying int    `json:"retrying"`
+	// Leased is how many events are in workers' hands, of a pull subscription.
+	Leased int `json:"leased,omitempty"`
 	// BlockedKeys is how many keys have events waiting, Waiting how many events those are.
 	BlockedKeys int `json:"blocked_keys"`
 	Waiting     int `json:"waiting"`
@@ -204,3 +208,58 @@ type Replay struct {
 
 // MaxReplays is how many replays one subscription runs at once.
 const MaxReplays = 8
+
+// Leased is an event in a worker's hands: it is the worker's alone until the lease ends, is answered, or is given back.
+type Leased struct {
+	// Lease names this handing over: what is answered is the lease, not the event.
+	Lease string
+	Event Event
+	// Deliveries counts how often the event was handed over since it was due, or redriven, this time included.
+	Deliveries int
+	// Until is when the lease ends.
+	Until time.Time
+}
+
+// Pull asks for work.
+type Pull struct {
+	// Max is how many events are wanted at most, 1 to MaxPull.
+	Max int
+	// Wait is how long the answer is held if there are none.
+	Wait time.Duration
+	// Lease is how long the events are this worker's, MinLease to MaxLease.
+	Lease time.Duration
+}
+
+// Answer is what a worker says of leases.
+type Answer struct {
+	// Verdict is AnswerAck, AnswerNack or AnswerExtend.
+	Verdict Verdict
+	// Leases are at most MaxPull.
+	Leases []string
+	// Delay is, with AnswerNack, how long the events wait before they are handed over again: below 0 is what the
+	// subscription's schedule says. With AnswerExtend it is how long the leases last from now on.
+	Delay time.Duration
+	// Message says, with AnswerNack, what went wrong; at most MaxKeptTaken bytes of it are kept.
+	Message string
+}
+
+// Verdict is what becomes of a lease.
+type Verdict string
+
+const (
+	// AnswerAck: the work is done.
+	AnswerAck Verdict = "ack"
+	// AnswerNack: it is not, and the event is to be handed over again.
+	AnswerNack Verdict = "nack"
+	// AnswerExtend: it takes longer.
+	AnswerExtend Verdict = "extend"
+)
+
+// Limits of pull subscriptions.
+const (
+	MaxPull      = 1000
+	DefaultLease = 30 * time.Second
+	MinLease     = time.Second
+	MaxLease     = 12 * time.Hour
+	MaxNackDelay = 24 * time.Hour
+)

@@ -181,6 +181,18 @@ var crockford = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPaddi
 // IDText writes 16 bytes as the 26 characters of Crockford base 32 that end our ids.
 func IDText(b [16]byte) string { return crockford.EncodeToString(b[:]) }
 
+// IDBytes reads what IDText wrote and nothing else.
+func IDBytes(text string) (b [16]byte, ok bool) {
+	if len(text) != 26 {
+		return b, false
+	}
+	read, err := crockford.DecodeString(text)
+	if err != nil || len(read) != 16 || IDText([16]byte(read)) != text { // the decoder passes over line breaks
+		return b, false
+	}
+	return [16]byte(read), true
+}
+
 // EventID makes the id of an event that came without one: it carries its sequence, so that a lookup needs no index.
 func EventID(seq Sequence, random uint64) string {
 	var b [16]byte
@@ -195,23 +207,18 @@ func EventID(seq Sequence, random uint64) string {
 // the event stored there has it.
 func EventIDSequence(id string) (Sequence, bool) {
 	rest, ok := strings.CutPrefix(id, "evt_")
-	if !ok || len(rest) != 26 {
+	b, is := IDBytes(rest)
+	if !ok || !is {
 		return 0, false
 	}
-	b, err := crockford.DecodeString(rest)
-	if err != nil || len(b) != 16 || IDText([16]byte(b)) != rest { // the decoder passes over line breaks
-		return 0, false
-	}
-	return Sequence(binary.BigEndian.Uint64(b)), true
+	return Sequence(binary.BigEndian.Uint64(b[:])), true
 }
 
 // EventIDRandom answers what is random in an id made by EventID. As with EventIDSequence, it may be a client's.
 func EventIDRandom(id string) (uint64, bool) {
-	if _, ok := EventIDSequence(id); !ok {
-		return 0, false
-	}
-	b, err := crockford.DecodeString(strings.TrimPrefix(id, "evt_"))
-	if err != nil || len(b) != 16 {
+	rest, ok := strings.CutPrefix(id, "evt_")
+	b, is := IDBytes(rest)
+	if !ok || !is {
 		return 0, false
 	}
 	return binary.BigEndian.Uint64(b[8:]), true

@@ -27,6 +27,8 @@ var floors = map[string][]string{
 	"internal/store":  {""},
 	"internal/sink":   {""},
 	"internal/egress": {""},
+	"internal/access": {""},
+	"internal/follow": {""},
 
 	"internal/row": {"", "internal/store"},
 
@@ -44,14 +46,14 @@ var floors = map[string][]string{
 	"internal/deliver":  {"", "internal/store", "internal/sink", "internal/filter"},
 	"internal/control":  {"", "internal/store", "internal/sink", "internal/filter"},
 
-	"internal/httpapi":   {""},
+	"internal/httpapi":   {"", "internal/access", "internal/follow"},
 	"internal/gateway":   {"", "sign", "internal/egress"},
-	"internal/rpc":       {""},
-	"internal/graphql":   {""},
+	"internal/rpc":       {"", "internal/access", "internal/follow", "proto/eventhose/v1", "proto/eventhose/v1/eventhosev1connect"},
+	"internal/graphql":   {"", "internal/access", "internal/follow"},
 	"internal/imap":      {""},
 	"internal/dashboard": {""},
 
-	"internal/app": {"", "sign", "client", "internal/filter", "internal/store", "internal/sink", "internal/egress",
+	"internal/app": {"", "sign", "client", "internal/filter", "internal/store", "internal/sink", "internal/egress", "internal/follow",
 		"internal/embedded", "internal/postgres", "internal/webhook", "internal/mail", "internal/broker",
 		"internal/eventlog", "internal/deliver", "internal/control",
 		"internal/httpapi", "internal/gateway", "internal/rpc", "internal/graphql", "internal/imap", "internal/dashboard"},

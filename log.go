@@ -33,3 +33,14 @@ type Page struct {
 	// HasMore says that the log goes on after Cursor.
 	HasMore bool
 }
+
+// PageLimit bounds a page.
+type PageLimit struct {
+	// Events is how many it holds at most.
+	Events int
+	// Bytes is how much data they hold together at most, unless the first alone has more; 0 is MaxPageBytes.
+	Bytes int
+}
+
+// MaxPageBytes is the most data that one page holds, but for a single event that is larger.
+const MaxPageBytes = 4 << 20

@@ -113,6 +113,9 @@ func DefaultSchedule() []Duration {
 	return []Duration{0, 5 * s, 5 * m, 30 * m, 2 * h, 5 * h, 10 * h, 14 * h, 20 * h, 24 * h}
 }
 
+// DefaultPullSchedule lets an event be handed to workers five times, at once each time unless a worker asks for a delay.
+func DefaultPullSchedule() []Duration { return make([]Duration, 5) }
+
 // Defaults and limits of a subscription.
 const (
 	DefaultTimeout      = Duration(15 * time.Second)
@@ -200,16 +203,17 @@ const DestinationWebhook = "webhook"
 
 // Subscription is a filter and a cursor over one log, and a rule for handing events over.
 type Subscription struct {
-	ID          SubscriptionID    `json:"id"`
-	Tenant      TenantID          `json:"tenant"`
-	Name        string            `json:"name,omitempty"`
-	Filter      Filter            `json:"filter"`
-	Ordering    Ordering          `json:"ordering"`
-	OnExhausted OnExhausted       `json:"on_exhausted"`
-	Retry       Retry             `json:"retry"`
-	MaxInFlight int               `json:"max_in_flight"`
-	Batch       BatchPolicy       `json:"batch,omitzero"`
-	Destination Destination       `json:"destination"`
+	ID          SubscriptionID `json:"id"`
+	Tenant      TenantID       `json:"tenant"`
+	Name        string         `json:"name,omitempty"`
+	Filter      Filter         `json:"filter"`
+	Ordering    Ordering       `json:"ordering"`
+	OnExhausted OnExhausted    `json:"on_exhausted"`
+	Retry       Retry          `json:"retry"`
+	MaxInFlight int            `json:"max_in_flight"`
+	Batch       BatchPolicy    `json:"batch,omitzero"`
+	// Destination is where it sends; a subscription without one is a pull subscription, whose events workers ask for.
+	Destination Destination       `json:"destination,omitzero"`
 	State       SubscriptionState `json:"state"`
 	// Reason says why State is not active, in a sentence.
 	Reason  string    `json:"reason,omitempty"`
@@ -231,6 +235,9 @@ type LiveSecret struct {
 	Until time.Time
 }
 
+// Pull reports whether workers ask for the events, instead of being sent them.
+func (s *Subscription) Pull() bool { return s.Destination.Type == "" && s.Destination.URL == "" }
+
 // WithDefaults answers s with every field that may be left out filled in.
 func (s Subscription) WithDefaults() Subscription {
 	if s.Ordering == "" {
@@ -241,6 +248,9 @@ func (s Subscription) WithDefaults() Subscription {
 	}
 	if len(s.Retry.Schedule) == 0 {
 		s.Retry.Schedule = DefaultSchedule()
+		if s.Pull() {
+			s.Retry.Schedule = DefaultPullSchedule()
+		}
 	}
 	if s.Retry.Timeout == 0 {
 		s.Retry.Timeout = DefaultTimeout
@@ -257,7 +267,7 @@ func (s Subscription) WithDefaults() Subscription {
 	if s.Batch != (BatchPolicy{}) && s.Batch.MaxBytes == 0 {
 		s.Batch.MaxBytes = DefaultBatchBytes
 	}
-	if s.Destination.Signature == "" {
+	if s.Destination.Signature == "" && !s.Pull() {
 		s.Destination.Signature = "v1"
 	}
 	if s.Destination.Format == FormatStandard {
@@ -294,7 +304,21 @@ func (s Subscription) Validate() error {
 	if err := s.Batch.validate(); err != nil {
 		return err
 	}
+	if s.Pull() {
+		return s.validatePull()
+	}
 	return s.Destination.validate()
+}
+
+func (s *Subscription) validatePull() error {
+	d := s.Destination
+	if d.Format != "" || d.Compression != "" || d.Signature != "" || len(d.Headers) > 0 {
+		return Invalid("destination.type", "is required")
+	}
+	if s.Batch.Batched() {
+		return Invalid("batch", "is for destinations: who pulls says how many events at once")
+	}
+	return nil
 }
 
 func (r Retry) validate() error {

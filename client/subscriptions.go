@@ -19,7 +19,8 @@ type NewSubscription struct {
 	Retry       eventhose.Retry
 	MaxInFlight int
 	// Batch says how many events travel in one request; the zero policy sends each alone.
-	Batch       eventhose.BatchPolicy
+	Batch eventhose.BatchPolicy
+	// Destination is where to send; without one it is a pull subscription.
 	Destination eventhose.Destination
 	// From is "now" (or ""), "start", or a cursor's text.
 	From string
@@ -71,9 +72,12 @@ func (t *Tenant) CreateSubscription(ctx context.Context, s NewSubscription) (Sub
 		Retry       eventhose.Retry       `json:"retry,omitzero"`
 		MaxInFlight int                   `json:"max_in_flight,omitempty"`
 		Batch       eventhose.BatchPolicy `json:"batch,omitzero"`
-		Destination wireDestination       `json:"destination"`
+		Destination *wireDestination      `json:"destination,omitempty"`
 		From        string                `json:"from,omitempty"`
-	}{s.Name, s.Filter, s.Ordering, s.OnExhausted, s.Retry, s.MaxInFlight, s.Batch, wireOf(s.Destination), s.From}
+	}{s.Name, s.Filter, s.Ordering, s.OnExhausted, s.Retry, s.MaxInFlight, s.Batch, nil, s.From}
+	if d := wireOf(s.Destination); d.Type != "" || d.URL != "" {
+		body.Destination = &d
+	}
 	var answer Subscription
 	err := t.c.send(ctx, http.MethodPost, t.path("subscriptions"), body, &answer)
 	return answer, err

@@ -102,12 +102,14 @@ func (c *Control) check(s eventhose.Subscription) error {
 			return eventhose.Invalid("destination.headers."+name, "must be at most %d bytes", eventhose.MaxHeaderValue)
 		}
 	}
-	sink, ok := c.sinks[s.Destination.Type]
-	if !ok {
-		return eventhose.Invalid("destination.type", "is not supported by this server")
-	}
-	if err := sink.Check(s.Destination); err != nil {
-		return err
+	if !s.Pull() {
+		sink, ok := c.sinks[s.Destination.Type]
+		if !ok {
+			return eventhose.Invalid("destination.type", "is not supported by this server")
+		}
+		if err := sink.Check(s.Destination); err != nil {
+			return err
+		}
 	}
 	_, err := filter.Compile(s.Filter)
 	return err
@@ -274,6 +276,12 @@ func patch(s *eventhose.Subscription, p eventhose.SubscriptionPatch) error {
 		return nil
 	}
 	old, d := s.Destination, *p.Destination
+	switch {
+	case s.Pull():
+		return &eventhose.Error{Code: eventhose.CodeConflict, Field: "destination", Message: "cannot be given to a pull subscription", Fix: "create another subscription"}
+	case d.Type == "":
+		return eventhose.Invalid("destination.type", "is required")
+	}
 	if d.Signature == "" {
 		d.Signature = old.Signature
 	} else if d.Signature != old.Signature {

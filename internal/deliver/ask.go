@@ -227,6 +227,9 @@ func (e *Engine) Test(ctx context.Context, tenant eventhose.TenantID, sub eventh
 	if err != nil {
 		return eventhose.Attempt{}, err
 	}
+	if s.Pull() {
+		return eventhose.Attempt{}, &eventhose.Error{Code: eventhose.CodeConflict, Message: "the subscription has no destination to send a test to: workers pull from it", Fix: "append an event of a type that it wants"}
+	}
 	now := time.Now().UTC()
 	event := &eventhose.Event{ID: "test_" + idAt(uint64(now.UnixMicro())), Tenant: tenant, Type: eventhose.SystemPrefix + "test", Time: now, Appended: now,
 		Data: []byte(`{"message":"a test event from Eventhose"}`)}

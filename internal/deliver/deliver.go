@@ -109,6 +109,7 @@ type Engine struct {
 	committer               sync.WaitGroup
 	leases                  leases
 	orders                  orders
+	pulls                   pulls
 
 	mu      sync.Mutex
 	shared  bool // other nodes may have the store open; Start learns it

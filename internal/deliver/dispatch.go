@@ -119,7 +119,7 @@ func (l *lane) maySend(now time.Time) bool { return l.choose(now) != nil }
 // choose answers the attempt that the lane would make next, nil if none. It changes nothing. What it answers is the tenant's and
 // good until the next call: most times it is only asked whether there is one.
 func (l *lane) choose(now time.Time) *job {
-	if !l.loaded || l.gone || !l.sub.active() || l.hold.After(now) || l.full() || !l.tenant.term.sends(now) {
+	if l.sub.Pull() || !l.delivers(now) || l.hold.After(now) || l.full() {
 		return nil
 	}
 	strict := l.sub.Ordering == eventhose.OrderingStrict
@@ -129,6 +129,17 @@ func (l *lane) choose(now time.Time) *job {
 		}
 		return l.probe(strict, now)
 	}
+	return l.following(now)
+}
+
+// delivers reports whether anything of the lane may be handed over at all.
+func (l *lane) delivers(now time.Time) bool {
+	return l.loaded && !l.gone && l.sub.active() && l.tenant.term.sends(now)
+}
+
+// following answers what comes next, whoever it is for: what is tried again first, then by turns what was not tried before.
+func (l *lane) following(now time.Time) *job {
+	strict := l.sub.Ordering == eventhose.OrderingStrict
 	if strict && l.sending > 0 {
 		return nil
 	}

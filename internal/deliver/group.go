@@ -8,14 +8,16 @@ import (
 	"container/heap"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// parked is a retrying event.
+// parked is a retrying event, or one that a worker has.
 type parked struct {
 	store.Parked
+	handed  time.Time // to the worker, as far as it is remembered
 	sending bool
 	index   int    // in the heap; -1 while it is sent, or waits for earlier ones
 	group   *group // what it is tried with, nil if alone
@@ -37,6 +39,13 @@ type groupKey struct {
 func (l *lane) hang(p *parked) {
 	l.parked[p.Sequence] = p
 	p.index = -1
+	if p.leased() {
+		heap.Push(&l.leases, p)
+		if p.Blocks && l.holding(p.Key) > 1 {
+			l.disorder(p.Key)
+		}
+		return
+	}
 	l.join(p)
 	if p.Blocks && l.holding(p.Key) > 1 {
 		l.disorder(p.Key) // update decides
@@ -53,7 +62,10 @@ func (l *lane) back(p *parked) {
 
 // takeDown takes a waiting event out of the heap and out of its group.
 func (l *lane) takeDown(p *parked) {
-	if p.index >= 0 {
+	switch {
+	case p.index >= 0 && p.leased():
+		heap.Remove(&l.leases, p.index)
+	case p.index >= 0:
 		heap.Remove(&l.retries, p.index)
 	}
 	g := p.group
@@ -112,7 +124,7 @@ func (l *lane) regroup() {
 	clear(l.groups)
 	for _, seq := range slices.Sorted(maps.Keys(l.parked)) {
 		p := l.parked[seq]
-		if p.group = nil; p.sending {
+		if p.group = nil; p.sending || p.leased() {
 			continue
 		}
 		l.join(p)
@@ -170,7 +182,7 @@ func (l *lane) order() {
 		free := true
 		for _, seq := range l.holders(key) {
 			p := l.parked[seq]
-			if p == nil || p.sending { // dead, or under way
+			if p == nil || p.sending || p.leased() { // dead, or under way
 				free = false
 				continue
 			}

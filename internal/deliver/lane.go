@@ -51,8 +51,9 @@ type lane struct {
 	ready  []*entry            // of the window, may be sent now
 	behind map[string][]*entry // with OrderingKey: of the window, behind one of their key that is under way
 
-	parked   map[eventhose.Sequence]*parked // retrying
+	parked   map[eventhose.Sequence]*parked // retrying, or leased
 	retries  retryHeap                      // those of them that may be tried when they are due
+	leases   retryHeap                      // those of parked that workers have, by the end of their leases
 	groups   map[groupKey]*group            // the last group that each key has
 	dead     map[eventhose.Sequence]bool
 	blocking map[eventhose.Sequence]string // parked events (retrying or dead) that hold their key or the lane
@@ -288,6 +289,12 @@ func (l *lane) nextDue() time.Time {
 	if len(l.retries) > 0 {
 		due = l.retries[0].Due
 	}
+	if l.sub.Pull() {
+		if len(l.leases) > 0 && (due.IsZero() || l.leases[0].Due.Before(due)) {
+			due = l.leases[0].Due
+		}
+		return due
+	}
 	first := l.firstDue(time.Now())
 	switch {
 	case l.circuit.open && due.IsZero():
@@ -369,7 +376,7 @@ func (l *lane) load(row store.Lane, rows []store.Parked, keys []store.BlockedKey
 		l.restoreKey(k, holders[k.Key])
 	}
 	for i := range rows {
-		if rows[i].State == eventhose.ParkedRetrying {
+		if s := rows[i].State; s == eventhose.ParkedRetrying || s == eventhose.ParkedLeased {
 			l.hang(&parked{Parked: rows[i]})
 		}
 	}

@@ -9,6 +9,9 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
+// errNothing is what a change answers that has changed nothing: there is nothing to wait for.
+var errNothing = errors.New("nothing was changed")
+
 // withLane calls change with a lane in memory, its tenant's mutex held, and waits until the outcome is durable.
 // CodeNotFound if there is no such subscription, CodeUnavailable if another node delivers for it.
 func (e *Engine) withLane(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, change func(*lane) error) error {
@@ -123,7 +126,11 @@ func (e *Engine) Status(ctx context.Context, s eventhose.Subscription) (eventhos
 	if err != nil {
 		return eventhose.LaneStatus{}, err
 	}
-	st := eventhose.LaneStatus{Cursor: head.Cursor(row.Cursor), InFlight: sending, Retrying: row.Retrying, BlockedKeys: blocked,
+	leased, err := e.countLeased(ctx, s, row)
+	if err != nil {
+		return eventhose.LaneStatus{}, err
+	}
+	st := eventhose.LaneStatus{Cursor: head.Cursor(row.Cursor), InFlight: sending, Retrying: max(0, row.Retrying-leased), Leased: leased, BlockedKeys: blocked,
 		Waiting: row.Waiting, Dead: row.Dead, Circuit: "closed", FailingSince: row.FailingSince, LastSuccess: row.LastSuccess, Next: row.Due, Replays: row.Replays}
 	if row.Cursor < head.Last {
 		st.Lag = uint64(head.Last - row.Cursor)

@@ -36,6 +36,8 @@ const (
 	opDiscard = "discard"
 	opReplay  = "replay"
 	opRecord  = "record"
+	opPull    = "pull"
+	opAnswer  = "answer"
 )
 
 // order is what is stored, of no tenant, under an id that begins with the shard.
@@ -307,6 +309,18 @@ func (e *Engine) obey(ctx context.Context, o order) (any, error) {
 			return nil, err
 		}
 		return e.recordHere(ctx, o.Tenant, o.Subscription, a)
+	case opPull:
+		var p eventhose.Pull
+		if err := json.Unmarshal(o.Args, &p); err != nil {
+			return nil, err
+		}
+		return e.pullHere(ctx, o.Tenant, o.Subscription, p)
+	case opAnswer:
+		var a eventhose.Answer
+		if err := json.Unmarshal(o.Args, &a); err != nil {
+			return nil, err
+		}
+		return e.answerHere(ctx, o.Tenant, o.Subscription, a)
 	}
 	return nil, &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "the node that delivers for this tenant is of another version"}
 }

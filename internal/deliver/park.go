@@ -126,12 +126,12 @@ func (l *lane) waitBehind(k *blockedKey) {
 	}
 }
 
-// setAside parks a row as retrying or dead.
+// setAside parks a row as retrying, leased or dead.
 func (l *lane) setAside(p store.Parked) {
-	if p.State == eventhose.ParkedRetrying {
-		l.hang(&parked{Parked: p})
-	} else {
+	if p.State == eventhose.ParkedDead {
 		l.dead[p.Sequence] = true
+	} else {
+		l.hang(&parked{Parked: p})
 	}
 	l.parkRow(p)
 }

@@ -70,13 +70,16 @@ func (j *job) keep(from int) bool {
 }
 
 // read fills in the events that are not in memory; those that are gone stay nil.
-func (e *Engine) read(j *job) error {
-	for i := 0; i < len(j.items); {
-		if j.items[i].event != nil {
+func (e *Engine) read(j *job) error { return e.readAll(e.sending, j.lane.tenant.id, j.items) }
+
+// readAll does that for items by sequence.
+func (e *Engine) readAll(ctx context.Context, tenant eventhose.TenantID, items []item) error {
+	for i := 0; i < len(items); {
+		if items[i].event != nil {
 			i++
 			continue
 		}
-		n, err := e.readPage(j, i)
+		n, err := e.readPage(ctx, tenant, items[i:])
 		if err != nil {
 			return err
 		}
@@ -85,9 +88,8 @@ func (e *Engine) read(j *job) error {
 	return nil
 }
 
-// readPage reads the event of an item, and of those after it that lie close by, and answers how many items it dealt with.
-func (e *Engine) readPage(j *job, at int) (int, error) {
-	items, tenant := j.items[at:], j.lane.tenant.id
+// readPage reads the event of the first item, and of those after it that lie close by, and answers how many items it dealt with.
+func (e *Engine) readPage(ctx context.Context, tenant eventhose.TenantID, items []item) (int, error) {
 	near := 1
 	for near < len(items) && items[near].event == nil && items[near].seq-items[near-1].seq <= 4 {
 		near++
@@ -95,7 +97,7 @@ func (e *Engine) readPage(j *job, at int) (int, error) {
 	if near > 2 {
 		first := items[0].seq
 		limit := store.ReadLimit{Events: min(readLimit.Events, int(items[near-1].seq-first)+1), Bytes: readLimit.Bytes}
-		page, err := e.store.Read(e.sending, tenant, first-1, limit)
+		page, err := e.store.Read(ctx, tenant, first-1, limit)
 		if err != nil && !errors.Is(err, store.ErrTrimmed) {
 			return 0, err
 		}
@@ -108,7 +110,7 @@ func (e *Engine) readPage(j *job, at int) (int, error) {
 			return done, nil
 		}
 	}
-	event, err := e.store.Lookup(e.sending, tenant, store.Ref{Sequence: items[0].seq})
+	event, err := e.store.Lookup(ctx, tenant, store.Ref{Sequence: items[0].seq})
 	if errors.Is(err, store.ErrNotFound) {
 		return 1, nil
 	}

@@ -24,15 +24,23 @@ func (l *lane) update() {
 	if l.gone || !l.loaded {
 		return
 	}
-	l.order()
 	now := time.Now()
+	l.expire(now)
+	l.order()
 	if !l.hold.After(now) {
 		l.hold = time.Time{}
 	}
 	if l.wantsScan() || l.wantsSweep() || l.wantsReplayRead() {
 		l.needRead()
 	}
-	if l.sub.active() {
+	switch {
+	case l.sub.Pull():
+		l.wakeAt(l.nextChange(now))
+		if l.offer(now) != nil {
+			l.tenant.engine.pulls.tell(l.ref())
+		}
+		return
+	case l.sub.active():
 		due := l.nextDue()
 		if l.hold.After(now) {
 			due = l.hold
@@ -41,7 +49,7 @@ func (l *lane) update() {
 			due = time.Time{} // it is now, and whatever stands in the way calls update when it is gone
 		}
 		l.wakeAt(due)
-	} else {
+	default:
 		l.wakeAt(time.Time{})
 	}
 	if l.maySend(now) {

@@ -425,7 +425,7 @@ func (t *trimming) lose(seq sequence) error {
 			t.rows[ref] = laneRow{exists: true, work: hasWork(l)}
 		}
 		switch p.State {
-		case eventhose.ParkedRetrying:
+		case eventhose.ParkedRetrying, eventhose.ParkedLeased:
 			l.Retrying = max(0, l.Retrying-1)
 		case eventhose.ParkedDead:
 			l.Dead = max(0, l.Dead-1)

@@ -25,11 +25,10 @@ type Tenants interface {
 // maxExamined is how many events one Page looks at, so that no filter turns a request into a scan of the log.
 const maxExamined = 10_000
 
-// A page read from the store, and the most data that one Page answers.
+// A page read from the store.
 const (
-	readEvents   = 500
-	readBytes    = 1 << 20
-	maxPageBytes = 4 << 20
+	readEvents = 500
+	readBytes  = 1 << 20
 )
 
 // Log implements eventhose.Appender and eventhose.Reader over a store. It is safe for concurrent use.
@@ -218,9 +217,11 @@ func (l *Log) Read(ctx context.Context, tenant eventhose.TenantID, after eventho
 	}
 }
 
-// Page reads at most limit matching events after a cursor, examining at most 10,000 and answering at most 4 MiB of data
-// (and at least one event). Errors are Read's, and CodeCursorGone.
-func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter, limit int) (eventhose.Page, error) {
+// Page reads matching events after a cursor, examining at most 10,000. Errors are Read's, and CodeCursorGone.
+func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter, limit eventhose.PageLimit) (eventhose.Page, error) {
+	if limit.Bytes <= 0 {
+		limit.Bytes = eventhose.MaxPageBytes
+	}
 	compiled, err := filter.Compile(f)
 	if err != nil {
 		return eventhose.Page{}, err
@@ -235,7 +236,7 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 	}
 	var page eventhose.Page
 	size := 0
-	for examined := 0; examined < maxExamined && len(page.Events) < limit && size < maxPageBytes; {
+	for examined := 0; examined < maxExamined && len(page.Events) < limit.Events && size < limit.Bytes; {
 		events, err := l.read(ctx, tenant, seq)
 		if err != nil {
 			return eventhose.Page{}, err
@@ -248,8 +249,8 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 			if err != nil {
 				return eventhose.Page{}, err
 			}
-			if match && len(page.Events) > 0 && size+len(e.Data) > maxPageBytes {
-				size = maxPageBytes
+			if match && len(page.Events) > 0 && size+len(e.Data) > limit.Bytes {
+				size = limit.Bytes
 				break
 			}
 			seq = e.Sequence
@@ -258,7 +259,7 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 				page.Events = append(page.Events, *e)
 				size += len(e.Data)
 			}
-			if len(page.Events) == limit || examined == maxExamined {
+			if len(page.Events) == limit.Events || examined == maxExamined {
 				break
 			}
 		}

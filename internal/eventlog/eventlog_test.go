@@ -236,7 +236,7 @@ func TestPageAdvancesThroughWhatDoesNotMatch(t *testing.T) {
 	var cursors []eventhose.Sequence
 	found := 0
 	for after := (eventhose.Cursor{}); ; {
-		page, err := log.Page(ctx, "acme", after, eventhose.Filter{Types: []string{"rare"}}, 10)
+		page, err := log.Page(ctx, "acme", after, eventhose.Filter{Types: []string{"rare"}}, eventhose.PageLimit{Events: 10})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,9 +249,9 @@ func TestPageAdvancesThroughWhatDoesNotMatch(t *testing.T) {
 	if found != 1 || fmt.Sprint(cursors) != "[10000 20000 25000]" {
 		t.Errorf("found %d at cursors %v", found, cursors)
 	}
-	_, err := log.Page(ctx, "acme", eventhose.Cursor{Incarnation: 7, Sequence: 9}, eventhose.Filter{}, 10)
+	_, err := log.Page(ctx, "acme", eventhose.Cursor{Incarnation: 7, Sequence: 9}, eventhose.Filter{}, eventhose.PageLimit{Events: 10})
 	code(t, err, eventhose.CodeCursorGone, "")
-	page, err := log.Page(ctx, "acme", eventhose.Cursor{}, eventhose.Filter{}, 10)
+	page, err := log.Page(ctx, "acme", eventhose.Cursor{}, eventhose.Filter{}, eventhose.PageLimit{Events: 10})
 	if err != nil || len(page.Events) != 10 || page.Cursor.Sequence != 10 || !page.HasMore {
 		t.Errorf("%d events, %+v, %v", len(page.Events), page.Cursor, err)
 	}
@@ -278,14 +278,14 @@ func TestRetention(t *testing.T) {
 		if err := st.Commit(ctx, store.Progress{Lanes: []store.LaneChange{{Lane: store.Lane{LaneRef: ref, Dead: 1, Cursor: 1}, Park: []store.Parked{dead}}}}); err != nil {
 			t.Fatal(err)
 		}
-		old, err := log.Page(ctx, "acme", eventhose.Cursor{}, eventhose.Filter{}, 1)
+		old, err := log.Page(ctx, "acme", eventhose.Cursor{}, eventhose.Filter{}, eventhose.PageLimit{Events: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := log.Retain(ctx); err != nil {
 			t.Fatal(err)
 		}
-		_, err = log.Page(ctx, "acme", old.Cursor, eventhose.Filter{}, 10)
+		_, err = log.Page(ctx, "acme", old.Cursor, eventhose.Filter{}, eventhose.PageLimit{Events: 10})
 		var e *eventhose.Error
 		if !errors.As(err, &e) || e.Code != eventhose.CodeCursorGone || e.First < 4 || e.First > 6 {
 			t.Errorf("an overtaken reader is told %+v", err)

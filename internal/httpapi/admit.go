@@ -5,30 +5,29 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/access"
 )
-
-// maxKeyLength bounds what is looked up as a credential.
-const maxKeyLength = 512
 
 // requestTime is how long a request may take beside waiting for events. Server's time for writing is longer than both.
 const requestTime = 45 * time.Second
 
-// admit puts before a route's handler what its rule asks for. The order is the promise that a tenant sees its own: who
-// asks, whether the tenant is within reach (if not, the answer is the one for an absent tenant), whether the scopes
-// suffice, whether the tenant exists; only then is anything of the request read.
+// admit puts before a route's handler what its rule asks for: who may do it comes before anything else of the request is
+// read.
 func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Handler {
 	known := parametersOf(op)
 	if ru.maxBody > 0 {
 		next = a.keyed(next)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), a.maxWait+requestTime)
+		ctx, cancel := r.Context(), context.CancelFunc(func() {})
+		if !ru.stream {
+			ctx, cancel = context.WithTimeout(ctx, a.maxWait+requestTime)
+		}
 		defer cancel()
 		r = r.WithContext(ctx)
 		x := exchangeOf(ctx)
@@ -64,48 +63,21 @@ func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Han
 }
 
 func (a *API) authorize(r *http.Request, x *exchange, ru rule) error {
-	key, err := bearer(r.Header["Authorization"])
+	key, err := access.Bearer(r.Header["Authorization"])
 	if err != nil {
 		return err
 	}
-	if x.principal, err = a.control.Authenticate(r.Context(), key); err != nil {
+	wish := access.Wish{Scope: ru.scope, Platform: ru.platform, Creates: ru.creates}
+	if r.PathValue("tenant") != "" {
+		wish.Tenant = x.tenant
+	}
+	if x.principal, err = access.Allow(r.Context(), a.control, key, wish); err != nil {
 		return err
-	}
-	inPath := r.PathValue("tenant") != ""
-	if inPath && !x.principal.May(x.tenant) {
-		return eventhose.NotFound("tenant")
-	}
-	if !x.principal.Has(ru.scope) {
-		return &eventhose.Error{Code: eventhose.CodeForbidden, Message: "the API key does not have the scope " + string(ru.scope), Fix: "use a key with the scope " + string(ru.scope)}
-	}
-	if ru.platform && x.principal.Tenant != "" {
-		return &eventhose.Error{Code: eventhose.CodeForbidden, Message: "the API key is bound to one tenant", Fix: "use an admin key that is not"}
-	}
-	if inPath && !ru.creates {
-		if _, err := a.control.Tenant(r.Context(), x.tenant); err != nil {
-			if eventhose.CodeOf(err) == eventhose.CodeNotFound {
-				return eventhose.NotFound("tenant")
-			}
-			return err
-		}
 	}
 	if a.admitter != nil {
 		return a.admitter(r.Context(), x.principal, x.tenant)
 	}
 	return nil
-}
-
-// bearer reads an Authorization header (RFC 6750, section 2.1).
-func bearer(headers []string) (eventhose.Secret, error) {
-	if len(headers) == 0 {
-		return "", &eventhose.Error{Code: eventhose.CodeUnauthenticated, Message: "no API key was given", Fix: "send the header Authorization: Bearer KEY"}
-	}
-	scheme, key, ok := strings.Cut(headers[0], " ")
-	key = strings.TrimSpace(key)
-	if len(headers) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || key == "" || len(key) > maxKeyLength {
-		return "", &eventhose.Error{Code: eventhose.CodeUnauthenticated, Message: "the Authorization header holds no API key", Fix: "send the header Authorization: Bearer KEY"}
-	}
-	return eventhose.Secret(key), nil
 }
 
 // parametersOf answers the query parameters that an operation describes; true for those that may be repeated.

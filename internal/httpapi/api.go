@@ -136,6 +136,7 @@ func New(o Options) (*API, error) {
 	a.addSubscriptions()
 	a.addLanes()
 	a.addBatches()
+	a.addPull()
 	if err := a.describe(); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/access"
 )
 
 // Whatever a body parser accepts must be sound, by the judgement of encoding/json and of the words themselves: the
@@ -218,7 +219,7 @@ func FuzzHeaders(f *testing.F) {
 	f.Add("bearer", "k", "text/plain")
 	f.Add("", `"`, ";")
 	f.Fuzz(func(t *testing.T, auth, idempotency, media string) {
-		if key, err := bearer([]string{auth}); err == nil && (key == "" || len(string(key)) > maxKeyLength) {
+		if key, err := access.Bearer([]string{auth}); err == nil && (key == "" || len(string(key)) > access.MaxKeyLength) {
 			t.Fatalf("accepted the key of %q", auth)
 		}
 		if key, err := idempotencyKey([]string{idempotency}); err == nil && (key == "" || len(key) > maxIdempotencyKey) {

@@ -87,7 +87,7 @@ type (
 	parkedInput struct {
 		InSubscription
 		PageInput
-		State eventhose.ParkedState `query:"state" enum:"retrying,waiting,dead" doc:"Only those in this state"`
+		State eventhose.ParkedState `query:"state" enum:"retrying,waiting,leased,dead" doc:"Only those in this state"`
 	}
 	chosenInput struct {
 		InSubscription
@@ -269,7 +269,7 @@ func (a *API) placeOf(ctx context.Context, tenant eventhose.TenantID, head event
 	low, high := head.First, head.Last+1 // the answer lies in [low, high]
 	for low < high {
 		middle := low + (high-low)/2
-		page, err := a.log.Page(ctx, tenant, head.Cursor(middle-1), everything, 1)
+		page, err := a.log.Page(ctx, tenant, head.Cursor(middle-1), everything, eventhose.PageLimit{Events: 1})
 		if err != nil {
 			return 0, err
 		}

@@ -191,6 +191,6 @@ type failing struct {
 	err error
 }
 
-func (f *failing) Page(context.Context, eventhose.TenantID, eventhose.Cursor, eventhose.Filter, int) (eventhose.Page, error) {
+func (f *failing) Page(context.Context, eventhose.TenantID, eventhose.Cursor, eventhose.Filter, eventhose.PageLimit) (eventhose.Page, error) {
 	return eventhose.Page{}, f.err
 }

@@ -24,7 +24,7 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 	after, f, limit, wait, err := a.readParameters(x)
 	var page eventhose.Page
 	if err == nil {
-		page, err = a.log.Page(r.Context(), x.tenant, after, f, limit)
+		page, err = a.log.Page(r.Context(), x.tenant, after, f, eventhose.PageLimit{Events: limit})
 	}
 	if err == nil && wait > 0 && len(page.Events) == 0 && !page.HasMore {
 		page, err = a.await(r.Context(), x.tenant, page, f, limit, wait)
@@ -72,7 +72,7 @@ func (a *API) await(ctx context.Context, tenant eventhose.TenantID, page eventho
 			return page, err
 		}
 		var err error
-		if page, err = a.log.Page(ctx, tenant, page.Cursor, f, limit); err != nil {
+		if page, err = a.log.Page(ctx, tenant, page.Cursor, f, eventhose.PageLimit{Events: limit}); err != nil {
 			return page, err
 		}
 	}

@@ -35,6 +35,8 @@ type rule struct {
 	maxBody int64
 	// anyType leaves the content type to the route; others take JSON.
 	anyType bool
+	// stream says that the answer goes on for as long as both sides want: its handler sets the deadlines.
+	stream bool
 	// appends says that the route is refused when there is more to append than can be written.
 	appends bool
 }

@@ -11,9 +11,9 @@ import (
 type Log interface {
 	eventhose.Appender
 	eventhose.Reader
-	// Page reads at most limit matching events after a cursor, examining at most 10,000.
+	// Page reads matching events after a cursor, examining at most 10,000.
 	// CodeCursorGone, CodeInvalid (field "filter.…").
-	Page(ctx context.Context, tenant eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter, limit int) (eventhose.Page, error)
+	Page(ctx context.Context, tenant eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter, limit eventhose.PageLimit) (eventhose.Page, error)
 	// Event finds an event by its id within a scope. CodeNotFound. An erased one comes with Erased set.
 	Event(ctx context.Context, tenant eventhose.TenantID, scope, id string) (eventhose.Event, error)
 	// Erase removes an event's data. CodeNotFound.
@@ -79,6 +79,11 @@ type Delivery interface {
 	Replay(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, r eventhose.ReplaySpec, dry bool) (replay eventhose.Replay, count int, err error)
 	// Test sends a test event at once and answers what happened. It is not in the log.
 	Test(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID) (eventhose.Attempt, error)
+	// Pull hands events of a pull subscription to a worker, waiting for the first. CodeInvalid with the field, CodeConflict (it
+	// has a destination), CodeNotFound, CodeUnavailable.
+	Pull(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, p eventhose.Pull) ([]eventhose.Leased, error)
+	// Answer does with leases what a worker says, and answers those that are its no more. Errors are Pull's.
+	Answer(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, answer eventhose.Answer) (lost []string, err error)
 	// Deliveries tells what became of an event at each subscription that it concerns.
 	Deliveries(ctx context.Context, e eventhose.Event) ([]eventhose.Delivery, error)
 }

@@ -14,15 +14,15 @@ import (
 
 // NewSubscription is the body of POST …/subscriptions.
 type NewSubscription struct {
-	Name        string                `json:"name,omitempty"`
-	Filter      eventhose.Filter      `json:"filter,omitzero" doc:"Which events; all if left out"`
-	Ordering    eventhose.Ordering    `json:"ordering,omitempty" doc:"none, key or strict; none if left out"`
-	OnExhausted eventhose.OnExhausted `json:"on_exhausted,omitempty" doc:"park or block; park if left out"`
-	Retry       eventhose.Retry       `json:"retry,omitzero"`
-	MaxInFlight int                   `json:"max_in_flight,omitempty" doc:"1 to 64; 64 if left out"`
-	Batch       eventhose.BatchPolicy `json:"batch,omitzero" doc:"How many events travel in one request: max_events 1 to 1000, max_bytes of data 1024 to 8388608 (1048576 if left out), max_wait for more events 0s to 60s. Each alone if left out"`
-	Destination eventhose.Destination `json:"destination"`
-	From        string                `json:"from,omitempty" doc:"now (the default), start, or a cursor"`
+	Name        string                 `json:"name,omitempty"`
+	Filter      eventhose.Filter       `json:"filter,omitzero" doc:"Which events; all if left out"`
+	Ordering    eventhose.Ordering     `json:"ordering,omitempty" doc:"none, key or strict; none if left out"`
+	OnExhausted eventhose.OnExhausted  `json:"on_exhausted,omitempty" doc:"park or block; park if left out"`
+	Retry       eventhose.Retry        `json:"retry,omitzero"`
+	MaxInFlight int                    `json:"max_in_flight,omitempty" doc:"1 to 64; 64 if left out"`
+	Batch       eventhose.BatchPolicy  `json:"batch,omitzero" doc:"How many events travel in one request: max_events 1 to 1000, max_bytes of data 1024 to 8388608 (1048576 if left out), max_wait for more events 0s to 60s. Each alone if left out"`
+	Destination *eventhose.Destination `json:"destination,omitempty" doc:"Where events are sent. Without one it is a pull subscription: workers ask for them"`
+	From        string                 `json:"from,omitempty" doc:"now (the default), start, or a cursor"`
 }
 
 // SubscriptionAnswer is a subscription as the API tells it.
@@ -81,12 +81,18 @@ func (a *API) addSubscriptions() {
 	tags := []string{"subscriptions"}
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "createSubscription", Method: http.MethodPost, Path: path, Tags: tags,
-		Summary: "Subscribe a destination to the log", DefaultStatus: http.StatusCreated,
+		Summary: "Subscribe a destination, or workers, to the log", DefaultStatus: http.StatusCreated,
 	}, func(ctx context.Context, in *createSubscriptionInput) (*subscriptionOutput, error) {
 		b := in.Body
+		var d eventhose.Destination
+		if b.Destination != nil {
+			if d = *b.Destination; d.Type == "" {
+				return nil, eventhose.Invalid("destination.type", "is required")
+			}
+		}
 		s, err := a.control.CreateSubscription(ctx, eventhose.Subscription{
 			Tenant: in.Tenant, Name: b.Name, Filter: b.Filter, Ordering: b.Ordering, OnExhausted: b.OnExhausted, Retry: b.Retry,
-			MaxInFlight: b.MaxInFlight, Batch: b.Batch, Destination: b.Destination,
+			MaxInFlight: b.MaxInFlight, Batch: b.Batch, Destination: d,
 		}, b.From)
 		return shown(s, err)
 	})

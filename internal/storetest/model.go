@@ -316,7 +316,7 @@ func (m *Model) applyLost(o TrimOp, l *logModel, lost []store.LostParked) error 
 		}
 		delete(lane.parked, p.Sequence)
 		switch row.State { // the lane counts it no more
-		case eventhose.ParkedRetrying:
+		case eventhose.ParkedRetrying, eventhose.ParkedLeased:
 			lane.row.Retrying = max(0, lane.row.Retrying-1)
 		case eventhose.ParkedDead:
 			lane.row.Dead = max(0, lane.row.Dead-1)

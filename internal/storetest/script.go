@@ -432,7 +432,7 @@ func (s *Script) parkedChanges(c *store.LaneChange, lane *laneModel, at time.Tim
 
 func (s *Script) parked(e *eventhose.Event, seq eventhose.Sequence, at time.Time) store.Parked {
 	p := store.Parked{Previous: seq - 1, Tries: s.n, Redriven: s.chance(10)}
-	p.Sequence, p.State = seq, pick(s, []eventhose.ParkedState{eventhose.ParkedRetrying, eventhose.ParkedDead, eventhose.ParkedWaiting})
+	p.Sequence, p.State = seq, pick(s, []eventhose.ParkedState{eventhose.ParkedRetrying, eventhose.ParkedDead, eventhose.ParkedWaiting, eventhose.ParkedLeased})
 	if e != nil {
 		p.Event, p.Type, p.Key = e.ID, e.Type, e.Key
 	}

@@ -143,7 +143,7 @@ BEGIN
 		IF over THEN
 			RETURN QUERY WITH lost AS (DELETE FROM eventhose.parked x WHERE x.tenant = of_tenant AND x.seq = p.seq RETURNING x.lane, x.state),
 				counted AS (UPDATE eventhose.lanes l SET
-					retrying = greatest(0, l.retrying - CASE WHEN lost.state = 'retrying' THEN 1 ELSE 0 END),
+					retrying = greatest(0, l.retrying - CASE WHEN lost.state IN ('retrying', 'leased') THEN 1 ELSE 0 END),
 					dead = greatest(0, l.dead - CASE WHEN lost.state = 'dead' THEN 1 ELSE 0 END)
 					FROM lost WHERE l.id = lost.lane RETURNING l.subscription)
 				SELECT NULL::bigint, NULL::bigint, NULL::bigint, c.subscription, p.seq FROM counted c ORDER BY c.subscription;

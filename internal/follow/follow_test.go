@@ -1,0 +1,258 @@
+package follow_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/follow"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memory is a log that counts how often it was read.
+type memory struct {
+	mu     sync.Mutex
+	events []eventhose.Event
+	grown  chan struct{}
+	pages  atomic.Int64
+	gone   atomic.Bool
+}
+
+func newMemory() *memory { return &memory{grown: make(chan struct{})} }
+
+func (m *memory) append(n int, typ string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for range n {
+		m.events = append(m.events, eventhose.Event{Type: typ, Sequence: eventhose.Sequence(len(m.events) + 1)})
+	}
+	close(m.grown)
+	m.grown = make(chan struct{})
+}
+
+func (m *memory) Page(_ context.Context, _ eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter, limit eventhose.PageLimit) (eventhose.Page, error) {
+	m.pages.Add(1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gone.Load() {
+		return eventhose.Page{}, &eventhose.Error{Code: eventhose.CodeCursorGone}
+	}
+	page := eventhose.Page{Cursor: eventhose.Cursor{Incarnation: 7, Sequence: after.Sequence}}
+	for _, e := range m.events[after.Sequence:] {
+		if len(page.Events) == limit.Events || int(e.Sequence)-int(after.Sequence) > 1000 {
+			break
+		}
+		page.Cursor.Sequence = e.Sequence
+		if len(f.Types) == 0 || f.Types[0] == e.Type {
+			page.Events = append(page.Events, e)
+		}
+	}
+	page.HasMore = int(page.Cursor.Sequence) < len(m.events)
+	return page, nil
+}
+
+func (m *memory) Wait(ctx context.Context, _ eventhose.TenantID, after eventhose.Sequence) error {
+	for {
+		m.mu.Lock()
+		grown, there := m.grown, len(m.events) > int(after)
+		m.mu.Unlock()
+		if there {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func text(events []eventhose.Event, _ eventhose.Incarnation) follow.Encoded[string] {
+	out := follow.Encoded[string]{Size: len(events)}
+	for _, e := range events {
+		one := fmt.Sprint(e.Sequence, " ")
+		out.All += one
+		out.Each = append(out.Each, one)
+	}
+	return out
+}
+
+func next(t *testing.T, s *follow.Stream[string], max int) follow.Page[string] {
+	t.Helper()
+	page, err := s.Next(t.Context(), max, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
+}
+
+// Every event is handed out once and in order, whatever part of a page a reader may take.
+func TestInParts(t *testing.T) {
+	log := newMemory()
+	log.append(1234, "a")
+	pages := follow.New(log, text)
+	defer pages.Close()
+	s := pages.Open("t", eventhose.Cursor{}, eventhose.Filter{})
+	var got, want string
+	for max := 1; s.Cursor().Sequence < 1234; max = max*7%600 + 1 {
+		page := next(t, s, max)
+		if page.Events > max || page.Events != len(page.Each) {
+			t.Fatalf("%d events where %d were asked for", page.Events, max)
+		}
+		for _, e := range page.Each {
+			got += e
+		}
+	}
+	for i := range 1234 {
+		want += fmt.Sprint(i+1, " ")
+	}
+	if got != want {
+		t.Error("events are missing, twice or out of order")
+	}
+}
+
+// A thousand readers at the tail cost as many reads as one.
+func TestReadersShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newMemory()
+		pages := follow.New(log, text)
+		defer pages.Close()
+		var readers sync.WaitGroup
+		var wrong atomic.Int64
+		for range 1000 {
+			readers.Go(func() {
+				s := pages.Open("t", eventhose.Cursor{Incarnation: 7}, eventhose.Filter{})
+				for i := range 20 {
+					if page, err := s.Next(t.Context(), 100, time.Hour); err != nil || page.All != fmt.Sprint(i+1, " ") || !page.Whole {
+						wrong.Add(1)
+					}
+				}
+			})
+		}
+		for range 20 {
+			synctest.Wait()
+			log.append(1, "a")
+		}
+		readers.Wait()
+		if n := log.pages.Load(); wrong.Load() > 0 || n > 60 {
+			t.Errorf("%d wrong pages, %d reads of the log", wrong.Load(), n)
+		}
+	})
+}
+
+// With nothing to hand out, the cursor moves over what the filter does not match.
+func TestIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newMemory()
+		log.append(5000, "a")
+		pages := follow.New(log, text)
+		defer pages.Close()
+		s := pages.Open("t", eventhose.Cursor{}, eventhose.Filter{Types: []string{"rare"}})
+		page, err := s.Next(t.Context(), 10, 15*time.Second)
+		if err != nil || page.Events != 0 || s.Cursor().Sequence != 5000 {
+			t.Fatalf("%+v at %v, %v", page, s.Cursor(), err)
+		}
+		go log.append(1, "rare")
+		if page := next(t, s, 10); page.All != "5001 " {
+			t.Errorf("%+v", page)
+		}
+	})
+}
+
+// Nothing goes on for readers that have left, and errors are not kept.
+func TestLeaving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newMemory()
+		pages := follow.New(log, text)
+		defer pages.Close()
+		before := runtime.NumGoroutine()
+		ctx, cancel := context.WithCancel(t.Context())
+		var readers sync.WaitGroup
+		for range 10 {
+			readers.Go(func() {
+				if _, err := pages.Open("t", eventhose.Cursor{}, eventhose.Filter{}).Next(ctx, 1, time.Hour); !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		cancel()
+		readers.Wait()
+		synctest.Wait()
+		if n := runtime.NumGoroutine(); n > before {
+			t.Errorf("%d goroutines are left", n-before)
+		}
+		log.gone.Store(true)
+		s := pages.Open("t", eventhose.Cursor{}, eventhose.Filter{})
+		if _, err := s.Next(t.Context(), 1, time.Hour); eventhose.CodeOf(err) != eventhose.CodeCursorGone {
+			t.Error(err)
+		}
+		log.gone.Store(false)
+		go log.append(1, "a")
+		next(t, s, 1)
+	})
+}
+
+// What was erased is read again, not handed out from memory.
+func TestForget(t *testing.T) {
+	log := newMemory()
+	log.append(3, "a")
+	pages := follow.New(log, text)
+	defer pages.Close()
+	read := func() int64 {
+		next(t, pages.Open("t", eventhose.Cursor{}, eventhose.Filter{}), 10)
+		return log.pages.Load()
+	}
+	if read(); read() != 1 {
+		t.Fatal("two readers at one place do not share")
+	}
+	pages.Forget("t")
+	if read() != 2 {
+		t.Error("a page was handed out again after it was forgotten")
+	}
+}
+
+// A server that stops ends all streams.
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pages := follow.New(newMemory(), text)
+		var readers sync.WaitGroup
+		readers.Go(func() {
+			if _, err := pages.Open("t", eventhose.Cursor{}, eventhose.Filter{}).Next(t.Context(), 1, time.Hour); eventhose.CodeOf(err) != eventhose.CodeUnavailable {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		pages.Close()
+		readers.Wait()
+		if _, err := pages.Open("t", eventhose.Cursor{}, eventhose.Filter{}).Next(t.Context(), 1, time.Hour); eventhose.CodeOf(err) != eventhose.CodeUnavailable {
+			t.Error(err)
+		}
+	})
+}
+
+func TestStreams(t *testing.T) {
+	s := follow.NewStreams(3, 2)
+	one, err1 := s.Open("a")
+	_, err2 := s.Open("a")
+	_, err3 := s.Open("a")
+	_, err4 := s.Open("b")
+	_, err5 := s.Open("b")
+	if err1 != nil || err2 != nil || eventhose.CodeOf(err3) != eventhose.CodeLimit || err4 != nil || eventhose.CodeOf(err5) != eventhose.CodeLimit {
+		t.Fatal(err1, err2, err3, err4, err5)
+	}
+	one()
+	if _, err := s.Open("b"); err != nil || s.Count() != 3 {
+		t.Error(err, s.Count())
+	}
+}
