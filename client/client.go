@@ -130,10 +130,7 @@ func (c *Client) do(ctx context.Context, r request) error {
 		req.Header.Set("Content-Type", r.contentType)
 	}
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", c.userAgent)
-	if c.key != "" {
-		req.Header.Set("Authorization", "Bearer "+string(c.key))
-	}
+	c.sign(req)
 	res, err := c.http.Do(req)
 	if err != nil {
 		return err
@@ -155,6 +152,14 @@ func (c *Client) do(ctx context.Context, r request) error {
 		return fmt.Errorf("%s %s: the answer is not what this client knows: %w", r.method, req.URL.Path, err)
 	}
 	return nil
+}
+
+// sign says in a request who asks.
+func (c *Client) sign(req *http.Request) {
+	req.Header.Set("User-Agent", c.userAgent)
+	if c.key != "" {
+		req.Header.Set("Authorization", "Bearer "+string(c.key))
+	}
 }
 
 func (c *Client) url(segments []string, query url.Values) string {
@@ -189,6 +194,8 @@ type problem struct {
 	Fix       string             `json:"fix"`
 	First     eventhose.Sequence `json:"first"`
 	RequestID string             `json:"request_id"`
+	// RetryAfter is in seconds.
+	RetryAfter int `json:"retry_after"`
 }
 
 // refusal reads what is not a 2xx. An answer that is not problem+json (a proxy's page) gets the code its status suggests.

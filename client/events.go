@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -141,15 +140,7 @@ func (t *Tenant) Read(ctx context.Context, o ReadOptions) (eventhose.Page, error
 	if o.Limit != 0 {
 		q.Set("limit", strconv.Itoa(o.Limit))
 	}
-	if len(o.Types) > 0 {
-		q.Set("types", strings.Join(o.Types, ","))
-	}
-	if len(o.Keys) > 0 {
-		q["keys"] = o.Keys
-	}
-	if o.Expression != "" {
-		q.Set("expression", o.Expression)
-	}
+	filterQuery(q, o.Types, o.Keys, o.Expression)
 	if o.Wait > 0 {
 		q.Set("wait", o.Wait.String())
 	}

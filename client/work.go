@@ -16,6 +16,7 @@ const (
 	pullWait = 20 * time.Second
 	// answerTime is how long is tried to say what became of work once the worker is to stop.
 	answerTime = 10 * time.Second
+	minBackoff = 100 * time.Millisecond
 	maxBackoff = 15 * time.Second
 )
 
@@ -102,7 +103,7 @@ type said struct {
 }
 
 func (w *worker) pullLoop(ctx context.Context) error {
-	backoff := 100 * time.Millisecond
+	backoff := minBackoff
 	for {
 		// One slot for the first event, and those that are free for more.
 		select {
@@ -130,7 +131,7 @@ func (w *worker) pullLoop(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
-			backoff = 100 * time.Millisecond
+			backoff = minBackoff
 			continue
 		case !worthTrying(err):
 			return err

@@ -4,6 +4,8 @@ package app
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +23,7 @@ import (
 	"github.com/eventhose/eventhose/internal/egress"
 	"github.com/eventhose/eventhose/internal/embedded"
 	"github.com/eventhose/eventhose/internal/eventlog"
+	"github.com/eventhose/eventhose/internal/follow"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
@@ -175,10 +178,14 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 
 	var engine *deliver.Engine
+	var api *httpapi.API
 	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
-		Owns:   func(t eventhose.TenantID) bool { return engine.Owns(t) },
-		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) { engine.Erased(t, seq) },
-		Lost:   func(t eventhose.TenantID, lost []store.LostParked) { engine.Lost(t, lost) }})
+		Owns: func(t eventhose.TenantID) bool { return engine.Owns(t) },
+		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) {
+			engine.Erased(t, seq)
+			forget(ctl, t, api.Forget)
+		},
+		Lost: func(t eventhose.TenantID, lost []store.LostParked) { engine.Lost(t, lost) }})
 	a.log = log
 	a.onStop("log", func(context.Context) error { return log.Close() })
 	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, Node: a.opts.Node, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail,
@@ -203,8 +210,13 @@ func (a *App) Start(ctx context.Context) (err error) {
 	retention.Go(func() { log.RunRetention(retaining, retentionInterval) })
 	a.onStop("retention", func(context.Context) error { stopRetaining(); retention.Wait(); return nil })
 
-	api, err := httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
-		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups})
+	ticketKey, err := hkdf.Key(sha256.New, st.secretKey, nil, "eventhose: tickets for streams", sha256.Size)
+	if err != nil {
+		return fmt.Errorf("derive the key of tickets: %w", err)
+	}
+	streams := follow.NewStreams(0, 0)
+	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
+		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, TicketKey: eventhose.Secret(ticketKey)})
 	if err != nil {
 		return err
 	}
@@ -229,8 +241,19 @@ func (a *App) serve(api *httpapi.API) {
 			server.Close()
 		}
 		serving.Wait()
+		api.Close()
 		return err
 	})
+}
+
+// forget has what is kept of a tenant's log for streams forgotten, and of its parent's, where the same events stand.
+func forget(ctl *control.Control, tenant eventhose.TenantID, do func(...eventhose.TenantID)) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	do(tenant)
+	if t, err := ctl.Tenant(ctx, tenant); err == nil && t.Parent != "" {
+		do(t.Parent)
+	}
 }
 
 // firstStart makes the default tenant, and an admin key if nobody could get in otherwise.

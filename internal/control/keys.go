@@ -43,15 +43,42 @@ type keyRecord struct {
 // Authenticate answers who holds a key: the admin key, or one that CreateKey made. Whatever is wrong with it, the
 // answer is the same CodeUnauthenticated.
 func (c *Control) Authenticate(ctx context.Context, key eventhose.Secret) (eventhose.Principal, error) {
-	refused := &eventhose.Error{Code: eventhose.CodeUnauthenticated, Message: "the API key is unknown, expired or revoked"}
 	digest := sha256.Sum256([]byte(key))
 	if c.adminKey != nil && subtle.ConstantTimeCompare(digest[:], c.adminKey[:]) == 1 {
-		return eventhose.Principal{KeyID: "admin", Scopes: []eventhose.Scope{eventhose.ScopeAdmin}}, nil
+		return admin(), nil
 	}
 	id, ok := parseKey(string(key))
 	if !ok {
-		return eventhose.Principal{}, refused
+		return eventhose.Principal{}, refused()
 	}
+	r, err := c.liveKey(ctx, id)
+	if err == nil && subtle.ConstantTimeCompare(digest[:], r.Digest) != 1 {
+		err = refused()
+	}
+	if err != nil {
+		return eventhose.Principal{}, err
+	}
+	return r.holder(), nil
+}
+
+// Holder answers who holds the key with an id, as Authenticate would if it were given the key: for those who were
+// authenticated before. CodeUnauthenticated if it is unknown, expired or revoked.
+func (c *Control) Holder(ctx context.Context, id string) (eventhose.Principal, error) {
+	if id == adminKeyID {
+		if c.adminKey == nil {
+			return eventhose.Principal{}, refused()
+		}
+		return admin(), nil
+	}
+	r, err := c.liveKey(ctx, id)
+	if err != nil {
+		return eventhose.Principal{}, err
+	}
+	return r.holder(), nil
+}
+
+// liveKey finds a key that is neither revoked nor expired. CodeUnauthenticated.
+func (c *Control) liveKey(ctx context.Context, id string) (keyRecord, error) {
 	r, err := c.keys.get(id, func() (keyRecord, error) {
 		var r keyRecord
 		_, err := c.load(ctx, "", kindKey, id, &r)
@@ -59,14 +86,28 @@ func (c *Control) Authenticate(ctx context.Context, key eventhose.Secret) (event
 	})
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return eventhose.Principal{}, refused
+		return r, refused()
 	case err != nil:
-		return eventhose.Principal{}, err
-	case subtle.ConstantTimeCompare(digest[:], r.Digest) != 1, !r.Key.Revoked.IsZero(),
-		!r.Key.Expires.IsZero() && !time.Now().Before(r.Key.Expires):
-		return eventhose.Principal{}, refused
+		return r, err
+	case !r.Key.Revoked.IsZero(), !r.Key.Expires.IsZero() && !time.Now().Before(r.Key.Expires):
+		return r, refused()
 	}
-	return eventhose.Principal{KeyID: r.Key.ID, Tenant: r.Key.Tenant, Scopes: slices.Clone(r.Key.Scopes)}, nil
+	return r, nil
+}
+
+func (r *keyRecord) holder() eventhose.Principal {
+	return eventhose.Principal{KeyID: r.Key.ID, Tenant: r.Key.Tenant, Scopes: slices.Clone(r.Key.Scopes)}
+}
+
+// adminKeyID is the id of the key that the operator gives.
+const adminKeyID = "admin"
+
+func admin() eventhose.Principal {
+	return eventhose.Principal{KeyID: adminKeyID, Scopes: []eventhose.Scope{eventhose.ScopeAdmin}}
+}
+
+func refused() error {
+	return &eventhose.Error{Code: eventhose.CodeUnauthenticated, Message: "the API key is unknown, expired or revoked"}
 }
 
 // CreateKey makes a key for k.Tenant ("" is all tenants), k.Scopes and k.Expires; the rest of k is ignored. The secret

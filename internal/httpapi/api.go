@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/follow"
 )
 
 // Options of an API. Log, Control and Delivery are required.
@@ -54,6 +55,14 @@ type Options struct {
 	Admit func(ctx context.Context, p eventhose.Principal, tenant eventhose.TenantID) error
 	// Backup, if set, is behind POST /v1/backup.
 	Backup Backups
+	// Streams counts the streams of all doors; nil makes one for this door alone.
+	Streams *follow.Streams
+	// TicketKey makes tickets good at every node that has the same one, at least 32 bytes; nil makes one for this API alone.
+	TicketKey eventhose.Secret
+	// Heartbeat is how often a stream that has nothing to say says that it lives, 15 s if 0.
+	Heartbeat time.Duration
+	// Stall is how long a stream's reader may take nothing, 90 s if 0.
+	Stall time.Duration
 }
 
 // Backups makes online backups on the server's own machine.
@@ -63,7 +72,7 @@ type Backups interface {
 	Backup(ctx context.Context, name string) (path string, err error)
 }
 
-// API is an http.Handler. It is safe for concurrent use and owns no goroutine.
+// API is an http.Handler. It is safe for concurrent use. Close must be called of it.
 type API struct {
 	log      Log
 	control  Control
@@ -72,6 +81,9 @@ type API struct {
 	ready    func(ctx context.Context) map[string]error
 	admitter func(ctx context.Context, p eventhose.Principal, tenant eventhose.TenantID) error
 	backup   Backups
+	version  string
+	tickets  ticketOffice
+	streams  *streaming
 
 	maxBody int64
 	maxWait time.Duration
@@ -120,8 +132,14 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{
 		log: o.Log, control: o.Control, delivery: o.Delivery, logger: o.Logger, ready: o.Ready, admitter: o.Admit, backup: o.Backup,
-		maxBody: o.MaxBody, maxWait: o.MaxWait,
+		version: o.Version, maxBody: o.MaxBody, maxWait: o.MaxWait,
 		mux: http.NewServeMux(), metrics: m, overload: newOverload(),
+	}
+	if a.tickets, err = newTicketOffice(o.TicketKey); err != nil {
+		return nil, err
+	}
+	if err := a.newStreaming(o); err != nil {
+		return nil, err
 	}
 	a.draining, a.drain = context.WithCancel(context.Background())
 	a.bodies.free.Store(o.MaxBodies)
@@ -137,6 +155,7 @@ func New(o Options) (*API, error) {
 	a.addLanes()
 	a.addBatches()
 	a.addPull()
+	a.addStreams()
 	if err := a.describe(); err != nil {
 		return nil, err
 	}
@@ -147,8 +166,8 @@ func New(o Options) (*API, error) {
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.outer.ServeHTTP(w, r) }
 
-// Drain prepares for a stop: /readyz fails from now on, and reads that wait are answered with what there is. It may be
-// called more than once.
+// Drain prepares for a stop: /readyz fails from now on, reads that wait are answered with what there is, and streams are told
+// to come again and end. It may be called more than once.
 func (a *API) Drain() { a.drain() }
 
 // Server makes the http.Server for a handler of this module, with the limits that keep slow and hostile clients from

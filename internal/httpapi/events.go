@@ -115,15 +115,17 @@ func (a *API) addEvents() {
 		Summary:     "Read the log after a cursor",
 		Description: "A page may be empty and yet have more behind it: a read examines at most 10,000 events. Read on with `cursor`.",
 		Parameters: []*huma.Param{tenant,
-			queryParameter("after", "A cursor; 0 is the beginning", huma.Schema{Type: huma.TypeString, Default: "0"}),
+			queryParameter("after", "A cursor; 0 is the beginning, now the end of the log", huma.Schema{Type: huma.TypeString, Default: "0"}),
 			queryParameter("limit", "How many events at most", huma.Schema{Type: huma.TypeInteger, Minimum: number(1), Maximum: number(maxLimit), Default: defaultLimit}),
 			queryParameter("types", "Types, prefixes such as order.*, or *; repeated or separated by commas", texts),
 			queryParameter("keys", "Ordering keys; repeated", texts),
 			queryParameter("expression", "CEL over type, key, attributes and data", huma.Schema{Type: huma.TypeString}),
 			queryParameter("wait", "Hold the answer until there is something, at most this long (60s)", huma.Schema{Type: huma.TypeString}),
+			{Name: "If-None-Match", In: "header", Description: "ETags of answers that the client has", Schema: &huma.Schema{Type: huma.TypeString}},
 		},
 		Responses: map[string]*huma.Response{
-			"200": a.jsonResponse("A page", schemaOf[Events](a)),
+			"200": a.jsonResponse("A page, with an ETag", schemaOf[Events](a)),
+			"304": {Description: "The page is one that the client has"},
 			"410": a.problemResponse(http.StatusGone),
 		},
 	}, zipped(a.read))
@@ -146,8 +148,17 @@ func (a *API) addEvents() {
 	}, a.erase)
 }
 
+// zippedTag is behind the ETag of an answer that is compressed: other bytes, another tag.
+const zippedTag = "-gzip"
+
 // zipped compresses answers of more than a kilobyte for clients that ask for it.
-func zipped(h http.HandlerFunc) http.HandlerFunc { return gzhttp.GzipHandler(h) }
+func zipped(h http.HandlerFunc) http.HandlerFunc {
+	wrap, err := gzhttp.NewWrapper(gzhttp.SuffixETag(zippedTag))
+	if err != nil { // it refuses impossible levels and sizes, of which there are none
+		return h
+	}
+	return wrap(h)
+}
 
 func schemaOf[T any](a *API) *huma.Schema {
 	return a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, "")

@@ -197,7 +197,7 @@ func FuzzQuery(f *testing.F) {
 			coded(t, err)
 			return
 		}
-		after, filter, limit, wait, err := a.readParameters(&exchange{query: q})
+		after, filter, limit, wait, err := a.readParameters(&exchange{query: q}, func() (eventhose.Head, error) { return eventhose.Head{Incarnation: 7, First: 1, Last: 9}, nil })
 		if err != nil {
 			coded(t, err)
 			return

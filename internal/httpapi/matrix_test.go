@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -51,6 +52,13 @@ var rows = map[string]row{
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/redrive": {"subscription", "", 200},
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/discard": {"subscription", "", 200},
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/replay":         {"subscription", `{"from": 1, "dry_run": true}`, 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/pull":           {"pull", `{"max": 1}`, 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/ack":            {"pull", `{"leases": ["LEASE"]}`, 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/nack":           {"pull", `{"leases": ["LEASE"]}`, 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/extend":         {"pull", `{"leases": ["LEASE"]}`, 200},
+	"GET /v1/tenants/{tenant}/events/stream":                      {"", "", 200},
+	"GET /v1/tenants/{tenant}/events/ws":                          {"", "", 101},
+	"POST /v1/tenants/{tenant}/tickets":                           {"", "", 201},
 	"POST /v1/backup":                                             {"", `{"dir": "sunday"}`, 200},
 }
 
@@ -96,10 +104,16 @@ func TestRouteMatrix(t *testing.T) {
 			ids["subscription"] = w.subscribe("globex", "")
 			ids["event"] = w.append("globex", `{"type": "a.b", "data": 1}`)
 			ids["key"], _ = w.key("globex", eventhose.ScopeRead)
+			var lease string
+			if row.id == "pull" {
+				ids["pull"], lease = w.leased("globex")
+			}
 			path := func(tenant, id string) string {
 				return strings.NewReplacer("{tenant}", tenant, "{id}", id).Replace(route.Path)
 			}
-			body := func(tenant string) string { return strings.ReplaceAll(row.body, "TENANT", tenant) }
+			body := func(tenant string) string {
+				return strings.NewReplacer("TENANT", tenant, "LEASE", lease).Replace(row.body)
+			}
 			call := func(key, tenant, id string) reply {
 				return w.call(key, route.Method, path(tenant, id), body(tenant))
 			}
@@ -171,7 +185,26 @@ func TestRouteMatrix(t *testing.T) {
 	t.Logf("%d refusals", refusals)
 }
 
-func path0(kind, tenant, id string) string { return "/v1/tenants/" + tenant + "/" + kind + "s/" + id }
+func path0(kind, tenant, id string) string {
+	if kind == "pull" {
+		kind = "subscription"
+	}
+	return "/v1/tenants/" + tenant + "/" + kind + "s/" + id
+}
+
+// leased makes a pull subscription with one event in a worker's hands, and answers its id and the lease.
+func (w *world) leased(tenant string) (id, lease string) {
+	w.t.Helper()
+	path := "/v1/tenants/" + tenant
+	id = w.want(201, w.root("POST", path+"/subscriptions", `{"from": "start"}`)).json(w.t)["id"].(string)
+	w.append(tenant, `{"type": "a.b", "data": 1}`)
+	var got struct{ Data []struct{ Lease string } }
+	r := w.want(200, w.root("POST", path+"/subscriptions/"+id+"/pull", `{"max": 1, "wait": "20s"}`))
+	if err := json.Unmarshal(r.body, &got); err != nil || len(got.Data) != 1 {
+		w.t.Fatalf("%v: %s", err, r.body)
+	}
+	return id, got.Data[0].Lease
+}
 
 // comparable are the headers that must not tell anything either.
 func comparable(h http.Header) http.Header {

@@ -28,6 +28,9 @@ type exchange struct {
 	body []byte
 	// keyed says that the request has an Idempotency-Key.
 	keyed bool
+	// streamed is how many bytes a hijacked connection was sent, and ended why a stream has ended.
+	streamed int64
+	ended    string
 }
 
 type exchangeKey struct{}
@@ -90,14 +93,20 @@ func (a *API) observe(next http.Handler) http.Handler {
 			took := time.Since(start)
 			method := knownMethod(r.Method)
 			a.metrics.requests.WithLabelValues(x.route, method, strconv.Itoa(out.status/100)+"xx").Inc()
-			a.metrics.duration.WithLabelValues(x.route, method).Observe(took.Seconds())
+			if x.ended == "" { // a stream's length tells nothing of how quick an answer is
+				a.metrics.duration.WithLabelValues(x.route, method).Observe(took.Seconds())
+			}
 			level := slog.LevelInfo
 			if !strings.HasPrefix(x.route, "/v1/") {
 				level = slog.LevelDebug
 			}
-			a.logger.LogAttrs(ctx, level, "http", slog.String("request_id", x.id), slog.String("method", method), slog.String("route", x.route),
+			attrs := []slog.Attr{slog.String("request_id", x.id), slog.String("method", method), slog.String("route", x.route),
 				slog.String("tenant", string(x.tenant)), slog.String("key", x.principal.KeyID), slog.Int("status", out.status),
-				slog.Int64("bytes", out.bytes), slog.Duration("duration", took), slog.String("remote", r.RemoteAddr))
+				slog.Int64("bytes", out.bytes+x.streamed), slog.Duration("duration", took), slog.String("remote", r.RemoteAddr)}
+			if x.ended != "" {
+				attrs = append(attrs, slog.String("ended", x.ended))
+			}
+			a.logger.LogAttrs(ctx, level, "http", attrs...)
 		}()
 		next.ServeHTTP(out, r)
 		if out.status == 0 {

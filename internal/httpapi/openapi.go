@@ -11,7 +11,7 @@ import (
 )
 
 // examples are requests that work, by operation and content type: bodies, or for the empty content type the query.
-// Tests execute every one of them. SUBSCRIPTION, EVENT and KEY stand for ids that exist.
+// Tests execute every one of them. EVENT and LEASE stand for what exists.
 var examples = map[string]map[string]map[string]string{
 	"putTenant": {typeJSON: {
 		"plain":     `{}`,
@@ -62,6 +62,19 @@ var examples = map[string]map[string]map[string]string{
 	"replay": {typeJSON: {
 		"dry": `{"from": 1, "types": ["order.*"], "dry_run": true}`,
 	}},
+	"pull": {typeJSON: {
+		"wait": `{"max": 10, "wait": "1ms", "lease": "1m"}`,
+	}},
+	"ack":    {typeJSON: {"one": `{"leases": ["LEASE"]}`}},
+	"nack":   {typeJSON: {"later": `{"leases": ["LEASE"], "delay": "30s", "message": "the shop is closed"}`}},
+	"extend": {typeJSON: {"minute": `{"leases": ["LEASE"], "lease": "1m"}`}},
+	"streamEvents": {"": {
+		"beginning": "after=0",
+		"now":       "after=now&types=order.*,refund.*",
+	}},
+	"followEvents": {"": {
+		"filter": "after=now&keys=order_17&expression=" + `type.startsWith("order.")`,
+	}},
 	"listTenants": {"": {"page": "limit=2"}},
 	"listKeys":    {"": {"tenant": "tenant=acme"}},
 	"backup":      {typeJSON: {"named": `{"dir": "sunday"}`}},
@@ -93,7 +106,7 @@ func (a *API) describe() error {
 		}
 	}
 	for _, op := range known {
-		if op.Method == http.MethodPost {
+		if ru, _ := op.Metadata[ruleKey].(rule); op.Method == http.MethodPost && ru.maxBody > 0 {
 			op.Parameters = append(op.Parameters, idempotencyParameter())
 		}
 	}

@@ -54,6 +54,11 @@ func TestExamples(t *testing.T) {
 					w := newWorld(t, nil)
 					ids := map[string]string{"subscription": w.subscribe("acme", ""), "event": w.append("acme", `{"type":"a.b","data":{}}`)}
 					ids["key"], _ = w.key("acme", "read")
+					var lease string
+					if rows[name].id == "pull" {
+						ids["pull"], lease = w.leased("acme")
+					}
+					body = strings.ReplaceAll(body, "LEASE", lease)
 					target := strings.NewReplacer("{tenant}", "acme", "{id}", ids[rows[name].id]).Replace(path)
 					if query != "" {
 						target += "?" + strings.NewReplacer("EVENT", ids["event"], " ", "%20", `"`, "%22").Replace(query)

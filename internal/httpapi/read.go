@@ -3,6 +3,9 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"net/http"
 	"strconv"
@@ -21,7 +24,7 @@ const (
 // read answers GET …/events: a page, waiting for the first event if asked to.
 func (a *API) read(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r.Context())
-	after, f, limit, wait, err := a.readParameters(x)
+	after, f, limit, wait, err := a.readParameters(x, func() (eventhose.Head, error) { return a.log.Head(r.Context(), x.tenant) })
 	var page eventhose.Page
 	if err == nil {
 		page, err = a.log.Page(r.Context(), x.tenant, after, f, eventhose.PageLimit{Events: limit})
@@ -31,6 +34,12 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		a.fail(w, r, ofQuery(err))
+		return
+	}
+	tag := a.tagOf(&page)
+	w.Header().Set("ETag", tag)
+	if tagged(r.Header["If-None-Match"], tag) {
+		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	size := 64
@@ -51,6 +60,35 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 	body = append(strconv.AppendBool(body, page.HasMore), '}')
 	w.Header().Set("Content-Type", typeJSON)
 	_, _ = w.Write(body)
+}
+
+// tagOf is a page's ETag: the same address and the same tag are the same bytes. Events do not change but for being erased, so
+// it is of the places that the page holds, of the erased ones among them, of where it ends, and of the version of what writes it.
+func (a *API) tagOf(page *eventhose.Page) string {
+	sum := sha256.New()
+	b := append(make([]byte, 0, 256), a.version...)
+	b = strconv.AppendBool(append(b, page.Cursor.String()...), page.HasMore)
+	for i := range page.Events {
+		b = binary.BigEndian.AppendUint64(b, uint64(page.Events[i].Sequence))
+		b = strconv.AppendBool(b, page.Events[i].Erased)
+		if len(b) > 200 {
+			sum.Write(b)
+			b = b[:0]
+		}
+	}
+	sum.Write(b)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:18]) + `"`
+}
+
+// tagged reports whether If-None-Match names a tag, also as it is on an answer that was compressed.
+func tagged(headers []string, tag string) bool {
+	for given := range strings.SplitSeq(strings.Join(headers, ","), ",") {
+		given = strings.TrimPrefix(strings.TrimSpace(given), "W/")
+		if given == "*" || given == tag || given == strings.TrimSuffix(tag, `"`)+zippedTag+`"` {
+			return true
+		}
+	}
+	return false
 }
 
 // await reads on from an empty page until there is something, or wait is over, or the server drains; then it answers
@@ -79,15 +117,9 @@ func (a *API) await(ctx context.Context, tenant eventhose.TenantID, page eventho
 	return page, nil
 }
 
-func (a *API) readParameters(x *exchange) (after eventhose.Cursor, f eventhose.Filter, limit int, wait time.Duration, err error) {
+func (a *API) readParameters(x *exchange, head func() (eventhose.Head, error)) (after eventhose.Cursor, f eventhose.Filter, limit int, wait time.Duration, err error) {
 	q := x.query
-	if after, err = eventhose.ParseCursor(q.Get("after")); err != nil {
-		var e *eventhose.Error
-		if errors.As(err, &e) {
-			moved := *e
-			moved.Field = "after"
-			err = &moved
-		}
+	if after, err = cursorOf(q.Get("after"), "after", head); err != nil {
 		return
 	}
 	if limit, err = limitOf(q.Get("limit")); err != nil {
@@ -100,8 +132,30 @@ func (a *API) readParameters(x *exchange) (after eventhose.Cursor, f eventhose.F
 			return
 		}
 	}
-	f = eventhose.Filter{Types: listOf(q["types"]), Keys: q["keys"], Expression: q.Get("expression")}
-	return after, f, limit, wait, f.Validate()
+	f, err = filterOf(x)
+	return after, f, limit, wait, err
+}
+
+// cursorOf reads where to begin: a cursor, or "now", which is the end of the log. The field is what names it.
+func cursorOf(s, field string, head func() (eventhose.Head, error)) (eventhose.Cursor, error) {
+	if s == "now" {
+		h, err := head()
+		return h.Cursor(h.Last), err
+	}
+	c, err := eventhose.ParseCursor(s)
+	var e *eventhose.Error
+	if errors.As(err, &e) {
+		moved := *e
+		moved.Field = field
+		err = &moved
+	}
+	return c, err
+}
+
+// filterOf reads what narrows a read.
+func filterOf(x *exchange) (eventhose.Filter, error) {
+	f := eventhose.Filter{Types: listOf(x.query["types"]), Keys: x.query["keys"], Expression: x.query.Get("expression")}
+	return f, ofQuery(f.Validate())
 }
 
 func limitOf(s string) (int, error) {

@@ -37,6 +37,8 @@ type rule struct {
 	anyType bool
 	// stream says that the answer goes on for as long as both sides want: its handler sets the deadlines.
 	stream bool
+	// tickets says that a ticket will do instead of a key, and that pages of any origin may read the answer.
+	tickets bool
 	// appends says that the route is refused when there is more to append than can be written.
 	appends bool
 }

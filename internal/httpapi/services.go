@@ -25,6 +25,8 @@ type Log interface {
 type Control interface {
 	// Authenticate answers who holds a key. CodeUnauthenticated if it is unknown, expired or revoked.
 	Authenticate(ctx context.Context, key eventhose.Secret) (eventhose.Principal, error)
+	// Holder answers who holds the key with an id, as Authenticate would if it were given the key.
+	Holder(ctx context.Context, id string) (eventhose.Principal, error)
 
 	// PutTenant creates a tenant or updates its retention; created says which. CodeInvalid, CodeConflict (another
 	// parent than before), CodeNotFound (field "parent").

@@ -22,7 +22,7 @@ func TestRefusalsSayWhatIsWanted(t *testing.T) {
 		{"GET", "/v1/tenants?limit=0", "", "must be at least 1"},
 		{"GET", "/v1/tenants?limit=9999", "", "must be at most 1000"},
 		{"GET", "/v1/tenants?limit=x", "", "must be an integer"},
-		{"GET", path + "/parked?state=x", "", "must be one of retrying, waiting, dead"},
+		{"GET", path + "/parked?state=x", "", "must be one of retrying, waiting, leased, dead"},
 		{"POST", path + "/replay", `{"from":true}`, "must be a sequence, a cursor or an RFC 3339 time"},
 		{"POST", path + "/replay", `{"dry_run":1}`, "must be a boolean"},
 		{"POST", path + "/replay", `{"from":3,"to":2}`, "is before from"},

@@ -169,6 +169,7 @@ func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 		w.api.Drain()
 		w.server.Client().CloseIdleConnections()
 		w.server.Close()
+		w.api.Close()
 		client.Close()
 		if err := errors.Join(w.engine.Stop(context.Background()), w.log.Close(), st.Close()); err != nil {
 			t.Error(err)
@@ -218,6 +219,11 @@ func (w *world) try(ctx context.Context, key, method, path, body string, headers
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if strings.HasSuffix(req.URL.Path, "/events/ws") {
+		for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} {
+			req.Header.Set(name, value)
+		}
+	}
 	for pair := range slices.Chunk(headers, 2) {
 		req.Header.Del(pair[0])
 		if pair[1] != "" {
@@ -232,8 +238,17 @@ func (w *world) try(ctx context.Context, key, method, path, body string, headers
 		return reply{}, err
 	}
 	defer res.Body.Close()
+	what := method + " " + path
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return reply{res, what, nil}, nil
+	}
+	if typ := res.Header.Get("Content-Type"); typ == "text/event-stream" || method == "GET" && typ == "application/x-ndjson" {
+		b := make([]byte, 10) // the stream has begun, which is all that a call can wait for
+		n, err := io.ReadFull(res.Body, b)
+		return reply{res, what, b[:n]}, err
+	}
 	b, err := io.ReadAll(res.Body)
-	return reply{res, method + " " + path, b}, err
+	return reply{res, what, b}, err
 }
 
 // root calls with the key that may do everything.

@@ -1,0 +1,242 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/follow"
+)
+
+const (
+	typeSSE = "text/event-stream"
+	// retryLine has browsers connect again a second after a stream has ended.
+	retryLine = "retry: 1000\n\n"
+	// maxWrite is how much is written under one deadline, so that a slow reader is told from one that stands still.
+	maxWrite = 32 << 10
+)
+
+// lineForm is how a stream of lines is written.
+type lineForm string
+
+const (
+	formSSE   lineForm = "sse"
+	formLines lineForm = "ndjson"
+)
+
+// formOf reads Accept: NDJSON for those that ask for it and not for Server-Sent Events.
+func formOf(h http.Header) lineForm {
+	wanted := false
+	for part := range strings.SplitSeq(strings.Join(h["Accept"], ","), ",") {
+		switch media, _, _ := mime.ParseMediaType(part); media {
+		case typeSSE:
+			return formSSE
+		case typeLines:
+			wanted = true
+		}
+	}
+	if wanted {
+		return formLines
+	}
+	return formSSE
+}
+
+// appendLine writes an event on one line, as GET events does but for line breaks in its data, which in JSON stand between
+// tokens only.
+func appendLine(b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
+	from := len(b)
+	b = append(appendEvent(b, e, cursor), '}')
+	if bytes.IndexByte(b[from:], '\n') < 0 && bytes.IndexByte(b[from:], '\r') < 0 {
+		return b
+	}
+	kept := b[:from]
+	for _, c := range b[from:] {
+		if c != '\n' && c != '\r' {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
+
+func encodeSSE(events []eventhose.Event, incarnation eventhose.Incarnation) follow.Encoded[[]byte] {
+	return encodeEach(events, incarnation, func(b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
+		b = append(append(append(b, "id: "...), cursor.String()...), "\ndata: "...)
+		return append(appendLine(b, e, cursor), "\n\n"...)
+	})
+}
+
+func encodeLines(events []eventhose.Event, incarnation eventhose.Incarnation) follow.Encoded[[]byte] {
+	return encodeEach(events, incarnation, func(b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
+		return append(appendLine(b, e, cursor), '\n')
+	})
+}
+
+// encodeEach writes events one behind the other; Each are parts of All.
+func encodeEach(events []eventhose.Event, incarnation eventhose.Incarnation, one func([]byte, *eventhose.Event, eventhose.Cursor) []byte) follow.Encoded[[]byte] {
+	size := 0
+	for i := range events {
+		size += 512 + len(events[i].Data)
+		if !events[i].JSON() {
+			size += len(events[i].Data) / 3
+		}
+	}
+	all, ends := make([]byte, 0, size), make([]int, len(events))
+	for i := range events {
+		all = one(all, &events[i], eventhose.Cursor{Incarnation: incarnation, Sequence: events[i].Sequence})
+		ends[i] = len(all)
+	}
+	out := follow.Encoded[[]byte]{All: all, Each: make([][]byte, len(events)), Size: cap(all) + 24*len(events)}
+	from := 0
+	for i, end := range ends {
+		out.Each[i] = all[from:end:end]
+		from = end
+	}
+	return out
+}
+
+// heartbeat is what says that a stream lives, with the cursor if it has moved.
+func (f lineForm) heartbeat(cursor eventhose.Cursor, moved bool) string {
+	switch {
+	case f == formLines:
+		return `{"cursor":"` + cursor.String() + "\"}\n"
+	case moved:
+		return ":\nid: " + cursor.String() + "\n\n"
+	}
+	return ":\n\n"
+}
+
+// goodbye tells why the server ends a stream. The problem is JSON on one line.
+func (f lineForm) goodbye(problem []byte) string {
+	problem = bytes.TrimSpace(problem)
+	if f == formLines {
+		return `{"error":` + string(problem) + "}\n"
+	}
+	return "event: error\ndata: " + string(problem) + "\n\n"
+}
+
+// lines answers GET …/events/stream.
+func (a *API) lines(w http.ResponseWriter, r *http.Request) {
+	x := exchangeOf(r.Context())
+	form := formOf(r.Header)
+	after, field := x.query.Get("after"), "after"
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		after, field = last, "Last-Event-ID"
+	}
+	where, err := a.startOf(r.Context(), x, after, field)
+	if err == nil && a.draining.Err() != nil {
+		err = stopping()
+	}
+	var end func()
+	if err == nil {
+		end, err = a.streams.counts.Open(x.tenant)
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	defer end()
+	h := w.Header()
+	h.Set("Content-Type", map[lineForm]string{formSSE: typeSSE, formLines: typeLines}[form])
+	h.Set("Vary", "Accept")
+	h.Set("X-Accel-Buffering", "no") // proxies that gather answers must not
+	if r.Method == http.MethodHead {
+		return
+	}
+	defer a.streams.metrics.open(string(form))()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	out := &lineWriter{w: w, control: http.NewResponseController(w), stall: a.streams.stall}
+	stop := context.AfterFunc(a.draining, func() {
+		cancel()
+		out.hurry()
+	})
+	defer stop()
+	err = a.writeLines(ctx, out, form, x, where)
+	if a.draining.Err() != nil {
+		err = stopping()
+	}
+	a.ended(x, string(form), err)
+	if ending(err) == "left" {
+		return
+	}
+	if body, fault := marshal(a.problem(r.Context(), err)); fault == nil {
+		_ = out.write([]byte(form.goodbye(body))) // nobody is left to be told
+	}
+}
+
+// writeLines is the loop of a stream of lines. It ends with an error: errLeft if nobody is there to be told of it.
+func (a *API) writeLines(ctx context.Context, out *lineWriter, form lineForm, x *exchange, where start) error {
+	begin := form.heartbeat(where.after, true)
+	if form == formSSE {
+		begin = retryLine + begin
+	}
+	if err := out.write([]byte(begin)); err != nil {
+		return err
+	}
+	guard := a.guardOf(x)
+	stream := a.streams.lines[form].Open(x.tenant, where.after, where.filter)
+	for {
+		before := stream.Cursor()
+		page, err := stream.Next(ctx, follow.Limit.Events, a.streams.heartbeat)
+		if err == nil {
+			err = guard.check(ctx)
+		}
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return errLeft
+		case err != nil:
+			return err
+		case page.Events == 0:
+			err = out.write([]byte(form.heartbeat(page.Cursor, page.Cursor != before)))
+		default:
+			err = out.write(page.All)
+		}
+		if err != nil {
+			return err
+		}
+		a.streams.metrics.sent(string(form), page.Events)
+	}
+}
+
+// lineWriter writes with a deadline that moves on as the reader reads.
+type lineWriter struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	stall   time.Duration
+
+	mu    sync.Mutex
+	hasty bool
+}
+
+// hurry leaves little time for what is being written, and for all that comes.
+func (o *lineWriter) hurry() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.hasty, o.stall = true, min(o.stall, goodbyeTime)
+	_ = o.control.SetWriteDeadline(time.Now().Add(o.stall)) // a writer without deadlines is a test's
+}
+
+// write sends b off, or answers errLeft.
+func (o *lineWriter) write(b []byte) error {
+	for len(b) > 0 {
+		part := b[:min(len(b), maxWrite)]
+		b = b[len(part):]
+		o.mu.Lock()
+		if !o.hasty {
+			_ = o.control.SetWriteDeadline(time.Now().Add(o.stall))
+		}
+		o.mu.Unlock()
+		if _, err := o.w.Write(part); err != nil {
+			return errLeft
+		}
+	}
+	if o.control.Flush() != nil {
+		return errLeft
+	}
+	return nil
+}

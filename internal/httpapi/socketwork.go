@@ -1,0 +1,173 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+// A socket that works on a pull subscription: what the client has granted is leased for it, and what it has not answered
+// when the connection ends is given back.
+
+const (
+	// maxAtOnce is how many events are leased at once: what is leased waits for the client to take what comes before it.
+	maxAtOnce = 100
+	// giveBackTime bounds how long is tried to give back the leases of a connection that has ended.
+	giveBackTime = 10 * time.Second
+)
+
+// work is what a socket has to do with a subscription.
+type work struct {
+	sub   eventhose.SubscriptionID
+	lease time.Duration
+	// held are the leases that the client has and has not answered, and until when; the socket's mutex guards them. They and
+	// the credit are together at most maxCredit.
+	held map[string]time.Time
+}
+
+// workOf reads what subscription a socket is to work on.
+func (a *API) workOf(ctx context.Context, x *exchange) (*work, error) {
+	for _, name := range []string{"after", "types", "keys", "expression"} {
+		if x.query.Has(name) {
+			return nil, eventhose.Invalid(name, "must not be given with subscription, which has its own")
+		}
+	}
+	j := &work{sub: eventhose.SubscriptionID(x.query.Get("subscription")), lease: eventhose.DefaultLease, held: map[string]time.Time{}}
+	if text := x.query.Get("lease"); text != "" {
+		var err error
+		if j.lease, err = time.ParseDuration(text); err != nil || j.lease < eventhose.MinLease || j.lease > eventhose.MaxLease {
+			return nil, eventhose.Invalid("lease", "must be a duration between %v and %v, such as 30s", eventhose.MinLease, eventhose.MaxLease)
+		}
+	}
+	s, err := a.control.Subscription(ctx, x.tenant, j.sub)
+	if err == nil && !s.Pull() {
+		err = &eventhose.Error{Code: eventhose.CodeConflict, Message: "the subscription has a destination, which it sends to", Fix: "create a subscription without a destination to pull from"}
+	}
+	return j, err
+}
+
+// sendWork leases what is granted and sends it.
+func (s *socket) sendWork() error {
+	ready, err := marshal(struct {
+		Type         string                   `json:"type"`
+		Subscription eventhose.SubscriptionID `json:"subscription"`
+	}{"ready", s.work.sub})
+	if err == nil {
+		err = s.send(ready)
+	}
+	if err != nil {
+		return err
+	}
+	guard := s.a.guardOf(s.x)
+	var frame []byte
+	for {
+		credit := s.await()
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		if err := guard.check(s.ctx); err != nil || credit == 0 {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		list, err := s.a.delivery.Pull(s.ctx, s.x.tenant, s.work.sub, eventhose.Pull{Max: min(credit, maxAtOnce), Wait: s.a.streams.heartbeat, Lease: s.work.lease})
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			continue
+		}
+		s.hold(list)
+		head, err := s.a.log.Head(s.ctx, s.x.tenant)
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			frame = appendLeasedFrame(frame[:0], &list[i], head)
+			if err := s.send(frame); err != nil {
+				return err
+			}
+		}
+		s.a.streams.metrics.sent(transportWS, len(list))
+	}
+}
+
+// hold notes leases that are being handed to the client. They use up credit.
+func (s *socket) hold(list []eventhose.Leased) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range list {
+		s.work.held[list[i].Lease] = list[i].Until
+	}
+	s.credit -= len(list)
+}
+
+// heldBeside answers how many leases the client holds. Those that have ended are told apart only where it matters for a
+// credit. s.mu is held.
+func (s *socket) heldBeside(credit int) int {
+	if s.work == nil {
+		return 0
+	}
+	if credit+len(s.work.held) > maxCredit {
+		s.forgetEnded()
+	}
+	return len(s.work.held)
+}
+
+func (s *socket) forgetEnded() {
+	now := time.Now()
+	for lease, until := range s.work.held {
+		if until.Before(now) {
+			delete(s.work.held, lease)
+		}
+	}
+}
+
+// answer does what the client says of leases, and tells it what came of that.
+func (s *socket) answer(f *frame) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), requestTime)
+	defer cancel()
+	answer := f.answer()
+	lost, err := s.a.delivery.Answer(ctx, s.x.tenant, s.work.sub, answer)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	for _, lease := range answer.Leases {
+		if answer.Verdict != eventhose.AnswerExtend {
+			delete(s.work.held, lease)
+		} else if _, held := s.work.held[lease]; held {
+			s.work.held[lease] = time.Now().Add(answer.Delay)
+		}
+	}
+	s.mu.Unlock()
+	body, err := marshal(doneFrame{doneTypes[f.Type], Answered{Count: len(answer.Leases) - len(lost), Lost: notNil(lost)}})
+	if err != nil {
+		return err
+	}
+	return s.send(body)
+}
+
+// giveBack has others work on what the client has not answered. No goroutine of the socket is left.
+func (s *socket) giveBack() {
+	s.forgetEnded()
+	var leases []string
+	for lease := range s.work.held {
+		leases = append(leases, lease)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), giveBackTime)
+	defer cancel()
+	for len(leases) > 0 {
+		part := leases[:min(len(leases), eventhose.MaxPull)]
+		leases = leases[len(part):]
+		answer := eventhose.Answer{Verdict: eventhose.AnswerNack, Leases: part, Message: "the worker's connection has ended"}
+		if _, err := s.a.delivery.Answer(ctx, s.x.tenant, s.work.sub, answer); err != nil {
+			s.a.logger.LogAttrs(ctx, slog.LevelWarn, "http: leases of a connection that has ended could not be given back; they end by themselves",
+				slog.String("request_id", s.x.id), slog.Int("leases", len(part)+len(leases)), slog.String("error", err.Error()))
+			return
+		}
+	}
+}

@@ -1,0 +1,373 @@
+package httpapi
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/follow"
+)
+
+// A WebSocket is one goroutine that sends events, one that reads what the client sends and answers it, and one that pings.
+// Nothing is queued between them: the sender takes what was granted, the reader does what it is told before it reads on, and
+// a client that takes nothing stops both.
+
+// transportWS names this transport in metrics.
+const transportWS = "websocket"
+
+// socket is one WebSocket of a client.
+type socket struct {
+	a    *API
+	x    *exchange
+	conn *websocket.Conn
+	net  *guardedConn
+	// ctx ends with the first failure or goodbye, and its cause is why.
+	ctx context.Context
+	end context.CancelCauseFunc
+	// credit is how many events the client has granted and not got; granted is told when there is some.
+	mu      sync.Mutex
+	credit  int
+	granted chan struct{}
+	// work is set for one that works on a subscription.
+	work *work
+}
+
+// errTooSlow ends a client that answers no ping.
+var errTooSlow = errors.New("the client answers no ping")
+
+// websocket answers GET …/events/ws.
+func (a *API) websocket(w http.ResponseWriter, r *http.Request) {
+	x := exchangeOf(r.Context())
+	err := checkHandshake(r)
+	var where start
+	var job *work
+	if err == nil {
+		if x.query.Has("subscription") {
+			job, err = a.workOf(r.Context(), x)
+		} else if x.query.Has("lease") {
+			err = eventhose.Invalid("lease", "must not be given without subscription")
+		} else {
+			where, err = a.startOf(r.Context(), x, x.query.Get("after"), "after")
+		}
+	}
+	if err == nil && a.draining.Err() != nil {
+		err = stopping()
+	}
+	var end func()
+	if err == nil {
+		end, err = a.streams.counts.Open(x.tenant)
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	defer end()
+	leave, err := a.streams.enter()
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	defer leave()
+	taken := &takenWriter{ResponseWriter: w, stall: a.streams.stall}
+	// No Origin is foreign: a browser sends no credential by itself, and whoever has a ticket was given it.
+	conn, err := websocket.Accept(taken, r, &websocket.AcceptOptions{InsecureSkipVerify: true, OnPingReceived: func(context.Context, []byte) bool { return !taken.conn.stuck() }})
+	if err != nil {
+		return // Accept has answered
+	}
+	conn.SetReadLimit(maxFrame)
+	defer a.streams.metrics.open(transportWS)()
+	s := &socket{a: a, x: x, conn: conn, net: taken.conn, granted: make(chan struct{}, 1), work: job}
+	s.ctx, s.end = context.WithCancelCause(context.WithoutCancel(r.Context()))
+	s.serve(where)
+	x.streamed = taken.conn.sent.Load()
+}
+
+// checkHandshake answers what is wrong with a request that should become a WebSocket.
+func checkHandshake(r *http.Request) error {
+	h := r.Header
+	has := func(name, token string) bool {
+		for part := range strings.SplitSeq(strings.Join(h[name], ","), ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+		return false
+	}
+	if r.ProtoMajor == 1 && r.Method == http.MethodGet && has("Connection", "upgrade") && has("Upgrade", "websocket") && h.Get("Sec-WebSocket-Version") == "13" && len(h["Sec-Websocket-Key"]) == 1 {
+		return nil
+	}
+	return &eventhose.Error{Code: eventhose.CodeMalformed, Message: "the request does not begin a WebSocket", Fix: "connect with a WebSocket client over HTTP/1.1, or read GET …/events/stream"}
+}
+
+// serve has all of a socket's goroutines, and ends when they have.
+func (s *socket) serve(where start) {
+	stop := context.AfterFunc(s.a.draining, func() {
+		s.net.hurry()
+		s.end(stopping())
+	})
+	defer stop()
+	var crew sync.WaitGroup
+	crew.Go(s.receive)
+	crew.Go(s.ping)
+	if s.work != nil {
+		s.fail(s.sendWork())
+	} else {
+		s.fail(s.sendEvents(where))
+	}
+	err := context.Cause(s.ctx)
+	s.a.ended(s.x, transportWS, err)
+	s.close(err)
+	crew.Wait()
+	if s.work != nil {
+		s.giveBack()
+	}
+}
+
+// fail ends the socket, unless it has been ended before.
+func (s *socket) fail(err error) {
+	if err != nil {
+		s.end(err)
+	}
+}
+
+// close says goodbye and closes the connection, in bounded time.
+func (s *socket) close(err error) {
+	s.net.hurry()
+	if errors.Is(err, errLeft) {
+		_ = s.conn.CloseNow() // it may be closed already
+		return
+	}
+	if errors.Is(err, errTooSlow) {
+		_ = s.conn.Close(closeTooSlow, "too slow")
+		return
+	}
+	problem := s.a.problem(s.ctx, err)
+	if body, fault := marshal(errorFrame{"error", problem}); fault == nil {
+		_ = s.conn.Write(context.WithoutCancel(s.ctx), websocket.MessageText, body)
+	}
+	code := closeCode(err)
+	if s.a.draining.Err() != nil {
+		code = websocket.StatusGoingAway
+	}
+	_ = s.conn.Close(code, string(problem.Code)) // an error means that the client has left without a word
+}
+
+// send writes one frame. errLeft.
+func (s *socket) send(b []byte) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	// The context is not the socket's, since coder/websocket closes the connection when one ends: there may be a goodbye to say.
+	if err := s.conn.Write(context.WithoutCancel(s.ctx), websocket.MessageText, b); err != nil {
+		return errLeft
+	}
+	return nil
+}
+
+// sendEvents is the loop of a stream, held back by what was granted.
+func (s *socket) sendEvents(where start) error {
+	if err := s.send(cursorFrame("ready", where.after)); err != nil {
+		return err
+	}
+	guard := s.a.guardOf(s.x)
+	stream := s.a.streams.frames.Open(s.x.tenant, where.after, where.filter)
+	for {
+		credit := s.await()
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		if err := guard.check(s.ctx); err != nil || credit == 0 {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		before := stream.Cursor()
+		page, err := stream.Next(s.ctx, min(credit, follow.Limit.Events), s.a.streams.heartbeat)
+		if err != nil {
+			return err
+		}
+		for _, event := range page.Each {
+			if err := s.send(event); err != nil {
+				return err
+			}
+		}
+		s.spend(page.Events)
+		if page.Events == 0 && page.Cursor != before {
+			if err := s.send(cursorFrame("cursor", page.Cursor)); err != nil {
+				return err
+			}
+		}
+		s.a.streams.metrics.sent(transportWS, page.Events)
+	}
+}
+
+// await answers what the client has granted, 0 if that is nothing for as long as a heartbeat.
+func (s *socket) await() int {
+	timer := time.NewTimer(s.a.streams.heartbeat)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		credit := s.credit
+		s.mu.Unlock()
+		if credit > 0 {
+			return credit
+		}
+		select {
+		case <-s.granted:
+		case <-timer.C:
+			return 0
+		case <-s.ctx.Done():
+			return 0
+		}
+	}
+}
+
+func (s *socket) spend(events int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.credit -= events
+}
+
+// grant adds to the credit. CodeInvalid.
+func (s *socket) grant(events int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.credit+events > maxCredit-s.heldBeside(s.credit+events) {
+		return eventhose.Invalid("events", "grants more than %d together that are not yet sent", maxCredit)
+	}
+	s.credit += events
+	select {
+	case s.granted <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// receive does what the client says, until the connection ends.
+func (s *socket) receive() {
+	for {
+		typ, b, err := s.conn.Read(context.WithoutCancel(s.ctx))
+		if err != nil {
+			s.fail(errLeft)
+			return
+		}
+		if s.ctx.Err() != nil {
+			continue // until the client has taken its leave too
+		}
+		if typ != websocket.MessageText {
+			err = &eventhose.Error{Code: eventhose.CodeMalformed, Message: "frames must be text"}
+		} else {
+			err = s.obey(b)
+		}
+		if err != nil {
+			s.fail(err)
+			return
+		}
+	}
+}
+
+// obey does what one frame says.
+func (s *socket) obey(b []byte) error {
+	f, err := parseFrame(b, s.work != nil)
+	if err != nil {
+		return err
+	}
+	if f.Type == frameGrant {
+		return s.grant(f.Events)
+	}
+	return s.answer(&f)
+}
+
+// ping finds out whether somebody is there, until the socket ends.
+func (s *socket) ping() {
+	tick := time.NewTicker(s.a.streams.heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.ctx.Done():
+			return
+		}
+		waiting, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.a.streams.stall) // as in send
+		err := s.conn.Ping(waiting)
+		late := waiting.Err() != nil
+		cancel()
+		// A ping that fails early could not be written, behind an event that the client does not take: that has its own deadline.
+		if err != nil && late {
+			s.fail(errTooSlow)
+			return
+		}
+	}
+}
+
+// takenWriter hands its connection over with a guard.
+type takenWriter struct {
+	http.ResponseWriter
+	stall time.Duration
+	conn  *guardedConn
+}
+
+// Hijack implements http.Hijacker.
+func (w *takenWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.conn = &guardedConn{Conn: conn, stall: w.stall}
+	rw.Writer.Reset(w.conn)
+	return w.conn, rw, nil
+}
+
+// guardedConn gives every write a deadline, and counts.
+type guardedConn struct {
+	net.Conn
+	sent atomic.Int64
+	// since is when the write under way began, in nanoseconds of Unix time; 0 if there is none.
+	since atomic.Int64
+
+	mu    sync.Mutex
+	stall time.Duration
+	hasty bool
+}
+
+// stuckAfter is how long a write takes at least that the client does not want now.
+const stuckAfter = time.Second
+
+// stuck reports whether a write stands still: what else is to be written would have to wait for it.
+func (c *guardedConn) stuck() bool {
+	since := c.since.Load()
+	return since != 0 && time.Since(time.Unix(0, since)) > stuckAfter
+}
+
+// hurry leaves little time for all that is still to be read and written.
+func (c *guardedConn) hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.hasty {
+		c.hasty = true
+		_ = c.SetDeadline(time.Now().Add(goodbyeTime)) // a connection that is closed needs none
+	}
+}
+
+func (c *guardedConn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	if !c.hasty {
+		_ = c.SetWriteDeadline(time.Now().Add(c.stall)) // as above
+	}
+	c.mu.Unlock()
+	c.since.Store(time.Now().UnixNano())
+	n, err := c.Conn.Write(b)
+	c.since.Store(0)
+	c.sent.Add(int64(n))
+	return n, err
+}
