@@ -45,7 +45,7 @@ type keyRecord struct {
 func (c *Control) Authenticate(ctx context.Context, key eventhose.Secret) (eventhose.Principal, error) {
 	digest := sha256.Sum256([]byte(key))
 	if c.adminKey != nil && subtle.ConstantTimeCompare(digest[:], c.adminKey[:]) == 1 {
-		return admin(), nil
+		return operator(), nil
 	}
 	id, ok := parseKey(string(key))
 	if !ok {
@@ -68,7 +68,7 @@ func (c *Control) Holder(ctx context.Context, id string) (eventhose.Principal, e
 		if c.adminKey == nil {
 			return eventhose.Principal{}, refused()
 		}
-		return admin(), nil
+		return operator(), nil
 	}
 	r, err := c.liveKey(ctx, id)
 	if err != nil {
@@ -102,7 +102,7 @@ func (r *keyRecord) holder() eventhose.Principal {
 // adminKeyID is the id of the key that the operator gives.
 const adminKeyID = "admin"
 
-func admin() eventhose.Principal {
+func operator() eventhose.Principal {
 	return eventhose.Principal{KeyID: adminKeyID, Scopes: []eventhose.Scope{eventhose.ScopeAdmin}}
 }
 

@@ -45,6 +45,14 @@ func TestKeys(t *testing.T) {
 		t.Errorf("got %+v, %v", p, err)
 	}
 
+	// Who was authenticated before is known by the id.
+	for id, secret := range map[string]eventhose.Secret{mine.ID: secret, all.ID: allSecret, "admin": admin} {
+		want, err1 := h.Authenticate(ctx, secret)
+		if got, err := h.Holder(ctx, id); err != nil || err1 != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("the holder of %s is %+v, %v, not %+v", id, got, err, want)
+		}
+	}
+
 	ids := func(tenant eventhose.TenantID) (ids []string) {
 		for after := ""; ; {
 			page, err := h.Keys(ctx, tenant, after, 1)
@@ -70,6 +78,10 @@ func TestKeys(t *testing.T) {
 	wants(t, "authenticate", authenticate(h, secret), "", "") // now it is in memory
 	wants(t, "revoke", h.RevokeKey(ctx, "acme", mine.ID), "", "")
 	wants(t, "authenticate a revoked key", authenticate(h, secret), eventhose.CodeUnauthenticated, "")
+	_, err = h.Holder(ctx, mine.ID)
+	wants(t, "the holder of a revoked key", err, eventhose.CodeUnauthenticated, "")
+	_, err = h.Holder(ctx, "key_nope")
+	wants(t, "the holder of no key", err, eventhose.CodeUnauthenticated, "")
 	wants(t, "revoke again", h.RevokeKey(ctx, "", mine.ID), "", "")
 	if keys, err := h.Keys(ctx, "acme", "", 10); err != nil || len(keys) != 1 || keys[0].Revoked.IsZero() {
 		t.Errorf("got %+v, %v", keys, err)

@@ -2,11 +2,13 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/eventhose/eventhose"
@@ -231,6 +233,99 @@ func FuzzHeaders(f *testing.F) {
 		r := &http.Request{Header: http.Header{"X-Request-Id": {idempotency}}}
 		if id := requestID(r); id == "" || strings.ContainsAny(id, " \r\n\"") {
 			t.Fatalf("the request id is %q", id)
+		}
+	})
+}
+
+func FuzzFrame(f *testing.F) {
+	for _, s := range []string{``, `{}`, `null`, `[]`, `{"type":"grant","events":100}`, `{"type":"grant","events":-1}`, `{"type":"grant","events":1e400}`,
+		`{"type":"ack","leases":["lse_00000000000000000000000000"]}`, `{"type":"nack","leases":["a"],"delay":"5s","message":"m\u0000"}`,
+		`{"type":"extend","leases":["a"],"lease":"1m"}`, `{"type":"nack","leases":["a"],"delay":null}`, `{"type":"ack","leases":null}`, `{"type":"grant","events":1,"type":"ack"}`} {
+		f.Add([]byte(s), true)
+		f.Add([]byte(s), false)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, works bool) {
+		got, err := parseFrame(b, works)
+		if err != nil {
+			coded(t, err)
+			return
+		}
+		if !json.Valid(b) {
+			t.Fatalf("accepted what is not JSON: %q", b)
+		}
+		if got.Type == frameGrant {
+			if got.Events < 1 || got.Events > maxCredit || got.Leases != nil {
+				t.Fatalf("accepted %+v", got)
+			}
+			return
+		}
+		answer := got.answer()
+		if !works || doneTypes[got.Type] == "" || len(answer.Leases) == 0 || len(answer.Leases) > eventhose.MaxPull || answer.Delay < -1 {
+			t.Fatalf("accepted %+v: %+v", got, answer)
+		}
+	})
+}
+
+func FuzzTicket(f *testing.F) {
+	office := ticketOffice{eventhose.Secret(strings.Repeat("k", 32))}
+	now := time.Unix(1_800_000_000, 0)
+	made := office.write(ticket{"key_1", "acme", now.Add(time.Minute)})
+	f.Add(string(made))
+	f.Add(string(office.write(ticket{strings.Repeat("k", 255), "a", now.Add(time.Hour)})))
+	f.Add("tkt_")
+	f.Add("tkt_AQAAAABrSdM8BWtleV8xYWNtZQ")
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := office.read(eventhose.Secret(s), now)
+		if err != nil {
+			if eventhose.CodeOf(err) != eventhose.CodeUnauthenticated {
+				t.Fatal(err)
+			}
+		} else if again := office.write(got); string(again) != s {
+			t.Fatalf("accepted %q, which says what %q says", s, again)
+		}
+		// What it is signed for is all that it can say.
+		b, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimPrefix(s, ticketPrefix))
+		if err == nil && len(b) < maxTicket/2 {
+			signed := eventhose.Secret(ticketPrefix + base64.RawURLEncoding.EncodeToString(append(b, office.sign(b)...)))
+			if got, err := office.read(signed, now); err == nil && (len(got.keyID)+len(got.tenant) != len(b)-10 || !got.expires.After(now)) {
+				t.Fatalf("read %+v of %x", got, b)
+			}
+		}
+	})
+}
+
+// FuzzLine checks that whatever is in an event, it is one line that says the same.
+func FuzzLine(f *testing.F) {
+	f.Add([]byte("{\n \"a\" :\t1.0,\r\n\"b\":\"x\\ny\"}"), "key", "text/plain")
+	f.Add([]byte("\n\n"), "", "")
+	f.Add([]byte("id: 7\r\rdata: x\n\n"), "a\r\nb", "text/plain")
+	f.Fuzz(func(t *testing.T, data []byte, key, media string) {
+		e := eventhose.Event{ID: "e", Type: "t", Key: key, ContentType: media, Data: data}
+		if e.JSON() && !json.Valid(data) {
+			return
+		}
+		line := appendLine([]byte("before"), &e, eventhose.Cursor{Incarnation: 1, Sequence: 2})
+		if bytes.ContainsAny(line, "\n\r") || !bytes.HasPrefix(line, []byte("before{")) {
+			t.Fatalf("%q is not one line", line)
+		}
+		var back struct {
+			Key        string
+			Data       json.RawMessage
+			DataBase64 []byte `json:"data_base64"`
+		}
+		if err := json.Unmarshal(line[len("before"):], &back); err != nil {
+			t.Fatalf("%v in %q", err, line)
+		}
+		if !e.JSON() {
+			if !bytes.Equal(back.DataBase64, data) {
+				t.Fatalf("%q came back as %q", data, back.DataBase64)
+			}
+			return
+		}
+		var want bytes.Buffer
+		var got bytes.Buffer
+		if json.Compact(&want, data) != nil || json.Compact(&got, back.Data) != nil || !bytes.Equal(want.Bytes(), got.Bytes()) {
+			t.Fatalf("%q came back as %q", data, back.Data)
 		}
 	})
 }

@@ -15,8 +15,9 @@ import (
 
 const (
 	typeSSE = "text/event-stream"
-	// retryLine has browsers connect again a second after a stream has ended.
-	retryLine = "retry: 1000\n\n"
+	// retryLine has browsers connect again a second after a stream has ended. It is part of the block that comes next: some
+	// clients take every block for an event.
+	retryLine = "retry: 1000\n:\n"
 	// maxWrite is how much is written under one deadline, so that a slow reader is told from one that stands still.
 	maxWrite = 32 << 10
 )
@@ -99,6 +100,17 @@ func encodeEach(events []eventhose.Event, incarnation eventhose.Incarnation, one
 	return out
 }
 
+// begin is what a stream says first. From the end of the log on, a reader must know where that was, to go on after it.
+func (f lineForm) begin(where start) string {
+	switch {
+	case f == formLines:
+		return f.heartbeat(where.after, true)
+	case where.now:
+		return retryLine + f.heartbeat(where.after, true)
+	}
+	return retryLine
+}
+
 // heartbeat is what says that a stream lives, with the cursor if it has moved.
 func (f lineForm) heartbeat(cursor eventhose.Cursor, moved bool) string {
 	switch {
@@ -171,11 +183,7 @@ func (a *API) lines(w http.ResponseWriter, r *http.Request) {
 
 // writeLines is the loop of a stream of lines. It ends with an error: errLeft if nobody is there to be told of it.
 func (a *API) writeLines(ctx context.Context, out *lineWriter, form lineForm, x *exchange, where start) error {
-	begin := form.heartbeat(where.after, true)
-	if form == formSSE {
-		begin = retryLine + begin
-	}
-	if err := out.write([]byte(begin)); err != nil {
+	if err := out.write([]byte(form.begin(where))); err != nil {
 		return err
 	}
 	guard := a.guardOf(x)

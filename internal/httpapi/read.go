@@ -38,7 +38,8 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 	}
 	tag := a.tagOf(&page)
 	w.Header().Set("ETag", tag)
-	if tagged(r.Header["If-None-Match"], tag) {
+	if had := tagged(r.Header["If-None-Match"], tag); had != "" {
+		w.Header().Set("ETag", had)
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
@@ -80,15 +81,18 @@ func (a *API) tagOf(page *eventhose.Page) string {
 	return `"` + base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:18]) + `"`
 }
 
-// tagged reports whether If-None-Match names a tag, also as it is on an answer that was compressed.
-func tagged(headers []string, tag string) bool {
+// tagged answers which tag of a page If-None-Match names, which may be the one that it has when it is compressed; "" if none.
+func tagged(headers []string, tag string) string {
+	zipped := strings.TrimSuffix(tag, `"`) + zippedTag + `"`
 	for given := range strings.SplitSeq(strings.Join(headers, ","), ",") {
-		given = strings.TrimPrefix(strings.TrimSpace(given), "W/")
-		if given == "*" || given == tag || given == strings.TrimSuffix(tag, `"`)+zippedTag+`"` {
-			return true
+		switch given = strings.TrimPrefix(strings.TrimSpace(given), "W/"); given {
+		case tag, zipped:
+			return given
+		case "*":
+			return tag
 		}
 	}
-	return false
+	return ""
 }
 
 // await reads on from an empty page until there is something, or wait is over, or the server drains; then it answers

@@ -158,6 +158,8 @@ func (a *API) addStreams() {
 type start struct {
 	after  eventhose.Cursor
 	filter eventhose.Filter
+	// now says that it is the end of the log as it was.
+	now bool
 }
 
 // startOf reads where a stream begins, and answers what would end it at once. The cursor has the log's incarnation, also
@@ -166,6 +168,7 @@ func (a *API) startOf(ctx context.Context, x *exchange, after, field string) (p 
 	if p.filter, err = filterOf(x); err != nil {
 		return p, err
 	}
+	p.now = after == "now"
 	head, err := a.log.Head(ctx, x.tenant)
 	if err != nil {
 		return p, err
@@ -224,8 +227,11 @@ var errLeft = errors.New("the reader has left")
 
 // ending names why a stream has ended, for metrics and the log.
 func ending(err error) string {
-	if errors.Is(err, errLeft) {
+	switch {
+	case errors.Is(err, errLeft):
 		return "left"
+	case errors.Is(err, errTooSlow):
+		return "slow"
 	}
 	return string(eventhose.CodeOf(err))
 }

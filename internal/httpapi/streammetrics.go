@@ -27,7 +27,7 @@ func newStreamMetrics(r prometheus.Registerer) (m *streamMetrics, err error) {
 		return nil, err
 	}
 	m.ended, err = shared(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "eventhose_streams_ended_total", Help: "Streams that have ended, by why: left is the reader's doing, the rest are error codes.",
+		Name: "eventhose_streams_ended_total", Help: "Streams that have ended, by why: left and slow are the reader's doing, the rest are error codes.",
 	}, []string{"transport", "why"}))
 	return m, err
 }

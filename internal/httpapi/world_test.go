@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -146,7 +147,8 @@ func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.log = eventlog.New(st, w.ctl, eventlog.Options{Appended: func(id eventhose.TenantID) { w.engine.Appended(id) }})
+	w.log = eventlog.New(st, w.ctl, eventlog.Options{Appended: func(id eventhose.TenantID) { w.engine.Appended(id) },
+		Erased: func(id eventhose.TenantID, _ eventhose.Sequence) { w.api.Forget(id) }})
 	w.engine = deliver.New(st, w.ctl, w.log, sinks, deliver.Options{Logger: slog.New(slog.DiscardHandler),
 		Fatal:   func(err error) { t.Errorf("the engine gave up: %v", err) },
 		Observe: func(a eventhose.Attempt, _ time.Time) { w.attempt <- a }})
@@ -164,6 +166,11 @@ func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 	}
 	w.server = httptest.NewUnstartedServer(nil)
 	w.server.Config = httpapi.Server(w.api)
+	// Little fits between both ends, so that a client that does not read is felt.
+	w.server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+		return ctx
+	}
 	w.server.Start()
 	t.Cleanup(func() {
 		w.api.Drain()
@@ -242,7 +249,7 @@ func (w *world) try(ctx context.Context, key, method, path, body string, headers
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return reply{res, what, nil}, nil
 	}
-	if typ := res.Header.Get("Content-Type"); typ == "text/event-stream" || method == "GET" && typ == "application/x-ndjson" {
+	if typ := res.Header.Get("Content-Type"); method == "GET" && (typ == "text/event-stream" || typ == "application/x-ndjson") {
 		b := make([]byte, 10) // the stream has begun, which is all that a call can wait for
 		n, err := io.ReadFull(res.Body, b)
 		return reply{res, what, b[:n]}, err
