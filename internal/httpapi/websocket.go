@@ -196,12 +196,12 @@ func (s *socket) sendEvents(where start) error {
 		if err != nil {
 			return err
 		}
+		s.spend(page.Events) // before the client sees them, and grants as many again
 		for _, event := range page.Each {
 			if err := s.send(event); err != nil {
 				return err
 			}
 		}
-		s.spend(page.Events)
 		if page.Events == 0 && page.Cursor != before {
 			if err := s.send(cursorFrame("cursor", page.Cursor)); err != nil {
 				return err
