@@ -41,6 +41,8 @@ type Client struct {
 	http        *http.Client
 	maxResponse int64
 	userAgent   string
+	// silence is how long a stream may say nothing.
+	silence time.Duration
 }
 
 // Option changes a Client that New makes.
@@ -68,7 +70,7 @@ func New(server string, key eventhose.Secret, options ...Option) (*Client, error
 		return nil, eventhose.Invalid("key", "holds characters that no key has")
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
-	c := &Client{base: u, key: key, maxResponse: DefaultMaxResponse, userAgent: "eventhose-go"}
+	c := &Client{base: u, key: key, maxResponse: DefaultMaxResponse, userAgent: "eventhose-go", silence: silence}
 	for _, o := range options {
 		o(c)
 	}

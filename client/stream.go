@@ -82,7 +82,7 @@ func (f *follower) run(ctx context.Context) error {
 	for {
 		err := f.stream(ctx)
 		switch {
-		case errors.Is(err, errEnough), ctx.Err() != nil:
+		case errors.Is(err, errEnough), over(ctx):
 			return nil
 		case !worthTrying(err):
 			return err
@@ -107,11 +107,14 @@ func (f *follower) run(ctx context.Context) error {
 	}
 }
 
+// over reports whether ctx has ended.
+func over(ctx context.Context) bool { return ctx.Err() != nil }
+
 // stream reads one stream until it ends, which is always with an error.
 func (f *follower) stream(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watchdog := time.AfterFunc(silence, func() { cancel(errSilent) })
+	watchdog := time.AfterFunc(f.tenant.c.silence, func() { cancel(errSilent) })
 	defer watchdog.Stop()
 	body, err := f.open(ctx)
 	if err != nil {
@@ -123,7 +126,7 @@ func (f *follower) stream(ctx context.Context) error {
 	}
 	f.lost = nil
 	for lines := bufio.NewReaderSize(body, 64<<10); ; {
-		watchdog.Reset(silence)
+		watchdog.Reset(f.tenant.c.silence)
 		line, err := readLine(lines)
 		watchdog.Stop()
 		if err != nil {

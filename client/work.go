@@ -128,7 +128,7 @@ func (w *worker) pullLoop(ctx context.Context) error {
 			<-w.slots
 		}
 		switch {
-		case ctx.Err() != nil:
+		case over(ctx):
 			return nil
 		case err == nil:
 			backoff = minBackoff

@@ -330,6 +330,35 @@ func TestStreamsDrain(t *testing.T) {
 	w.api.Close()
 }
 
+// A reader that stands still does not hold up a server that stops.
+func TestStalledStreamsDrain(t *testing.T) {
+	w := newWorld(t, nil)
+	w.append("acme", `{"type":"a","data":"`+strings.Repeat("x", 1<<20-2)+`"}`) // more than fits between the ends
+	n := w.openWith(narrow(t), rootKey, "", "Accept", lines)
+	if _, err := io.ReadFull(n.res.Body, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	ws := w.dialWith(narrow(t), rootKey, "")
+	ws.read("ready")
+	ws.send(`{"type":"grant","events":1}`)
+	if _, frame, err := ws.conn.Reader(ws.ctx); err != nil {
+		t.Fatal(err)
+	} else if _, err := io.ReadFull(frame, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	w.api.Drain()
+	ctx, cancel := context.WithTimeout(t.Context(), streamTime)
+	defer cancel()
+	if err := w.server.Config.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	w.api.Close()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // narrow is a client between whose ends little fits.
 func narrow(t *testing.T) *http.Client {
 	dialer := &net.Dialer{}

@@ -41,7 +41,11 @@ type sent struct {
 	Field        string
 }
 
-func (w *world) tryDial(key, query string, headers http.Header) (*websocket.Conn, *http.Response, error) {
+func (w *world) tryDial(key, query string, headers http.Header) (conn *websocket.Conn, status int, err error) {
+	return w.tryDialWith(w.server.Client(), key, query, headers)
+}
+
+func (w *world) tryDialWith(c *http.Client, key, query string, headers http.Header) (conn *websocket.Conn, status int, err error) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), streamTime)
 	defer cancel()
 	h := headers.Clone()
@@ -51,12 +55,22 @@ func (w *world) tryDial(key, query string, headers http.Header) (*websocket.Conn
 	if key != "" {
 		h.Set("Authorization", "Bearer "+key)
 	}
-	return websocket.Dial(ctx, w.server.URL+events+"/ws?"+query, &websocket.DialOptions{HTTPClient: w.server.Client(), HTTPHeader: h})
+	//nolint:bodyclose // which the connection is
+	conn, res, err := websocket.Dial(ctx, w.server.URL+events+"/ws?"+query, &websocket.DialOptions{HTTPClient: c, HTTPHeader: h})
+	if res != nil {
+		status = res.StatusCode
+	}
+	return conn, status, err
 }
 
 func (w *world) dial(key, query string) *socket {
 	w.t.Helper()
-	conn, _, err := w.tryDial(key, query, nil)
+	return w.dialWith(w.server.Client(), key, query)
+}
+
+func (w *world) dialWith(c *http.Client, key, query string) *socket {
+	w.t.Helper()
+	conn, _, err := w.tryDialWith(c, key, query, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -87,7 +101,7 @@ func (s *socket) read(typ string) sent {
 	return f
 }
 
-// closed wants the connection to end with an error frame and a close code; other frames may come before.
+// closed wants the connection to end with an error frame and a close code, without another event.
 func (s *socket) closed(status websocket.StatusCode, code eventhose.Code) {
 	s.t.Helper()
 	var f sent
@@ -100,8 +114,8 @@ func (s *socket) closed(status websocket.StatusCode, code eventhose.Code) {
 			return
 		}
 		f = sent{}
-		if err := json.Unmarshal(b, &f); err != nil {
-			s.t.Fatal(err)
+		if err := json.Unmarshal(b, &f); err != nil || f.Type == "event" {
+			s.t.Fatalf("got %s: %v", b, err)
 		}
 	}
 }
@@ -249,7 +263,7 @@ func TestSocketRefusals(t *testing.T) {
 	for _, header := range []string{"Connection", "Upgrade", "Sec-WebSocket-Version", "Sec-WebSocket-Key"} {
 		w.refused("malformed", "", w.root("GET", events+"/ws", "", header, ""))
 	}
-	if _, res, err := w.tryDial("", "", http.Header{"Origin": {"https://evil.example"}}); err == nil || res.StatusCode != 401 {
+	if _, status, err := w.tryDial("", "", http.Header{"Origin": {"https://evil.example"}}); err == nil || status != 401 {
 		t.Errorf("a foreign page without a ticket: %v", err)
 	}
 	_, key := w.key("acme", eventhose.ScopeRead)

@@ -1,0 +1,6 @@
+package client
+
+import "time"
+
+// WithSilence sets how long a stream may say nothing.
+func WithSilence(d time.Duration) Option { return func(c *Client) { c.silence = d } }
