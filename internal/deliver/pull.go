@@ -33,8 +33,8 @@ type pulls struct {
 	waiting map[store.LaneRef][]chan struct{}
 }
 
-// wait answers a channel that closes when the lane may have something for this worker; leave must be called once, and
-// passes a hint on that came too late.
+// wait answers a channel that closes when the lane may have something for this worker. Unless the worker looks again then,
+// leave must be called, which passes the hint on if it came.
 func (p *pulls) wait(ref store.LaneRef) (told <-chan struct{}, leave func()) {
 	mine := make(chan struct{})
 	p.mu.Lock()
@@ -138,13 +138,18 @@ func (e *Engine) Pull(ctx context.Context, tenant eventhose.TenantID, sub eventh
 			poll = askedPoll
 		}
 		timer := time.NewTimer(poll)
+		again := false
 		select {
 		case <-told:
+			again = true
 		case <-timer.C:
 		case <-waiting.Done():
 		case <-e.reading.Done():
 		}
 		timer.Stop()
+		if again && waiting.Err() == nil && e.reading.Err() == nil {
+			continue
+		}
 		leave()
 		switch {
 		case ctx.Err() != nil:
