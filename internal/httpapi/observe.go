@@ -74,6 +74,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
+		hurry(w, r)
 		x := &exchange{id: requestID(r), route: "unmatched"}
 		ctx := context.WithValue(r.Context(), exchangeKey{}, x)
 		r = r.WithContext(ctx)
