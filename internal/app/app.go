@@ -112,6 +112,9 @@ func (a *App) Addr() string { return a.listener.Addr().String() }
 // Appender appends without HTTP, once Start has returned; whoever has it may append to every tenant's log.
 func (a *App) Appender() eventhose.Appender { return a.log }
 
+// Reader reads without HTTP, once Start has returned, every tenant's log.
+func (a *App) Reader() eventhose.Reader { return a.log }
+
 // Done is closed when the server cannot go on by itself; Err then says why.
 func (a *App) Done() <-chan struct{} { return a.failed }
 
@@ -201,10 +204,6 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("go on with deliveries: %w", err)
 	}
 	a.onStop("deliveries", engine.Stop)
-	if st.database != nil {
-		a.follow(st.database, ctl, log, engine)
-	}
-
 	retaining, stopRetaining := context.WithCancel(context.Background())
 	var retention sync.WaitGroup
 	retention.Go(func() { log.RunRetention(retaining, retentionInterval) })
@@ -219,6 +218,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, TicketKey: eventhose.Secret(ticketKey)})
 	if err != nil {
 		return err
+	}
+	if st.database != nil {
+		a.follow(st.database, ctl, log, engine, func(t eventhose.TenantID) { forget(ctl, t, api.Forget) })
 	}
 	a.serve(api)
 	return nil

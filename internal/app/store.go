@@ -76,7 +76,7 @@ func (a *App) openDatabase(ctx context.Context, m *metrics) (*opened, error) {
 }
 
 // follow takes in what other nodes do, and does for the logs of this one what a single node does by itself.
-func (a *App) follow(st *postgres.Store, ctl *control.Control, log *eventlog.Log, engine *deliver.Engine) {
+func (a *App) follow(st *postgres.Store, ctl *control.Control, log *eventlog.Log, engine *deliver.Engine, forget func(eventhose.TenantID)) {
 	following, stop := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	loops.Go(func() {
@@ -87,13 +87,14 @@ func (a *App) follow(st *postgres.Store, ctl *control.Control, log *eventlog.Log
 				engine.Appended(h.Tenant)
 			case postgres.HintErased:
 				engine.Erased(h.Tenant, h.Sequence)
+				forget(h.Tenant)
 			case postgres.HintRecord:
 				ctl.Heard(h.Record, h.Tenant, h.ID)
 				engine.Heard(h.Record, h.ID)
 			case postgres.HintUnplaced:
 				log.Unplaced()
 			case postgres.HintInterrupted:
-				ctl.Unheard()
+				ctl.Unheard() // what streams keep of an erased event they keep for a second
 				engine.ChangedAll()
 				log.Unplaced()
 			}

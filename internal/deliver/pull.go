@@ -167,7 +167,7 @@ func (e *Engine) takeBack(tenant eventhose.TenantID, sub eventhose.SubscriptionI
 	if len(list) == 0 {
 		return
 	}
-	back := eventhose.Answer{Verdict: answerUntold}
+	back := eventhose.Answer{Verdict: eventhose.AnswerRelease}
 	for _, l := range list {
 		back.Leases = append(back.Leases, l.Lease)
 	}
@@ -183,9 +183,6 @@ func (e *Engine) takeBack(tenant eventhose.TenantID, sub eventhose.SubscriptionI
 		e.logger.Warn("cannot take back what a worker that left was to get; its leases end by themselves", "tenant", tenant, "subscription", sub, "events", len(list), "error", err)
 	}
 }
-
-// answerUntold is said of leases that no worker was told of: the delivery does not count.
-const answerUntold eventhose.Verdict = "untold"
 
 // pullable says what is wrong with pulling from a subscription.
 func (e *Engine) pullable(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID) error {
@@ -431,7 +428,10 @@ func (l *lane) answer(lease string, a eventhose.Answer, now time.Time) bool {
 		l.unblock(seq)
 		l.lastTaken = now.UTC()
 		l.noteLease(row, handed, now, eventhose.OutcomeTaken, "", "")
-	case answerUntold:
+	case eventhose.AnswerRelease:
+		if !p.leased() {
+			return true // it waits already
+		}
 		l.takeDown(p)
 		row.State, row.Due, row.Attempts = eventhose.ParkedRetrying, now.UTC().Truncate(time.Microsecond), row.Attempts-1
 		l.setAside(row)
