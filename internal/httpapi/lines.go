@@ -141,7 +141,7 @@ func (a *API) lines(w http.ResponseWriter, r *http.Request) {
 	}
 	where, err := a.startOf(r.Context(), x, after, field)
 	if err == nil && a.draining.Err() != nil {
-		err = stopping()
+		err = follow.Stopping()
 	}
 	var end func()
 	if err == nil {
@@ -159,7 +159,7 @@ func (a *API) lines(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	defer a.streams.metrics.open(string(form))()
+	defer a.streams.metrics.Open(string(form))()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	out := &lineWriter{w: w, control: http.NewResponseController(w), stall: a.streams.stall}
@@ -170,7 +170,7 @@ func (a *API) lines(w http.ResponseWriter, r *http.Request) {
 	defer stop()
 	err = a.writeLines(ctx, out, form, x, where)
 	if a.draining.Err() != nil {
-		err = stopping()
+		err = follow.Stopping()
 	}
 	a.ended(x, string(form), err)
 	if ending(err) == "left" {
@@ -192,7 +192,7 @@ func (a *API) writeLines(ctx context.Context, out *lineWriter, form lineForm, x 
 		before := stream.Cursor()
 		page, err := stream.Next(ctx, follow.Limit.Events, a.streams.heartbeat)
 		if err == nil {
-			err = guard.check(ctx)
+			err = guard.Check(ctx)
 		}
 		switch {
 		case err != nil && ctx.Err() != nil:
@@ -207,7 +207,7 @@ func (a *API) writeLines(ctx context.Context, out *lineWriter, form lineForm, x 
 		if err != nil {
 			return err
 		}
-		a.streams.metrics.sent(string(form), page.Events)
+		a.streams.metrics.Sent(string(form), page.Events)
 	}
 }
 
