@@ -177,14 +177,28 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.outer.ServeH
 func (a *API) Drain() { a.drain() }
 
 // Server makes the http.Server for a handler of this module, with the limits that keep slow and hostile clients from
-// holding it up. The time for a body is set while it is read, since a waiting read must outlive any read time-out.
+// holding it up. It speaks HTTP/1 and, for those that begin with it, HTTP/2 without TLS. The time for a body is set while it is
+// read, since a waiting read must outlive any read time-out.
 func Server(h http.Handler) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout:      2 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		Protocols:         protocols,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          100,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			MaxReceiveBufferPerStream:     1 << 20,
+			// A client that is gone without a word is found by pings, one that takes nothing by writes.
+			SendPingTimeout:  30 * time.Second,
+			PingTimeout:      15 * time.Second,
+			WriteByteTimeout: stallTime,
+		},
 	}
 }
 

@@ -168,6 +168,7 @@ func (a *API) lines(w http.ResponseWriter, r *http.Request) {
 		out.hurry()
 	})
 	defer stop()
+	defer out.done()
 	err = a.writeLines(ctx, out, form, x, where)
 	if a.draining.Err() != nil {
 		err = follow.Stopping()
@@ -225,8 +226,18 @@ type lineWriter struct {
 func (o *lineWriter) hurry() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.hasty {
+		return
+	}
 	o.hasty, o.stall = true, min(o.stall, goodbyeTime)
 	_ = o.control.SetWriteDeadline(time.Now().Add(o.stall)) // a writer without deadlines is a test's
+}
+
+// done is called when the request ends: over HTTP/2 nothing may be done to its writer then.
+func (o *lineWriter) done() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.hasty = true
 }
 
 // write sends b off, or answers errLeft.
