@@ -70,8 +70,18 @@ func (l *lockedBuffer) String() string {
 // newWorld starts everything, with the tenants acme and globex.
 func newWorld(t testing.TB, change func(*rpc.Options)) *world {
 	t.Helper()
+	return newWorldIn(t, "", change)
+}
+
+// newWorldIn keeps its log in a directory, or with "" in memory.
+func newWorldIn(t testing.TB, dir string, change func(*rpc.Options)) *world {
+	t.Helper()
 	w := &world{t: t, logs: &lockedBuffer{}}
-	st, err := embedded.Open("data", embedded.Options{FS: vfs.NewMem(), MinFree: -1})
+	options := embedded.Options{MinFree: -1}
+	if dir == "" {
+		dir, options.FS = "data", vfs.NewMem()
+	}
+	st, err := embedded.Open(dir, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,10 +106,12 @@ func newWorld(t testing.TB, change func(*rpc.Options)) *world {
 	}
 	w.server = httptest.NewUnstartedServer(nil)
 	w.server.Config = httpapi.Server(w.door)
-	// Little fits between both ends, so that a client that does not read is felt.
-	w.server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
-		return ctx
+	if options.FS != nil {
+		// Little fits between both ends, so that a client that does not read is felt.
+		w.server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+			_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+			return ctx
+		}
 	}
 	w.server.Start()
 	t.Cleanup(func() {
