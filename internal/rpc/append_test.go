@@ -138,9 +138,9 @@ func TestMessageLimits(t *testing.T) {
 	}
 	// All that was held has been given back: the most that fits is taken again and again.
 	for range 3 {
-		fits := make([]*v1.NewEvent, 8)
+		fits := make([]*v1.NewEvent, 7)
 		for i := range fits {
-			fits[i] = &v1.NewEvent{Type: "a", Data: []byte(`"` + strings.Repeat("1", 1<<20-3) + `"`)}
+			fits[i] = &v1.NewEvent{Type: "a", ContentType: "text/plain", Data: make([]byte, 1<<20)}
 		}
 		if _, err := c.append(w.as(rootKey), &v1.AppendRequest{Tenant: "acme", Events: fits}); err != nil {
 			t.Fatal(err)

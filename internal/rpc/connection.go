@@ -85,7 +85,7 @@ func (w *response) renew(wait time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if w.hasty || w.over || wait == 0 && now.Sub(w.moved) < renewTime {
+	if w.hasty || w.over || wait == 0 && now.Sub(w.moved) < min(renewTime, w.stall/8) {
 		return
 	}
 	w.moved = now.Add(wait)

@@ -26,6 +26,7 @@ import (
 	"github.com/eventhose/eventhose/internal/deliver"
 	"github.com/eventhose/eventhose/internal/embedded"
 	"github.com/eventhose/eventhose/internal/eventlog"
+	"github.com/eventhose/eventhose/internal/follow"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/rpc"
 	v1 "github.com/eventhose/eventhose/proto/eventhose/v1"
@@ -220,3 +221,5 @@ func (w *world) refused(err error, code codes.Code, stable eventhose.Code, field
 	w.t.Fatalf("got %v, which has no detail; want %v", err, code)
 	return nil
 }
+
+func newStreams(each int) *follow.Streams { return follow.NewStreams(0, each) }
