@@ -25,6 +25,8 @@ import (
 	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/follow"
 	"github.com/eventhose/eventhose/internal/httpapi"
+	"github.com/eventhose/eventhose/internal/overload"
+	"github.com/eventhose/eventhose/internal/rpc"
 	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
 	"github.com/eventhose/eventhose/internal/webhook"
@@ -182,11 +184,12 @@ func (a *App) Start(ctx context.Context) (err error) {
 
 	var engine *deliver.Engine
 	var api *httpapi.API
+	var door *rpc.Door
 	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
 		Owns: func(t eventhose.TenantID) bool { return engine.Owns(t) },
 		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) {
 			engine.Erased(t, seq)
-			forget(ctl, t, api.Forget)
+			forget(ctl, t, api.Forget, door.Forget)
 		},
 		Lost: func(t eventhose.TenantID, lost []store.LostParked) { engine.Lost(t, lost) }})
 	a.log = log
@@ -204,6 +207,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("go on with deliveries: %w", err)
 	}
 	a.onStop("deliveries", engine.Stop)
+
 	retaining, stopRetaining := context.WithCancel(context.Background())
 	var retention sync.WaitGroup
 	retention.Go(func() { log.RunRetention(retaining, retentionInterval) })
@@ -213,22 +217,32 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("derive the key of tickets: %w", err)
 	}
-	streams := follow.NewStreams(0, 0)
+	streams, limit := follow.NewStreams(0, 0), overload.New()
 	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
-		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, TicketKey: eventhose.Secret(ticketKey)})
+		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey)})
+	if err != nil {
+		return err
+	}
+	door, err = rpc.New(rpc.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry, Streams: streams, Overload: limit})
 	if err != nil {
 		return err
 	}
 	if st.database != nil {
-		a.follow(st.database, ctl, log, engine, func(t eventhose.TenantID) { forget(ctl, t, api.Forget) })
+		a.follow(st.database, ctl, log, engine, func(t eventhose.TenantID) { forget(ctl, t, api.Forget, door.Forget) })
 	}
-	a.serve(api)
+	a.serve(api, door)
 	return nil
 }
 
 // serve starts the HTTP server on the listener.
-func (a *App) serve(api *httpapi.API) {
-	server := httpapi.Server(api)
+func (a *App) serve(api *httpapi.API, door *rpc.Door) {
+	server := httpapi.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rpc.Serves(r.URL.Path) {
+			door.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	}))
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -238,23 +252,31 @@ func (a *App) serve(api *httpapi.API) {
 	a.onStop("http", func(ctx context.Context) error {
 		close(a.draining)
 		api.Drain()
+		door.Drain()
 		err := server.Shutdown(ctx)
 		if err != nil {
 			server.Close()
 		}
 		serving.Wait()
 		api.Close()
+		door.Close()
 		return err
 	})
 }
 
 // forget has what is kept of a tenant's log for streams forgotten, and of its parent's, where the same events stand.
-func forget(ctl *control.Control, tenant eventhose.TenantID, do func(...eventhose.TenantID)) {
+func forget(ctl *control.Control, tenant eventhose.TenantID, doors ...func(...eventhose.TenantID)) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	do(tenant)
+	parents := []eventhose.TenantID{}
+	for _, do := range doors {
+		do(tenant)
+	}
 	if t, err := ctl.Tenant(ctx, tenant); err == nil && t.Parent != "" {
-		do(t.Parent)
+		parents = append(parents, t.Parent)
+	}
+	for _, do := range doors {
+		do(parents...)
 	}
 }
 

@@ -71,7 +71,7 @@ func (p *Pages[T]) join(s *Stream[T]) (*flight[T], error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, stopping()
+		return nil, Stopping()
 	}
 	f := p.flights[s.at]
 	if f != nil && f.landed && time.Since(f.at) > keepFor {
@@ -105,7 +105,7 @@ func (p *Pages[T]) fly(ctx context.Context, f *flight[T], filter eventhose.Filte
 	defer f.cancel()
 	page, err := p.find(ctx, f, filter)
 	if err != nil && p.flying.Err() != nil {
-		err = stopping()
+		err = Stopping()
 	}
 	if f.err = err; err == nil {
 		f.page = Page[T]{Encoded: p.encode(page.Events, page.Cursor.Incarnation), Events: len(page.Events), Whole: true, Cursor: page.Cursor}
@@ -164,6 +164,7 @@ func (p *Pages[T]) drop(f *flight[T]) {
 	}
 }
 
-func stopping() error {
+// Stopping is what ends a stream when the server stops: CodeUnavailable, with RetryAfter.
+func Stopping() error {
 	return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "the server is stopping", Fix: "connect again, with the last cursor", RetryAfter: time.Second}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/access"
+	"github.com/eventhose/eventhose/internal/overload"
 )
 
 // requestTime is how long a request may take beside waiting for events. Server's time for writing is longer than both.
@@ -48,8 +49,8 @@ func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Han
 			a.fail(w, r, err)
 			return
 		}
-		if ru.appends && a.overload.refuses(x.tenant) {
-			a.fail(w, r, overloaded())
+		if ru.appends && a.overload.Refuses(x.tenant) {
+			a.fail(w, r, overload.Refused())
 			return
 		}
 		give, err := a.readBody(w, r, x, ru)

@@ -25,6 +25,7 @@ import (
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/follow"
+	"github.com/eventhose/eventhose/internal/overload"
 )
 
 // Options of an API. Log, Control and Delivery are required.
@@ -55,6 +56,8 @@ type Options struct {
 	Admit func(ctx context.Context, p eventhose.Principal, tenant eventhose.TenantID) error
 	// Backup, if set, is behind POST /v1/backup.
 	Backup Backups
+	// Overload limits the appends of all doors; nil makes one for this door alone.
+	Overload *overload.Limit
 	// Streams counts the streams of all doors; nil makes one for this door alone.
 	Streams *follow.Streams
 	// TicketKey makes tickets good at every node that has the same one, at least 32 bytes; nil makes one for this API alone.
@@ -90,7 +93,7 @@ type API struct {
 	bodies  budget
 	waiting budget
 	// overload limits the appends under way.
-	overload *overload
+	overload *overload.Limit
 
 	mux     *http.ServeMux
 	routes  []Route
@@ -126,6 +129,9 @@ func New(o Options) (*API, error) {
 	if o.MaxWaiting == 0 {
 		o.MaxWaiting = 10_000
 	}
+	if o.Overload == nil {
+		o.Overload = overload.New()
+	}
 	m, err := newMetrics(o.Registry)
 	if err != nil {
 		return nil, err
@@ -133,7 +139,7 @@ func New(o Options) (*API, error) {
 	a := &API{
 		log: o.Log, control: o.Control, delivery: o.Delivery, logger: o.Logger, ready: o.Ready, admitter: o.Admit, backup: o.Backup,
 		version: o.Version, maxBody: o.MaxBody, maxWait: o.MaxWait,
-		mux: http.NewServeMux(), metrics: m, overload: newOverload(),
+		mux: http.NewServeMux(), metrics: m, overload: o.Overload,
 	}
 	if a.tickets, err = newTicketOffice(o.TicketKey); err != nil {
 		return nil, err
@@ -171,14 +177,28 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.outer.ServeH
 func (a *API) Drain() { a.drain() }
 
 // Server makes the http.Server for a handler of this module, with the limits that keep slow and hostile clients from
-// holding it up. The time for a body is set while it is read, since a waiting read must outlive any read time-out.
+// holding it up. It speaks HTTP/1 and, for those that begin with it, HTTP/2 without TLS. The time for a body is set while it is
+// read, since a waiting read must outlive any read time-out.
 func Server(h http.Handler) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout:      2 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		Protocols:         protocols,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          100,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			MaxReceiveBufferPerStream:     1 << 20,
+			// A client that is gone without a word is found by pings, one that takes nothing by writes.
+			SendPingTimeout:  30 * time.Second,
+			PingTimeout:      15 * time.Second,
+			WriteByteTimeout: stallTime,
+		},
 	}
 }
 

@@ -22,9 +22,9 @@ const (
 // append answers POST …/events: all of the body's events are on disk before it says 202, or none is in the log.
 func (a *API) append(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r.Context())
-	done, ok := a.overload.take(x.tenant)
-	if !ok {
-		a.fail(w, r, overloaded())
+	done, err := a.overload.Take(x.tenant)
+	if err != nil {
+		a.fail(w, r, err)
 		return
 	}
 	defer done()

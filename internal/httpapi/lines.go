@@ -141,7 +141,7 @@ func (a *API) lines(w http.ResponseWriter, r *http.Request) {
 	}
 	where, err := a.startOf(r.Context(), x, after, field)
 	if err == nil && a.draining.Err() != nil {
-		err = stopping()
+		err = follow.Stopping()
 	}
 	var end func()
 	if err == nil {
@@ -159,7 +159,7 @@ func (a *API) lines(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	defer a.streams.metrics.open(string(form))()
+	defer a.streams.metrics.Open(string(form))()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	out := &lineWriter{w: w, control: http.NewResponseController(w), stall: a.streams.stall}
@@ -168,9 +168,10 @@ func (a *API) lines(w http.ResponseWriter, r *http.Request) {
 		out.hurry()
 	})
 	defer stop()
+	defer out.done()
 	err = a.writeLines(ctx, out, form, x, where)
 	if a.draining.Err() != nil {
-		err = stopping()
+		err = follow.Stopping()
 	}
 	a.ended(x, string(form), err)
 	if ending(err) == "left" {
@@ -192,7 +193,7 @@ func (a *API) writeLines(ctx context.Context, out *lineWriter, form lineForm, x 
 		before := stream.Cursor()
 		page, err := stream.Next(ctx, follow.Limit.Events, a.streams.heartbeat)
 		if err == nil {
-			err = guard.check(ctx)
+			err = guard.Check(ctx)
 		}
 		switch {
 		case err != nil && ctx.Err() != nil:
@@ -207,7 +208,7 @@ func (a *API) writeLines(ctx context.Context, out *lineWriter, form lineForm, x 
 		if err != nil {
 			return err
 		}
-		a.streams.metrics.sent(string(form), page.Events)
+		a.streams.metrics.Sent(string(form), page.Events)
 	}
 }
 
@@ -225,8 +226,18 @@ type lineWriter struct {
 func (o *lineWriter) hurry() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.hasty {
+		return
+	}
 	o.hasty, o.stall = true, min(o.stall, goodbyeTime)
 	_ = o.control.SetWriteDeadline(time.Now().Add(o.stall)) // a writer without deadlines is a test's
+}
+
+// done is called when the request ends: over HTTP/2 nothing may be done to its writer then.
+func (o *lineWriter) done() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.hasty = true
 }
 
 // write sends b off, or answers errLeft.

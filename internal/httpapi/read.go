@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/follow"
 )
 
 // The bounds of a page.
@@ -123,7 +124,7 @@ func (a *API) await(ctx context.Context, tenant eventhose.TenantID, page eventho
 
 func (a *API) readParameters(x *exchange, head func() (eventhose.Head, error)) (after eventhose.Cursor, f eventhose.Filter, limit int, wait time.Duration, err error) {
 	q := x.query
-	if after, err = cursorOf(q.Get("after"), "after", head); err != nil {
+	if after, err = follow.After(q.Get("after"), "after", head); err != nil {
 		return
 	}
 	if limit, err = limitOf(q.Get("limit")); err != nil {
@@ -138,22 +139,6 @@ func (a *API) readParameters(x *exchange, head func() (eventhose.Head, error)) (
 	}
 	f, err = filterOf(x)
 	return after, f, limit, wait, err
-}
-
-// cursorOf reads where to begin: a cursor, or "now", which is the end of the log. The field is what names it.
-func cursorOf(s, field string, head func() (eventhose.Head, error)) (eventhose.Cursor, error) {
-	if s == "now" {
-		h, err := head()
-		return h.Cursor(h.Last), err
-	}
-	c, err := eventhose.ParseCursor(s)
-	var e *eventhose.Error
-	if errors.As(err, &e) {
-		moved := *e
-		moved.Field = field
-		err = &moved
-	}
-	return c, err
 }
 
 // filterOf reads what narrows a read.

@@ -67,7 +67,7 @@ func (s *socket) sendWork() error {
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
-		if err := guard.check(s.ctx); err != nil || credit == 0 {
+		if err := guard.Check(s.ctx); err != nil || credit == 0 {
 			if err != nil {
 				return err
 			}
@@ -91,7 +91,7 @@ func (s *socket) sendWork() error {
 				return err
 			}
 		}
-		s.a.streams.metrics.sent(transportWS, len(list))
+		s.a.streams.metrics.Sent(transportWS, len(list))
 	}
 }
 

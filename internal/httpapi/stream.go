@@ -34,7 +34,7 @@ type streaming struct {
 	frames    *follow.Pages[[]byte]
 	heartbeat time.Duration
 	stall     time.Duration
-	metrics   *streamMetrics
+	metrics   *follow.Metrics
 
 	// hijacked are those that the HTTP server does not wait for, mu guards that none comes once closed is set.
 	hijacked sync.WaitGroup
@@ -47,7 +47,7 @@ func (s *streaming) enter() (leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, stopping()
+		return nil, follow.Stopping()
 	}
 	s.hijacked.Add(1)
 	return s.hijacked.Done, nil
@@ -64,7 +64,7 @@ func (a *API) newStreaming(o Options) (err error) {
 	if s.stall == 0 {
 		s.stall = stallTime
 	}
-	if s.metrics, err = newStreamMetrics(o.Registry); err != nil {
+	if s.metrics, err = follow.NewMetrics(o.Registry); err != nil {
 		return err
 	}
 	s.lines = map[lineForm]*follow.Pages[[]byte]{
@@ -169,61 +169,23 @@ func (a *API) startOf(ctx context.Context, x *exchange, after, field string) (p 
 		return p, err
 	}
 	p.now = after == "now"
-	head, err := a.log.Head(ctx, x.tenant)
-	if err != nil {
-		return p, err
-	}
-	if p.after, err = cursorOf(after, field, func() (eventhose.Head, error) { return head, nil }); err != nil {
-		return p, err
-	}
-	at, err := head.Resolve(p.after)
-	if err != nil {
-		return p, err
-	}
-	p.after = head.Cursor(at)
-	if p.filter.Expression != "" { // only a read compiles it
-		_, err = a.log.Page(ctx, x.tenant, head.Cursor(head.Last), p.filter, eventhose.PageLimit{Events: 1})
-	}
+	p.after, err = follow.Begin(ctx, a.log, x.tenant, after, field, p.filter)
 	return p, ofQuery(err)
 }
 
-// guard looks now and then whether a stream's key and tenant are still good.
-type guard struct {
-	a      *API
-	key    string
-	wish   access.Wish
-	every  time.Duration
-	looked time.Time
-}
-
-func (a *API) guardOf(x *exchange) *guard {
-	return &guard{a: a, key: x.principal.KeyID, wish: access.Wish{Tenant: x.tenant, Scope: eventhose.ScopeRead}, every: a.streams.heartbeat, looked: time.Now()}
-}
-
-// check answers why the stream must end, if it must. A store that is away ends nothing.
-func (g *guard) check(ctx context.Context) error {
-	if time.Since(g.looked) < g.every {
-		return nil
-	}
-	g.looked = time.Now()
-	p, err := g.a.control.Holder(ctx, g.key)
-	if err == nil {
-		err = access.Permit(ctx, g.a.control, p, g.wish)
-	}
-	switch eventhose.CodeOf(err) {
-	case eventhose.CodeUnauthenticated, eventhose.CodeForbidden, eventhose.CodeNotFound:
-		return err
-	}
-	return nil
-}
-
-// stopping is what ends a stream when the server stops.
-func stopping() error {
-	return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "the server is stopping", Fix: "connect again, with the last cursor", RetryAfter: time.Second}
+// guardOf looks now and then whether a stream's key and tenant are still good.
+func (a *API) guardOf(x *exchange) *access.Guard {
+	return access.NewGuard(a.control, x.principal, access.Wish{Tenant: x.tenant, Scope: eventhose.ScopeRead}, a.streams.heartbeat)
 }
 
 // errLeft ends a stream whose reader has left or stood still for too long.
 var errLeft = errors.New("the reader has left")
+
+// ended notes why a stream has ended.
+func (a *API) ended(x *exchange, transport string, err error) {
+	x.ended = ending(err)
+	a.streams.metrics.Ended(transport, x.ended)
+}
 
 // ending names why a stream has ended, for metrics and the log.
 func ending(err error) string {

@@ -60,7 +60,7 @@ func (a *API) websocket(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err == nil && a.draining.Err() != nil {
-		err = stopping()
+		err = follow.Stopping()
 	}
 	var end func()
 	if err == nil {
@@ -84,7 +84,7 @@ func (a *API) websocket(w http.ResponseWriter, r *http.Request) {
 		return // Accept has answered
 	}
 	conn.SetReadLimit(maxFrame)
-	defer a.streams.metrics.open(transportWS)()
+	defer a.streams.metrics.Open(transportWS)()
 	s := &socket{a: a, x: x, conn: conn, net: taken.conn, granted: make(chan struct{}, 1), work: job}
 	s.ctx, s.end = context.WithCancelCause(context.WithoutCancel(r.Context()))
 	s.serve(where)
@@ -112,7 +112,7 @@ func checkHandshake(r *http.Request) error {
 func (s *socket) serve(where start) {
 	stop := context.AfterFunc(s.a.draining, func() {
 		s.net.hurry()
-		s.end(stopping())
+		s.end(follow.Stopping())
 	})
 	defer stop()
 	var crew sync.WaitGroup
@@ -185,7 +185,7 @@ func (s *socket) sendEvents(where start) error {
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
-		if err := guard.check(s.ctx); err != nil || credit == 0 {
+		if err := guard.Check(s.ctx); err != nil || credit == 0 {
 			if err != nil {
 				return err
 			}
@@ -207,7 +207,7 @@ func (s *socket) sendEvents(where start) error {
 				return err
 			}
 		}
-		s.a.streams.metrics.sent(transportWS, page.Events)
+		s.a.streams.metrics.Sent(transportWS, page.Events)
 	}
 }
 

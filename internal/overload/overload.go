@@ -1,4 +1,14 @@
-package httpapi
+// Package overload refuses appends that cannot be written soon. One Limit is shared by all doors that append.
+//
+// Appends that come faster than they can be written must not make each other late until all have given up: what cannot be
+// taken soon is refused at once, before it is parsed and where possible before it is read, and what was taken is answered
+// soon.
+//
+// How many may be under way at once is found out by how long they take. A burst makes some late, and a slow fsync makes all
+// late for a moment; only when even the quickest of a while is late is there a queue that stays (this is what CoDel, RFC
+// 8289, looks at), and then fewer are let in. A tenant is only refused while it has its share of those that are under way, so one
+// that floods is refused and the others are not.
+package overload
 
 import (
 	"sync"
@@ -6,15 +16,6 @@ import (
 
 	"github.com/eventhose/eventhose"
 )
-
-// Overload. Appends that come faster than they can be written must not make each other late until all have given up: what
-// cannot be taken soon is refused at once, before its body is parsed and where possible before it is read, and what was
-// taken is answered soon.
-//
-// How many may be under way at once is found out by how long they take. A burst makes some late, and a slow fsync makes all
-// late for a moment; only when even the quickest of a while is late is there a queue that stays (this is what CoDel, RFC
-// 8289, looks at), and then fewer are let in. A tenant is only refused while it has its share of those that are under way, so one
-// that floods is refused and the others are not.
 
 const (
 	// lateAfter is how long an append may take from its body's being there to its being durable.
@@ -28,8 +29,8 @@ const (
 	overloadRetry = time.Second
 )
 
-// overload limits the appends under way.
-type overload struct {
+// Limit bounds the appends under way. It is safe for concurrent use.
+type Limit struct {
 	mu       sync.Mutex
 	limit    float64
 	underWay int
@@ -41,19 +42,20 @@ type overload struct {
 	reached bool          // as many as the limit were under way
 }
 
-func newOverload() *overload {
-	return &overload{limit: firstAppends, tenants: map[eventhose.TenantID]int{}, began: time.Now()}
+// New makes one that lets in 512 at once, until it knows better.
+func New() *Limit {
+	return &Limit{limit: firstAppends, tenants: map[eventhose.TenantID]int{}, began: time.Now()}
 }
 
-// refuses reports whether an append of a tenant would be refused now.
-func (o *overload) refuses(tenant eventhose.TenantID) bool {
+// Refuses reports whether an append of a tenant would be refused now.
+func (o *Limit) Refuses(tenant eventhose.TenantID) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.full(tenant)
 }
 
 // full reports whether a tenant has its share of what may be under way. o.mu is held.
-func (o *overload) full(tenant eventhose.TenantID) bool {
+func (o *Limit) full(tenant eventhose.TenantID) bool {
 	if o.underWay < int(o.limit) {
 		return false
 	}
@@ -66,20 +68,20 @@ func (o *overload) full(tenant eventhose.TenantID) bool {
 	return mine >= max(1, int(o.limit)/others) || o.underWay >= 2*mostAppends
 }
 
-// take lets an append of a tenant in, unless it is refused. done is called once when it is durable, or has failed.
-func (o *overload) take(tenant eventhose.TenantID) (done func(), ok bool) {
+// Take lets an append of a tenant in whose events are there, or answers Refused. done must be called once when it is durable, or has failed.
+func (o *Limit) Take(tenant eventhose.TenantID) (done func(), err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.full(tenant) {
-		return nil, false
+		return nil, Refused()
 	}
 	o.underWay++
 	o.tenants[tenant]++
 	began := time.Now()
-	return func() { o.done(tenant, began) }, true
+	return func() { o.done(tenant, began) }, nil
 }
 
-func (o *overload) done(tenant eventhose.TenantID, began time.Time) {
+func (o *Limit) done(tenant eventhose.TenantID, began time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
@@ -102,7 +104,7 @@ func (o *overload) done(tenant eventhose.TenantID, began time.Time) {
 	o.began, o.ended, o.reached = now, 0, false
 }
 
-// overloaded is what who is refused gets.
-func overloaded() error {
+// Refused is what who is refused gets: CodeUnavailable, with RetryAfter.
+func Refused() error {
 	return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "appends come faster than they can be written", Fix: "send less at once, in batches, and try again", RetryAfter: overloadRetry}
 }

@@ -1,4 +1,4 @@
-package httpapi
+package follow
 
 import (
 	"errors"
@@ -7,15 +7,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// streamMetrics count this door's streams. Other doors count theirs under the same names, in the same registry.
-type streamMetrics struct {
+// Metrics count a door's streams, by transport. Doors with one registry count together. It is safe for concurrent use.
+type Metrics struct {
 	subscribers *prometheus.GaugeVec
 	events      *prometheus.CounterVec
 	ended       *prometheus.CounterVec
 }
 
-func newStreamMetrics(r prometheus.Registerer) (m *streamMetrics, err error) {
-	m = &streamMetrics{}
+// NewMetrics registers what is counted, or counts with those that did before. Its errors are faults of the registry.
+func NewMetrics(r prometheus.Registerer) (m *Metrics, err error) {
+	m = &Metrics{}
 	if m.subscribers, err = shared(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "eventhose_stream_subscribers", Help: "Streams that are open.",
 	}, []string{"transport"})); err != nil {
@@ -47,19 +48,19 @@ func shared[C prometheus.Collector](r prometheus.Registerer, c C) (C, error) {
 	return c, err
 }
 
-// open counts a stream until the answered function is called.
-func (m *streamMetrics) open(transport string) (end func()) {
+// Open counts a stream until the answered function is called.
+func (m *Metrics) Open(transport string) (end func()) {
 	g := m.subscribers.WithLabelValues(transport)
 	g.Inc()
 	return g.Dec
 }
 
-func (m *streamMetrics) sent(transport string, events int) {
+// Sent counts events that a stream was sent.
+func (m *Metrics) Sent(transport string, events int) {
 	m.events.WithLabelValues(transport).Add(float64(events))
 }
 
-// ended notes why a stream has ended.
-func (a *API) ended(x *exchange, transport string, err error) {
-	x.ended = ending(err)
-	a.streams.metrics.ended.WithLabelValues(transport, x.ended).Inc()
+// Ended notes why a stream has ended: "left" or "slow" if that is the reader's doing, else an error's code.
+func (m *Metrics) Ended(transport, why string) {
+	m.ended.WithLabelValues(transport, why).Inc()
 }

@@ -1,4 +1,4 @@
-package httpapi
+package overload
 
 import (
 	"testing"
@@ -12,7 +12,7 @@ import (
 // those that it took is late for long, and what it refuses it refuses at once. Later all are taken again.
 func TestOverload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOverload()
+		o := New()
 		type taken struct {
 			at   time.Time
 			done func()
@@ -21,7 +21,7 @@ func TestOverload(t *testing.T) {
 		refused, written, worst := 0, 0, time.Duration(0)
 		step := func(offered int) {
 			for range offered {
-				if done, ok := o.take("acme"); ok {
+				if done, err := o.Take("acme"); err == nil {
 					queue = append(queue, taken{time.Now(), done})
 				} else {
 					refused++
@@ -64,12 +64,12 @@ func TestOverload(t *testing.T) {
 // A fsync that takes long refuses nobody by itself, and does not shrink what may be under way if others are quick.
 func TestOverloadForgivesABurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOverload()
+		o := New()
 		for range 50 {
 			var all []func()
 			for range 200 {
-				done, ok := o.take("acme")
-				if !ok {
+				done, err := o.Take("acme")
+				if err != nil {
 					t.Fatalf("refused with %d under way, of %v", o.underWay, o.limit)
 				}
 				all = append(all, done)
@@ -87,21 +87,21 @@ func TestOverloadForgivesABurst(t *testing.T) {
 // Who floods is refused; who has less than its share under way is not.
 func TestOverloadIsTheFloodersOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOverload()
+		o := New()
 		for {
-			if _, ok := o.take("loud"); !ok {
+			if _, err := o.Take("loud"); err != nil {
 				break
 			}
 		}
-		if !o.refuses("loud") {
+		if !o.Refuses("loud") {
 			t.Error("the one that floods is not refused")
 		}
 		for i := range 50 {
 			tenant := eventhose.TenantID([]byte{'q', byte('a' + i%25), byte('a' + i/25)})
-			if o.refuses(tenant) {
+			if o.Refuses(tenant) {
 				t.Fatalf("quiet tenant %d is refused", i)
 			}
-			if _, ok := o.take(tenant); !ok {
+			if _, err := o.Take(tenant); err != nil {
 				t.Fatalf("quiet tenant %d is refused", i)
 			}
 		}
