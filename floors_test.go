@@ -29,6 +29,7 @@ var floors = map[string][]string{
 	"internal/egress": {""},
 	"internal/access": {""},
 	"internal/follow": {""},
+	"internal/stall":  nil,
 
 	"internal/row": {"", "internal/store"},
 
@@ -46,10 +47,10 @@ var floors = map[string][]string{
 	"internal/deliver":  {"", "internal/store", "internal/sink", "internal/filter"},
 	"internal/control":  {"", "internal/store", "internal/sink", "internal/filter"},
 
-	"internal/httpapi":   {"", "internal/access", "internal/follow"},
+	"internal/httpapi":   {"", "internal/access", "internal/follow", "internal/stall"},
 	"internal/gateway":   {"", "sign", "internal/egress"},
 	"internal/rpc":       {"", "internal/access", "internal/follow", "proto/eventhose/v1", "proto/eventhose/v1/eventhosev1connect"},
-	"internal/graphql":   {"", "internal/access", "internal/follow"},
+	"internal/graphql":   {"", "internal/follow", "internal/stall"},
 	"internal/imap":      {""},
 	"internal/dashboard": {""},
 
