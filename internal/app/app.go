@@ -24,6 +24,7 @@ import (
 	"github.com/eventhose/eventhose/internal/embedded"
 	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/follow"
+	"github.com/eventhose/eventhose/internal/graphql"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
@@ -179,11 +180,12 @@ func (a *App) Start(ctx context.Context) (err error) {
 
 	var engine *deliver.Engine
 	var api *httpapi.API
+	var graph *graphql.Door
 	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
 		Owns: func(t eventhose.TenantID) bool { return engine.Owns(t) },
 		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) {
 			engine.Erased(t, seq)
-			forget(ctl, t, api.Forget)
+			forget(ctl, t, api.Forget, graph.Forget)
 		},
 		Lost: func(t eventhose.TenantID, lost []store.LostParked) { engine.Lost(t, lost) }})
 	a.log = log
@@ -214,18 +216,33 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("derive the key of tickets: %w", err)
 	}
-	streams := follow.NewStreams(0, 0)
-	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
-		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, TicketKey: eventhose.Secret(ticketKey)})
+	graph, err = graphql.New(graphql.Options{Log: log, Subscriptions: ctl, Delivery: engine, Logger: a.logger})
 	if err != nil {
 		return err
 	}
-	a.serve(api)
+	streams := follow.NewStreams(0, 0)
+	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
+		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph}})
+	if err != nil {
+		return err
+	}
+	a.serve(api, graph)
 	return nil
 }
 
+// graphQL is the GraphQL door as a route of the HTTP API, which says who may come in.
+type graphQL struct{ door *graphql.Door }
+
+func (g graphQL) Answer(w http.ResponseWriter, r *http.Request, c *httpapi.Caller) error {
+	return g.door.Answer(w, r, c)
+}
+
+func (g graphQL) Connect(w http.ResponseWriter, r *http.Request, c *httpapi.Caller) error {
+	return g.door.Connect(w, r, c)
+}
+
 // serve starts the HTTP server on the listener.
-func (a *App) serve(api *httpapi.API) {
+func (a *App) serve(api *httpapi.API, graph *graphql.Door) {
 	server := httpapi.Server(api)
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -236,23 +253,30 @@ func (a *App) serve(api *httpapi.API) {
 	a.onStop("http", func(ctx context.Context) error {
 		close(a.draining)
 		api.Drain()
+		graph.Drain()
 		err := server.Shutdown(ctx)
 		if err != nil {
 			server.Close()
 		}
 		serving.Wait()
+		graph.Close()
 		api.Close()
 		return err
 	})
 }
 
 // forget has what is kept of a tenant's log for streams forgotten, and of its parent's, where the same events stand.
-func forget(ctl *control.Control, tenant eventhose.TenantID, do func(...eventhose.TenantID)) {
+func forget(ctl *control.Control, tenant eventhose.TenantID, do ...func(...eventhose.TenantID)) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	do(tenant)
+	all := func(t eventhose.TenantID) {
+		for _, f := range do {
+			f(t)
+		}
+	}
+	all(tenant)
 	if t, err := ctl.Tenant(ctx, tenant); err == nil && t.Parent != "" {
-		do(t.Parent)
+		all(t.Parent)
 	}
 }
 
