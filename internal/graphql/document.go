@@ -3,6 +3,8 @@ package graphql
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -87,6 +89,9 @@ func (d *Door) prepare(q request, streamsOnly bool) (*document, faults) {
 	}
 	doc, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: q.Query}, maxTokens)
 	if err != nil {
+		if strings.Contains(err.Error(), "token limit") {
+			return nil, tooMuch("has more than %d tokens", maxTokens)
+		}
 		return nil, faultsOfParser(eventhose.CodeMalformed, err)
 	}
 	if len(doc.Operations) > maxOperations || len(doc.Fragments) > maxFragments {
@@ -110,6 +115,9 @@ func (d *Door) prepare(q request, streamsOnly bool) (*document, faults) {
 	if err != nil {
 		return nil, faultsOfParser(eventhose.CodeInvalid, err)
 	}
+	for name, v := range variables {
+		variables[name] = listed(v)
+	}
 	out := &document{query: q.Query, name: q.OperationName, variables: variables, stream: op.Operation == ast.Subscription}
 	if streamsOnly && !out.stream {
 		return nil, faultsOf(&eventhose.Error{Code: eventhose.CodeForbidden, Message: "a ticket opens streams only", Fix: "use an API key for queries"})
@@ -124,6 +132,19 @@ func (d *Door) prepare(q request, streamsOnly bool) (*document, faults) {
 		return nil, tooMuch("would cost %d, more than %d: ask for fewer fields, shorter lists, or deliveries of fewer events", cost, most)
 	}
 	return out, nil
+}
+
+// listed makes a list as the engine takes it of what one value was turned into, which may stand for a list of itself.
+func listed(v any) any {
+	r := reflect.ValueOf(v)
+	if r.Kind() != reflect.Slice || r.Type() == reflect.TypeFor[[]any]() {
+		return v
+	}
+	list := make([]any, r.Len())
+	for i := range list {
+		list[i] = r.Index(i).Interface()
+	}
+	return list
 }
 
 // plainRoot reports whether a subscription is one field and nothing else: the engine takes the first that it finds.
@@ -184,7 +205,7 @@ var prices = map[string]struct {
 	"Query.attempts":        {each: 100, list: "first", long: defaultLimit},
 	"Subscription.status":   {each: 10},
 	"Subscription.attempts": {each: 50, list: "first", long: defaultLimit},
-	"Event.deliveries":      {each: 100, long: 10},
+	"Event.deliveries":      {each: 250, long: 10},
 	"Delivery.attempts":     {long: 5},
 }
 
