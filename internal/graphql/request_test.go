@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -84,6 +85,7 @@ type collected struct {
 	enough int
 	got    [][]byte
 	wait   time.Duration
+	idled  int
 }
 
 func (c *collected) next(b []byte) error {
@@ -101,7 +103,13 @@ func (c *collected) refuse(list faults) error {
 	return nil
 }
 
-func (c *collected) idle() error { return nil }
+// idle gives up when there was nothing for a day of heartbeats.
+func (c *collected) idle() error {
+	if c.idled++; c.idled > 6000 {
+		return errors.New("waited in vain")
+	}
+	return nil
+}
 
 func newFixed(t testing.TB) *Door {
 	t.Helper()
