@@ -3,6 +3,7 @@ package graphql
 import (
 	"bytes"
 	"context"
+	"errors"
 	"mime"
 	"net/http"
 	"strings"
@@ -126,7 +127,7 @@ func (d *Door) events(w http.ResponseWriter, r *http.Request, c Caller, doc *doc
 	}
 	end(why)
 	c.Finish(0, why)
-	if !told && why != stall.ErrLeft && d.draining.Err() == nil { //nolint:errorlint // it is never wrapped
+	if !told && !errors.Is(why, stall.ErrLeft) && d.draining.Err() == nil {
 		_ = out.last(refusal(d.tell(ctx, why)))
 	}
 	// A stream that ends without complete, as when the server stops, is one that clients connect to again.

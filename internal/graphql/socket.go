@@ -42,7 +42,7 @@ func malformed(format string, args ...any) error {
 	return closing{4400, fmt.Sprintf(format, args...)}
 }
 
-// Those that the protocol has beside 4400 and 4409.
+// What the protocol itself closes connections for, beside 4400 and 4409.
 var (
 	errInitLate       = closing{4408, "Connection initialisation timeout"}
 	errInitTwice      = closing{4429, "Too many initialisation requests"}
