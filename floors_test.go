@@ -29,6 +29,7 @@ var floors = map[string][]string{
 	"internal/egress":                       {""},
 	"internal/access":                       {""},
 	"internal/follow":                       {""},
+	"internal/stall":                        nil,
 	"internal/overload":                     {""},
 	"proto/eventhose/v1":                    nil,
 	"proto/eventhose/v1/eventhosev1connect": {"proto/eventhose/v1"},
@@ -49,10 +50,10 @@ var floors = map[string][]string{
 	"internal/deliver":  {"", "internal/store", "internal/sink", "internal/filter"},
 	"internal/control":  {"", "internal/store", "internal/sink", "internal/filter"},
 
-	"internal/httpapi":   {"", "internal/access", "internal/follow", "internal/overload"},
+	"internal/httpapi":   {"", "internal/access", "internal/follow", "internal/overload", "internal/stall"},
 	"internal/gateway":   {"", "sign", "internal/egress"},
 	"internal/rpc":       {"", "internal/access", "internal/follow", "internal/overload", "proto/eventhose/v1", "proto/eventhose/v1/eventhosev1connect"},
-	"internal/graphql":   {"", "internal/access", "internal/follow"},
+	"internal/graphql":   {"", "internal/follow", "internal/stall"},
 	"internal/imap":      {""},
 	"internal/dashboard": {""},
 

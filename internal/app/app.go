@@ -24,6 +24,7 @@ import (
 	"github.com/eventhose/eventhose/internal/embedded"
 	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/follow"
+	"github.com/eventhose/eventhose/internal/graphql"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/overload"
 	"github.com/eventhose/eventhose/internal/rpc"
@@ -185,11 +186,13 @@ func (a *App) Start(ctx context.Context) (err error) {
 	var engine *deliver.Engine
 	var api *httpapi.API
 	var door *rpc.Door
+	var graph *graphql.Door
+	forgetAt := func(t eventhose.TenantID) { forget(ctl, t, api.Forget, door.Forget, graph.Forget) }
 	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
 		Owns: func(t eventhose.TenantID) bool { return engine.Owns(t) },
 		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) {
 			engine.Erased(t, seq)
-			forget(ctl, t, api.Forget, door.Forget)
+			forgetAt(t)
 		},
 		Lost: func(t eventhose.TenantID, lost []store.LostParked) { engine.Lost(t, lost) }})
 	a.log = log
@@ -218,8 +221,12 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("derive the key of tickets: %w", err)
 	}
 	streams, limit := follow.NewStreams(0, 0), overload.New()
+	graph, err = graphql.New(graphql.Options{Log: log, Subscriptions: ctl, Delivery: engine, Logger: a.logger})
+	if err != nil {
+		return err
+	}
 	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
-		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey)})
+		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph}})
 	if err != nil {
 		return err
 	}
@@ -228,14 +235,25 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	if st.database != nil {
-		a.follow(st.database, ctl, log, engine, func(t eventhose.TenantID) { forget(ctl, t, api.Forget, door.Forget) })
+		a.follow(st.database, ctl, log, engine, forgetAt)
 	}
-	a.serve(api, door)
+	a.serve(api, door, graph)
 	return nil
 }
 
+// graphQL is the GraphQL door as a route of the HTTP API, which says who may come in.
+type graphQL struct{ door *graphql.Door }
+
+func (g graphQL) Answer(w http.ResponseWriter, r *http.Request, c *httpapi.Caller) error {
+	return g.door.Answer(w, r, c)
+}
+
+func (g graphQL) Connect(w http.ResponseWriter, r *http.Request, c *httpapi.Caller) error {
+	return g.door.Connect(w, r, c)
+}
+
 // serve starts the HTTP server on the listener.
-func (a *App) serve(api *httpapi.API, door *rpc.Door) {
+func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door) {
 	server := httpapi.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rpc.Serves(r.URL.Path) {
 			door.ServeHTTP(w, r)
@@ -253,11 +271,13 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door) {
 		close(a.draining)
 		api.Drain()
 		door.Drain()
+		graph.Drain()
 		err := server.Shutdown(ctx)
 		if err != nil {
 			server.Close()
 		}
 		serving.Wait()
+		graph.Close()
 		api.Close()
 		door.Close()
 		return err
@@ -265,18 +285,17 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door) {
 }
 
 // forget has what is kept of a tenant's log for streams forgotten, and of its parent's, where the same events stand.
-func forget(ctl *control.Control, tenant eventhose.TenantID, doors ...func(...eventhose.TenantID)) {
+func forget(ctl *control.Control, tenant eventhose.TenantID, do ...func(...eventhose.TenantID)) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	parents := []eventhose.TenantID{}
-	for _, do := range doors {
-		do(tenant)
+	all := func(t eventhose.TenantID) {
+		for _, f := range do {
+			f(t)
+		}
 	}
+	all(tenant)
 	if t, err := ctl.Tenant(ctx, tenant); err == nil && t.Parent != "" {
-		parents = append(parents, t.Parent)
-	}
-	for _, do := range doors {
-		do(parents...)
+		all(t.Parent)
 	}
 }
 

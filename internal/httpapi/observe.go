@@ -22,8 +22,10 @@ type exchange struct {
 	id        string
 	route     string
 	principal eventhose.Principal
-	tenant    eventhose.TenantID
-	query     url.Values
+	// ticket says that a ticket stands for the principal.
+	ticket bool
+	tenant eventhose.TenantID
+	query  url.Values
 	// body is the request's, whole and unpacked.
 	body []byte
 	// keyed says that the request has an Idempotency-Key.
