@@ -84,7 +84,7 @@ func (f *follower) run(ctx context.Context) error {
 		switch {
 		case errors.Is(err, errEnough), over(ctx):
 			return nil
-		case !worthTrying(err):
+		case !Passing(err):
 			return err
 		}
 		f.lost = err
@@ -148,7 +148,7 @@ func told(ctx context.Context, err error) error {
 
 // errSilent and errEnded have no code: they are like a network that fails.
 var (
-	errSilent = errors.New("the server has said nothing for 45 s")
+	errSilent = errors.New("the server has said nothing for too long")
 	errEnded  = errors.New("the server ended the stream")
 	errLine   = errors.New("a line of the stream is longer than any event can be")
 )
