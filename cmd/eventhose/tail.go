@@ -95,6 +95,7 @@ func (p *program) tail(ctx context.Context, t *client.Tenant, o client.FollowOpt
 		p.tellBack("", time.Since(lost))
 		lost = time.Time{}
 	}
+	p.tell("ready: events of tenant "+p.conn.tenant+" after "+cursor.String(), map[string]any{"ready": map[string]string{"tenant": p.conn.tenant, "after": cursor.String()}})
 	defer func() { p.tell("cursor "+cursor.String(), map[string]string{"cursor": cursor.String()}) }()
 	n := 0
 	for e, err := range t.Follow(ctx, o) {

@@ -25,24 +25,25 @@ var operators = []string{">=", "<=", "==", "=", ">", "<"}
 // ParseExpectation reads "TYPES", which means at least one, or "TYPES OP N" with or without spaces, where TYPES is an event
 // type, a prefix with ".*", or "*", and OP one of >=, <=, ==, =, >, <. CodeInvalid with the field "expect".
 func ParseExpectation(s string) (Expectation, error) {
-	e := Expectation{Text: strings.Join(strings.Fields(s), ""), op: ">=", n: 1}
-	e.Types = e.Text
-	if at := strings.IndexAny(e.Text, "<>="); at >= 0 {
-		rest := e.Text[at:]
-		e.Types = e.Text[:at]
+	e := Expectation{Types: strings.TrimSpace(s), op: ">=", n: 1}
+	e.Text = e.Types
+	if at := strings.IndexAny(s, "<>="); at >= 0 {
+		rest := s[at:]
+		e.Types = strings.TrimSpace(s[:at])
 		for _, e.op = range operators {
 			if strings.HasPrefix(rest, e.op) {
 				break
 			}
 		}
 		var err error
-		text := rest[len(e.op):]
-		if e.n, err = strconv.Atoi(text); err != nil || e.n < 0 || strings.HasPrefix(text, "+") || strings.HasPrefix(text, "-") {
+		text := strings.TrimSpace(rest[len(e.op):])
+		if e.n, err = strconv.Atoi(text); err != nil || strings.Trim(text, "0123456789") != "" {
 			return e, wrongExpectation(s, "must have a number after "+e.op)
 		}
 		if e.op == "=" {
 			e.op = "=="
 		}
+		e.Text = e.Types + e.op + text
 	}
 	if !eventhose.ValidTypePattern(e.Types) {
 		return e, wrongExpectation(s, `must begin with an event type, a prefix such as "order.*", or "*"`)
