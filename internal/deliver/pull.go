@@ -463,7 +463,7 @@ func (l *lane) giveUp(p *parked, delay time.Duration, now time.Time, reason even
 		row.State, row.Due = eventhose.ParkedDead, time.Time{}
 	} else {
 		if delay < 0 {
-			delay = jittered(time.Duration(schedule[row.Attempts]))
+			delay = l.tenant.engine.jittered(time.Duration(schedule[row.Attempts]))
 		}
 		row.State, row.Due = eventhose.ParkedRetrying, now.Add(delay).UTC().Truncate(time.Microsecond)
 	}

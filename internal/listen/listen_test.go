@@ -90,7 +90,7 @@ func TestReadRoutes(t *testing.T) {
 		"routes: 5":   "routes",
 		"\x00":        "routes",
 		"other: true": "routes",
-		"routes: [{group: a, forward_to: localhost, colour: red}]":                                   "routes",
+		"routes: [{group: a, forward_to: localhost, colour: red}]": "routes",
 		"routes: [{group: a}]":                                                                       "routes[0].forward_to",
 		"routes: [{forward_to: localhost}]":                                                          "routes[0].group",
 		"routes: [{group: a, forward_to: b}, {group: a, forward_to: c}]":                             "routes[1].group",
