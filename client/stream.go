@@ -125,8 +125,9 @@ func (f *follower) stream(ctx context.Context) error {
 		f.options.Reconnected(f.lost)
 	}
 	f.lost = nil
-	for lines := bufio.NewReaderSize(body, 64<<10); ; {
-		watchdog.Reset(f.tenant.c.silence)
+	heard := func() { watchdog.Reset(f.tenant.c.silence) }
+	for lines := bufio.NewReaderSize(&listening{body, heard}, 64<<10); ; {
+		heard()
 		line, err := readLine(lines)
 		watchdog.Stop()
 		if err != nil {
@@ -136,6 +137,20 @@ func (f *follower) stream(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// listening calls heard with all that arrives: a long line over a slow network is no silence.
+type listening struct {
+	r     io.Reader
+	heard func()
+}
+
+func (l *listening) Read(b []byte) (int, error) {
+	n, err := l.r.Read(b)
+	if n > 0 {
+		l.heard()
+	}
+	return n, err
 }
 
 // told answers why a stream was ended from here, if it was.

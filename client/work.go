@@ -122,7 +122,8 @@ type said struct {
 func (w *worker) pullLoop(ctx context.Context) error {
 	backoff := minBackoff
 	// The first request, and each after one that failed, is not held: whether the server can be reached is known at once.
-	for wait := time.Duration(0); ; {
+	for wait, lost := time.Duration(0), false; ; {
+		var err error
 		// One slot for the first event, and those that are free for more.
 		select {
 		case w.slots <- struct{}{}:
@@ -138,7 +139,13 @@ func (w *worker) pullLoop(ctx context.Context) error {
 				more = false
 			}
 		}
-		leases, err := w.pull(ctx, free, wait)
+		if lost {
+			err = w.look(ctx)
+		}
+		var leases []eventhose.Leased
+		if err == nil {
+			leases, err = w.pull(ctx, free, wait)
+		}
 		if err == nil {
 			w.pulled(len(leases))
 		}
@@ -152,12 +159,12 @@ func (w *worker) pullLoop(ctx context.Context) error {
 		case over(ctx):
 			return nil
 		case err == nil:
-			backoff, wait = minBackoff, w.wait
+			backoff, wait, lost = minBackoff, w.wait, false
 			continue
 		case !Passing(err):
 			return err
 		}
-		wait = 0
+		wait, lost = 0, true
 		w.trouble(err)
 		timer := time.NewTimer(backoff/2 + rand.N(backoff))
 		select {
@@ -172,9 +179,25 @@ func (w *worker) pullLoop(ctx context.Context) error {
 
 // pull asks once. A server that says nothing is not waited for any longer than a stream's would be.
 func (w *worker) pull(ctx context.Context, most int, wait time.Duration) ([]eventhose.Leased, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait+w.tenant.c.silence)
+	asking, cancel := context.WithTimeout(ctx, wait+w.tenant.c.silence)
 	defer cancel()
-	return w.tenant.Pull(ctx, w.sub, eventhose.Pull{Max: most, Wait: wait, Lease: w.lease})
+	list, err := w.tenant.Pull(asking, w.sub, eventhose.Pull{Max: most, Wait: wait, Lease: w.lease})
+	if err != nil && asking.Err() != nil && ctx.Err() == nil {
+		err = errSilent
+	}
+	return list, err
+}
+
+// look asks whether the server is there again. A request for work would not do: if it arrives late, by a network that comes back,
+// it takes events for a worker that has given it up.
+func (w *worker) look(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, w.tenant.c.silence)
+	defer cancel()
+	_, err := w.tenant.Subscription(asking, w.sub)
+	if err != nil && asking.Err() != nil && ctx.Err() == nil {
+		err = errSilent
+	}
+	return err
 }
 
 // Passing reports whether the same request may succeed later: the server was not reached, is stopping, or has too much to do.

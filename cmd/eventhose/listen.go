@@ -187,12 +187,12 @@ func (p *program) listen(ctx context.Context, l *listenFlags, routes []listen.Ro
 	return listen.Run(ctx, listeners...)
 }
 
-// listenTeller prints what listeners do: attempts on stdout, or if tries is set there, and the rest on stderr.
+// listenTeller prints what listeners do: attempts on stdout, unless onStderr is set, and the rest on stderr.
 type listenTeller struct {
 	p               *program
 	colour, secret  bool
 	several         bool // routes, which lines then name
-	onStderr, quiet bool
+	onStderr        bool
 	mu              sync.Mutex
 }
 
@@ -230,8 +230,8 @@ func (t *listenTeller) Ready(l *listen.Listener, secret eventhose.Secret) {
 		}{r.Group, r.Filter.Types, t.p.conn.tenant, l.Target(), shown}})
 }
 
-func (t *listenTeller) Sending(route string, e *eventhose.Event, number int) {
-	if t.p.output != "text" || number > 1 {
+func (t *listenTeller) Sending(route string, e *eventhose.Event) {
+	if t.p.output != "text" {
 		return
 	}
 	t.mu.Lock()

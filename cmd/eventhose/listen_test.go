@@ -338,7 +338,9 @@ func TestListenShowsAttempts(t *testing.T) {
 	log := dial(t, "http://"+server.address, testKey).Tenant("default")
 	const lines = `--> TIME order.paid one #1
 <-- 500 Internal Server Error N ms one next in 500ms: the receiver answered 500 Internal Server Error. The error is in the receiver: look into its log for this webhook-id
+--> TIME order.paid one #1
 <-- 500 Internal Server Error N ms one try 2 next in 1s: the receiver answered 500 Internal Server Error. The error is in the receiver: look into its log for this webhook-id
+--> TIME order.paid one #1
 <-- 200 OK N ms one try 3
 --> TIME order.paid two #2
 <-- 200 OK N ms two

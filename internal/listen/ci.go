@@ -247,7 +247,7 @@ func (r *run) follow(ctx context.Context) error {
 // forward tries until the target has taken an event, and reports whether it has before ctx ended.
 func (r *run) forward(ctx context.Context, l *eventhose.Leased) bool {
 	for number := 1; r.target != nil; number++ {
-		r.Tell.Sending("", &l.Event, number)
+		r.Tell.Sending("", &l.Event)
 		a, wait := r.Forward.Send(ctx, r.target, l, number)
 		r.Tell.Tried(a)
 		r.mu.Lock()
@@ -267,7 +267,7 @@ func (r *run) forward(ctx context.Context, l *eventhose.Leased) bool {
 		}
 	}
 	if r.target == nil {
-		r.Tell.Sending("", &l.Event, 1)
+		r.Tell.Sending("", &l.Event)
 	}
 	r.mu.Lock()
 	r.total++

@@ -53,7 +53,7 @@ type Teller interface {
 	// Ready: the cursor is there, and what comes is signed with secret.
 	Ready(l *Listener, secret eventhose.Secret)
 	// Sending: an event is about to be tried.
-	Sending(route string, e *eventhose.Event, number int)
+	Sending(route string, e *eventhose.Event)
 	Tried(Attempt)
 	// Lost: the server cannot be reached. It is tried on. Told once until Back.
 	Lost(route string, err error)
@@ -121,8 +121,9 @@ const (
 	startTime = time.Minute
 	// statusTime bounds asking how things stand.
 	statusTime = 10 * time.Second
-	// lease is how soon another listener of the group takes over from one that has died.
-	lease = eventhose.DefaultLease
+	// lease is how soon another listener of the group, or this one on another connection, is handed what was in hand when one was
+	// lost. Work extends it.
+	lease = 10 * time.Second
 )
 
 // Run forwards until ctx ends; then it finishes what is in hand and answers nil. While the server cannot be reached it goes on
@@ -284,7 +285,7 @@ func (l *Listener) dealtWith(ctx context.Context, upTo eventhose.Sequence) (bool
 func (l *Listener) work(ctx context.Context, e eventhose.Event) error {
 	handed, _ := client.Handed(ctx)
 	for number := handed.Deliveries; ; number++ {
-		l.Tell.Sending(l.route.Group, &handed.Event, number)
+		l.Tell.Sending(l.route.Group, &handed.Event)
 		a, wait := l.Forward.Send(l.sending, l.target, &handed, number)
 		a.Route = l.route.Group
 		if a.Taken() && uint64(e.Sequence) <= l.upTo.Load() {
