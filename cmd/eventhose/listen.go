@@ -189,11 +189,11 @@ func (p *program) listen(ctx context.Context, l *listenFlags, routes []listen.Ro
 
 // listenTeller prints what listeners do: attempts on stdout, unless onStderr is set, and the rest on stderr.
 type listenTeller struct {
-	p               *program
-	colour, secret  bool
-	several         bool // routes, which lines then name
-	onStderr        bool
-	mu              sync.Mutex
+	p              *program
+	colour, secret bool
+	several        bool // routes, which lines then name
+	onStderr       bool
+	mu             sync.Mutex
 }
 
 func (t *listenTeller) route(name string) string {

@@ -88,8 +88,9 @@ type Listener struct {
 	sub    eventhose.SubscriptionID
 	target *Target
 
-	connected atomic.Bool
-	lostAt    time.Time // the pull loop's own
+	mu        sync.Mutex
+	connected bool
+	lostAt    time.Time // since when it was not, the last time
 	// upTo is how far the log reached when the server was reached last, caught how many events up to there were forwarded since.
 	upTo   atomic.Uint64
 	caught atomic.Int64
@@ -114,7 +115,11 @@ func (l *Listener) Route() Route { return l.route }
 func (l *Listener) Target() string { return l.target.String() }
 
 // Connected reports whether the server could be reached when it was last asked.
-func (l *Listener) Connected() bool { return l.connected.Load() }
+func (l *Listener) Connected() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.connected
+}
 
 const (
 	// startTime bounds finding or making a cursor.
@@ -200,15 +205,20 @@ func (l *Listener) trouble(ctx context.Context, err error) {
 }
 
 func (l *Listener) lost(err error) {
-	if l.connected.Swap(false) || l.lostAt.IsZero() {
+	l.mu.Lock()
+	news := l.connected || l.lostAt.IsZero()
+	if l.connected = false; news {
 		l.lostAt = time.Now()
+	}
+	l.mu.Unlock()
+	if news {
 		l.Tell.Lost(l.route.Group, err)
 	}
 }
 
 // reached is called with each answer of the server to a request for work, before what it brought is worked on.
 func (l *Listener) reached(ctx context.Context) {
-	if l.connected.Load() {
+	if l.Connected() {
 		return
 	}
 	asking, cancel := context.WithTimeout(ctx, statusTime)
@@ -221,10 +231,13 @@ func (l *Listener) reached(ctx context.Context) {
 		l.trouble(ctx, err)
 		return
 	}
-	if !l.lostAt.IsZero() {
-		l.Tell.Back(l.route.Group, time.Since(l.lostAt))
+	l.mu.Lock()
+	l.connected = true
+	lostAt := l.lostAt
+	l.mu.Unlock()
+	if !lostAt.IsZero() {
+		l.Tell.Back(l.route.Group, time.Since(lostAt))
 	}
-	l.connected.Store(true)
 	l.stopCatching()
 	l.catching.Wait()
 	l.caught.Store(0)
