@@ -218,6 +218,10 @@ type Leased struct {
 	Deliveries int
 	// Until is when the lease ends.
 	Until time.Time
+	// Previous is the sequence that this subscription was due before this one; 0 if none.
+	Previous Sequence
+	// Replay is the replay that asked for it, "" for live.
+	Replay string
 }
 
 // Pull asks for work.

@@ -62,9 +62,11 @@ var floors = map[string][]string{
 		"internal/eventlog", "internal/deliver", "internal/control",
 		"internal/httpapi", "internal/gateway", "internal/rpc", "internal/graphql", "internal/imap", "internal/dashboard"},
 
+	"internal/listen": {"", "client", "sign", "internal/sink", "internal/egress", "internal/webhook"},
+
 	"eventhosetest":  {"", "internal/app", "client", "sign"},
 	"internal/bench": {"", "internal/app", "client", "sign"},
-	"cmd/eventhose":  {"", "internal/app", "client", "sign", "internal/bench"},
+	"cmd/eventhose":  {"", "internal/app", "client", "sign", "internal/bench", "internal/listen"},
 }
 
 // bare are the packages that import the standard library and nothing else.

@@ -59,6 +59,17 @@ type Options struct {
 	Version string
 	// Observe is called with each attempt; it must not block.
 	Observe func(eventhose.Attempt)
+
+	// What follows is for tests, which have no disk, network or chance. Memory keeps everything in memory, in place of Data;
+	// SecretKey must be given then.
+	Memory bool
+	// Listener is served on, in place of Listen.
+	Listener net.Listener
+	// Resolver and Connect are how destinations are reached; what they lead to must be allowed all the same.
+	Resolver egress.Resolver
+	Connect  func(ctx context.Context, address netip.AddrPort) (net.Conn, error)
+	// Random draws what jitter and the ids of attempts are made of, for several goroutines at once.
+	Random func() uint64
 }
 
 // defaultTenant is there from the first start on.
@@ -94,7 +105,7 @@ func New(o Options) (*App, error) {
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:8080"
 	}
-	if o.Data == "" && o.DatabaseURL == "" {
+	if o.Data == "" && o.DatabaseURL == "" && !o.Memory {
 		return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--data", Message: "is required", Fix: "name a directory for the data, such as --data ./eventhose-data, or a database with --database-url"}
 	}
 	if o.Logger == nil {
@@ -152,7 +163,10 @@ func (a *App) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, a.Stop(ctx))
 		}
 	}()
-	a.listener, err = net.Listen("tcp", a.opts.Listen)
+	a.listener = a.opts.Listener
+	if a.listener == nil {
+		a.listener, err = net.Listen("tcp", a.opts.Listen)
+	}
 	if err != nil {
 		return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "cannot listen on " + a.opts.Listen, Fix: "stop what listens there, or choose another address with --listen", Err: err}
 	}
@@ -164,7 +178,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 
-	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks})
+	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks, Resolver: a.opts.Resolver, Connect: a.opts.Connect})
 	if listening, err := netip.ParseAddrPort(a.Addr()); err == nil {
 		policy.RefuseListener(listening)
 	}
@@ -197,7 +211,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		Lost: func(t eventhose.TenantID, lost []store.LostParked) { engine.Lost(t, lost) }})
 	a.log = log
 	a.onStop("log", func(context.Context) error { return log.Close() })
-	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, Node: a.opts.Node, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail,
+	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, Node: a.opts.Node, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail, Random: a.opts.Random,
 		Observe: func(at eventhose.Attempt, appended time.Time) {
 			metrics.attempt(at, appended)
 			if a.opts.Observe != nil {

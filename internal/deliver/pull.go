@@ -85,6 +85,8 @@ type handing struct {
 	Sequence   eventhose.Sequence `json:"sequence"`
 	Deliveries int                `json:"deliveries"`
 	Until      time.Time          `json:"until"`
+	Previous   eventhose.Sequence `json:"previous,omitempty"`
+	Replay     string             `json:"replay,omitempty"`
 	event      *eventhose.Event
 }
 
@@ -211,7 +213,7 @@ func (e *Engine) pullOnce(ctx context.Context, tenant eventhose.TenantID, sub ev
 	}
 	leased := make([]eventhose.Leased, len(list))
 	for i, h := range list {
-		leased[i] = eventhose.Leased{Lease: h.Lease, Event: *h.event, Deliveries: h.Deliveries, Until: h.Until}
+		leased[i] = eventhose.Leased{Lease: h.Lease, Event: *h.event, Deliveries: h.Deliveries, Until: h.Until, Previous: h.Previous, Replay: h.Replay}
 	}
 	return leased, nil
 }
@@ -345,7 +347,7 @@ func (l *lane) handOut(jobs []*job, lease time.Duration) []handing {
 		l.settleAll(j, fate{failed: true, state: eventhose.ParkedLeased, now: now.UTC().Truncate(time.Microsecond), due: until, result: &sink.Result{}, charge: charge, tries: j.number})
 		p := l.parked[it.seq]
 		p.handed = now
-		list = append(list, handing{Lease: p.lease(), Sequence: it.seq, Deliveries: charge, Until: until, event: it.event})
+		list = append(list, handing{Lease: p.lease(), Sequence: it.seq, Deliveries: charge, Until: until, Previous: p.Previous, Replay: p.Replay, event: it.event})
 	}
 	l.change()
 	return list
@@ -461,7 +463,7 @@ func (l *lane) giveUp(p *parked, delay time.Duration, now time.Time, reason even
 		row.State, row.Due = eventhose.ParkedDead, time.Time{}
 	} else {
 		if delay < 0 {
-			delay = jittered(time.Duration(schedule[row.Attempts]))
+			delay = l.tenant.engine.jittered(time.Duration(schedule[row.Attempts]))
 		}
 		row.State, row.Due = eventhose.ParkedRetrying, now.Add(delay).UTC().Truncate(time.Microsecond)
 	}
