@@ -112,14 +112,15 @@ func (r *fieldReader) array(n *fieldNode) error {
 		return err
 	}
 	for i := 0; r.d.PeekKind() != ']'; i++ {
-		child := n.children[strconv.Itoa(i)]
-		if child == nil {
-			child = n.each
-		}
 		var err error
-		if child != nil {
+		switch child := n.children[strconv.Itoa(i)]; {
+		case child != nil && n.each != nil:
+			err = r.both(child, n.each)
+		case child != nil:
 			err = r.value(child)
-		} else {
+		case n.each != nil:
+			err = r.value(n.each)
+		default:
 			err = r.d.SkipValue()
 		}
 		if err != nil {
@@ -128,4 +129,19 @@ func (r *fieldReader) array(n *fieldNode) error {
 	}
 	_, err := r.d.ReadToken()
 	return err
+}
+
+// both reads one element for a path by its index and for one by "*".
+func (r *fieldReader) both(nodes ...*fieldNode) error {
+	element, err := r.d.ReadValue()
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		again := fieldReader{jsontext.NewDecoder(bytes.NewReader(element)), r.values}
+		if err := again.value(n); err != nil {
+			return err
+		}
+	}
+	return nil
 }

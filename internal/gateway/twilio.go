@@ -108,27 +108,23 @@ func sortedNames(values url.Values) []string {
 	return names
 }
 
-// withAndWithoutPort answers a URL as it is, and with its usual port added or taken away.
+// withAndWithoutPort answers a URL as it is, without its port, and with the usual one: as Twilio's libraries try them.
 func withAndWithoutPort(raw string) []string {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
 		return []string{raw}
-	}
-	port := ":443"
-	if scheme == "http" {
-		port = ":80"
 	}
 	end := strings.IndexAny(rest, "/?")
 	if end < 0 {
 		end = len(rest)
 	}
 	host, path := rest[:end], rest[end:]
-	bare, had := strings.CutSuffix(host, port)
-	switch {
-	case had:
-		return []string{raw, scheme + "://" + bare + path}
-	case strings.LastIndexByte(host, ':') > strings.LastIndexByte(host, ']'):
-		return []string{raw} // another port
+	if colon := strings.LastIndexByte(host, ':'); colon > strings.LastIndexByte(host, ']') {
+		host = host[:colon]
 	}
-	return []string{raw, scheme + "://" + host + port + path}
+	port := ":443"
+	if scheme == "http" {
+		port = ":80"
+	}
+	return []string{raw, scheme + "://" + host + path, scheme + "://" + host + port + path}
 }
