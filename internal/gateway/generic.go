@@ -45,6 +45,8 @@ type Scheme struct {
 	also []string
 	// alsoEncoding is tried where Encoding does not fit.
 	alsoEncoding Encoding
+	// spaced allows spaces before a pair.
+	spaced bool
 	// urls answers the forms in which the URL may have been signed; nil is the one form.
 	urls func(url string) []string
 }
@@ -175,7 +177,7 @@ func (s *Scheme) read(h http.Header) (signatures []string, timestamp string, rej
 		if rejection != nil {
 			return nil, "", rejection
 		}
-		timestamp, signatures, rejection = pairs(s.Header, value, s.Separator, s.TimestampName, s.SignatureName)
+		timestamp, signatures, rejection = s.pairs(value)
 		return signatures, timestamp, rejection
 	}
 	for _, name := range append([]string{s.Header}, s.also...) {

@@ -32,36 +32,40 @@ func split(name, value, separator string) ([]string, *Rejection) {
 	if n := strings.Count(value, separator) + 1; n > maxSignatures {
 		return nil, reject(ReasonHeaderMalformed, "header %s has %d elements, and at most %d are looked at", name, n, maxSignatures)
 	}
-	list := strings.Split(value, separator)
-	for i := range list {
-		list[i] = strings.TrimSpace(list[i])
-	}
-	return list, nil
+	return strings.Split(value, separator), nil
 }
 
-// pairs reads "t=1,v1=abc,v1=def": the one value named timestamp, and each value named signature. Pairs of other names
-// are passed over; one without a name, or a second time, makes the header malformed.
-func pairs(name, value, separator, timestamp, signature string) (time string, signatures []string, rejection *Rejection) {
-	list, rejection := split(name, value, separator)
+// pairs reads "t=1,v1=abc,v1=def": the one value named s.TimestampName, and each value named s.SignatureName. Pairs of
+// other names are passed over; one without a name, or a second time, makes the header malformed.
+func (s *Scheme) pairs(value string) (time string, signatures []string, rejection *Rejection) {
+	list, rejection := split(s.Header, value, s.Separator)
 	if rejection != nil {
 		return "", nil, rejection
 	}
-	form := timestamp + "=…" + separator + signature + "=…"
+	form := s.TimestampName + "=…" + s.Separator + s.SignatureName + "=…"
 	for _, pair := range list {
+		if s.spaced {
+			pair = strings.TrimLeft(pair, " ")
+		}
 		key, content, ok := strings.Cut(pair, "=")
+		if s.Encoding == Base64 {
+			ok = ok && !strings.Contains(strings.TrimRight(content, "="), "=")
+		} else {
+			ok = ok && !strings.Contains(content, "=")
+		}
 		switch {
-		case !ok || key == "" || strings.Contains(strings.TrimRight(content, "="), "="):
-			return "", nil, malformed(name, value, form)
-		case key == timestamp && time != "":
-			return "", nil, reject(ReasonHeaderMalformed, "header %s has %s twice", name, timestamp)
-		case key == timestamp:
+		case !ok || key == "":
+			return "", nil, malformed(s.Header, value, form)
+		case key == s.TimestampName && time != "":
+			return "", nil, reject(ReasonHeaderMalformed, "header %s has %s twice", s.Header, key)
+		case key == s.TimestampName:
 			time = content
-		case key == signature:
+		case key == s.SignatureName:
 			signatures = append(signatures, content)
 		}
 	}
 	if time == "" || len(signatures) == 0 {
-		return "", nil, malformed(name, value, form)
+		return "", nil, malformed(s.Header, value, form)
 	}
 	return time, signatures, nil
 }

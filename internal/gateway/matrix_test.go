@@ -326,6 +326,17 @@ func (m *matrix) signature() {
 		b[i] ^= 1
 		m.refuses("a bit of the signature changed", m.verifier, replace(r, s, string(b)))
 	}
+	for name, values := range r.Header {
+		if before, rest, found := strings.Cut(values[0], s); found && before+rest != "" && m.s.encoding != "" {
+			for _, other := range []string{s, "x" + before + s + rest, strings.ToUpper(before) + s + rest, "sha512=" + s} {
+				changed := clone(r)
+				changed.Header.Set(name, other)
+				if strings.ToUpper(before) != before || other != strings.ToUpper(before)+s+rest {
+					m.refuses("with the header "+quoted(other), m.verifier, changed)
+				}
+			}
+		}
+	}
 	wrong := []string{s[:len(s)-1], s[:len(s)/2], s[1:], s + "0", s + s, "0" + s, strings.Repeat("0", len(s)), strings.Repeat("A", len(s)), "null", s + "\x00", " " + s[:len(s)-1], strings.Repeat("9", 10_000)}
 	switch m.s.encoding {
 	case "hex":

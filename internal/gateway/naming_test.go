@@ -233,3 +233,19 @@ func TestAnyTime(t *testing.T) {
 		}
 	}
 }
+
+// A time that is signed is digits, and few of them.
+func TestUnits(t *testing.T) {
+	for _, bad := range []string{"", "+1700000000", "-1", "1700000000.0", "0x1", " 1", "1 ", "17000000000000", "00000000000000", "1_000", "١"} {
+		for _, u := range []Unit{Seconds, Milliseconds} {
+			if at, ok := u.read(bad); ok {
+				t.Errorf("%q is %s", bad, at)
+			}
+		}
+	}
+	for u, text := range map[Unit]string{Seconds: "1700000000", Milliseconds: "1700000000000", RFC3339: "2023-11-14T22:13:20Z"} {
+		if at, ok := u.read(text); !ok || !at.Equal(testNow) {
+			t.Errorf("%q is %s", text, at)
+		}
+	}
+}

@@ -95,12 +95,12 @@ func TestStandardHeaderFamilies(t *testing.T) {
 func TestStripeHeader(t *testing.T) {
 	v, r, s := sendAs(t, "stripe", matrixBody)
 	header := r.Header.Get("Stripe-Signature")
-	for _, good := range []string{header + ",v0=" + strings.Repeat("0", 64), "v1=nothex," + header, header + ",v1=" + strings.Repeat("0", 64), "scheme=x," + header, strings.Replace(header, ",", ", ", 1)} {
+	for _, good := range []string{header + ",v0=" + strings.Repeat("0", 64), "v1=nothex," + header, header + ",v1=" + strings.Repeat("0", 64), "scheme=x," + header} {
 		changed := clone(r)
 		changed.Header.Set("Stripe-Signature", good)
 		takes(t, good, v, changed)
 	}
-	for _, bad := range []string{strings.Replace(header, "v1=", "v0=", 1), header + ",x", header + ",a=b=c", "t=1," + header, header + ",t=1", "v1=" + s, "t=1700000000", header + strings.Repeat(",v1="+s, maxSignatures)} {
+	for _, bad := range []string{strings.Replace(header, "v1=", "v0=", 1), header + ",x", header + ",v1=aa=", strings.Replace(header, ",", ", ", 1), header + ",a=b=c", "t=1," + header, header + ",t=1", "v1=" + s, "t=1700000000", header + strings.Repeat(",v1="+s, maxSignatures)} {
 		changed := clone(r)
 		changed.Header.Set("Stripe-Signature", bad)
 		refuses(t, bad, v, changed, textKey(0), ReasonHeaderMalformed)

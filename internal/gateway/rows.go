@@ -147,7 +147,7 @@ func rows() []Provider {
 			Naming{ID: []string{"header:X-WC-Webhook-Delivery-ID"}, Type: []string{"header:X-WC-Webhook-Topic"}, Key: []string{"json:id"}, Time: []string{"json:date_modified_gmt"},
 				Keep: []string{"X-WC-Webhook-Source", "X-WC-Webhook-ID"}}},
 		{"workos", "WorkOS", "https://workos.com/docs/events/data-syncing/webhooks", 3 * time.Minute,
-			Scheme{Header: "WorkOS-Signature", Separator: ",", SignatureName: "v1", TimestampName: "t", Unit: Milliseconds, Content: "{timestamp}.{body}"},
+			Scheme{Header: "WorkOS-Signature", Separator: ",", spaced: true, SignatureName: "v1", TimestampName: "t", Unit: Milliseconds, Content: "{timestamp}.{body}"},
 			Naming{ID: []string{"json:id"}, Type: []string{"json:event"}, Key: []string{"json:data.id"}, Time: []string{"json:created_at"}}},
 	}
 	providers := make([]Provider, 0, len(all)+2)
