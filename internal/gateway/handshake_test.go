@@ -192,6 +192,10 @@ func TestProbes(t *testing.T) {
 	}
 	answers(t, "Mandrill's probe", v, probe("[]"), 200, "")
 	refuses(t, "events with the key of the probe", v, probe(`[{"event":"send"}]`), "", ReasonNoMatch)
+	for _, values := range []url.Values{{"mandrill_events": {"[1]", "[2]"}}, {"mandrill_events": {"[1]", "[1]"}}} {
+		twice := formRequest(values, "X-Mandrill-Signature", encode("base64", hmacOf(SHA1.make(), textKey(0), testURL+"mandrill_events[1]")))
+		refuses(t, "a parameter twice", v, twice, textKey(0), ReasonBody)
+	}
 	if _, err := New("mandrill", Settings{Secrets: []eventhose.Secret{"test-webhook"}, PublicURL: testURL}, Surroundings{}); fieldOf(err) != fieldSecrets {
 		t.Errorf("the key of the probe as a source's: %v", err)
 	}

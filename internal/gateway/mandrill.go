@@ -32,7 +32,7 @@ func mandrill() Provider {
 				}
 				return nil
 			}
-			return s, probed(c, &s)
+			return s, nil
 		},
 	}.extended(probed)
 }

@@ -53,7 +53,8 @@ func Reasons() []Reason {
 // Rejection says why a request is not taken, to the owner of the source and never to the sender.
 type Rejection struct {
 	Reason Reason
-	// Detail is a sentence without a full stop. It holds no secret and no right signature, and is printable.
+	// Detail is a sentence without a full stop. It holds nothing of the source's secrets, and is printable. What came in a
+	// header may stand in it.
 	Detail string
 }
 
