@@ -21,7 +21,7 @@ import (
 // pullSubscription makes one of acme's that begins with the log.
 func (w *world) pullSubscription() string {
 	w.t.Helper()
-	s, err := w.ctl.CreateSubscription(w.t.Context(), eventhose.Subscription{Tenant: "acme", Retry: eventhose.RetryPolicy{Schedule: []eventhose.Duration{0, 0, 0, 0, 0, 0, 0, 0}}}, "start")
+	s, err := w.ctl.CreateSubscription(w.t.Context(), eventhose.Subscription{Tenant: "acme", Retry: eventhose.Retry{Schedule: []eventhose.Duration{0, 0, 0, 0, 0, 0, 0, 0}}}, "start")
 	if err != nil {
 		w.t.Fatal(err)
 	}
