@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -195,6 +196,37 @@ func TestReadRefuses(t *testing.T) {
 		}
 	}
 }
+
+// What is no message is refused as such, in a stream too.
+func TestMalformed(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.dial()
+	for procedure, streams := range map[string]bool{eventhosev1connect.LogServiceReadProcedure: false, eventhosev1connect.LogServiceSubscribeProcedure: true,
+		eventhosev1connect.LogServiceWorkProcedure: true, eventhosev1connect.LogServiceAppendStreamProcedure: true} {
+		s, err := c.NewStream(w.as(rootKey), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, procedure, grpc.ForceCodecV2(garbage{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.SendMsg(0), s.CloseSend()); err != nil {
+			t.Fatal(err)
+		}
+		err = s.RecvMsg(nil)
+		if streams {
+			w.refused(err, codes.InvalidArgument, eventhose.CodeMalformed, "")
+		} else if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", procedure, err)
+		}
+	}
+}
+
+// garbage sends what is no message.
+type garbage struct{}
+
+func (garbage) Marshal(any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer("\xff\xff\xff")}, nil
+}
+func (garbage) Unmarshal(mem.BufferSlice, any) error { return nil }
+func (garbage) Name() string                         { return "proto" }
 
 // cursor is where a log ends.
 func (w *world) cursor(tenant eventhose.TenantID) string {
