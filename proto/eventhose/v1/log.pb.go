@@ -1636,7 +1636,7 @@ func (x *Answered) GetLost() []string {
 	return nil
 }
 
-// ErrorDetail is among the details of every error that the service answers.
+// ErrorDetail is among the details of an error.
 type ErrorDetail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Stable; switch on this. The codes are those of the HTTP API, such as invalid or cursor_gone.
