@@ -218,6 +218,10 @@ type Leased struct {
 	Deliveries int
 	// Until is when the lease ends.
 	Until time.Time
+	// Previous is the sequence that this subscription was due before this one; 0 if none.
+	Previous Sequence
+	// Replay is the replay that asked for it, "" for live.
+	Replay string
 }
 
 // Pull asks for work.
@@ -232,7 +236,7 @@ type Pull struct {
 
 // Answer is what a worker says of leases.
 type Answer struct {
-	// Verdict is AnswerAck, AnswerNack or AnswerExtend.
+	// Verdict is AnswerAck, AnswerNack, AnswerExtend or AnswerRelease.
 	Verdict Verdict
 	// Leases are at most MaxPull.
 	Leases []string
@@ -253,6 +257,9 @@ const (
 	AnswerNack Verdict = "nack"
 	// AnswerExtend: it takes longer.
 	AnswerExtend Verdict = "extend"
+	// AnswerRelease: no worker has begun, or it cannot be told that it may go on. The event is handed over again at once, and
+	// the delivery does not count.
+	AnswerRelease Verdict = "release"
 )
 
 // Limits of pull subscriptions.

@@ -29,6 +29,7 @@ var floors = map[string][]string{
 	"internal/egress":                       {""},
 	"internal/access":                       {""},
 	"internal/follow":                       {""},
+	"internal/stall":                        nil,
 	"internal/overload":                     {""},
 	"proto/eventhose/v1":                    nil,
 	"proto/eventhose/v1/eventhosev1connect": {"proto/eventhose/v1"},
@@ -49,10 +50,10 @@ var floors = map[string][]string{
 	"internal/deliver":  {"", "internal/store", "internal/sink", "internal/filter"},
 	"internal/control":  {"", "internal/store", "internal/sink", "internal/filter"},
 
-	"internal/httpapi":   {"", "internal/access", "internal/follow", "internal/overload"},
+	"internal/httpapi":   {"", "internal/access", "internal/follow", "internal/overload", "internal/stall"},
 	"internal/gateway":   {"", "sign", "internal/egress"},
 	"internal/rpc":       {"", "internal/access", "internal/follow", "internal/overload", "proto/eventhose/v1", "proto/eventhose/v1/eventhosev1connect"},
-	"internal/graphql":   {"", "internal/access", "internal/follow"},
+	"internal/graphql":   {"", "internal/follow", "internal/stall"},
 	"internal/imap":      {""},
 	"internal/dashboard": {""},
 
@@ -61,9 +62,11 @@ var floors = map[string][]string{
 		"internal/eventlog", "internal/deliver", "internal/control",
 		"internal/httpapi", "internal/gateway", "internal/rpc", "internal/graphql", "internal/imap", "internal/dashboard"},
 
+	"internal/listen": {"", "client", "sign", "internal/sink", "internal/egress", "internal/webhook"},
+
 	"eventhosetest":  {"", "internal/app", "client", "sign"},
 	"internal/bench": {"", "internal/app", "client", "sign"},
-	"cmd/eventhose":  {"", "internal/app", "client", "sign", "internal/bench"},
+	"cmd/eventhose":  {"", "internal/app", "client", "sign", "internal/bench", "internal/listen"},
 }
 
 // bare are the packages that import the standard library and nothing else.

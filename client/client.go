@@ -41,7 +41,7 @@ type Client struct {
 	http        *http.Client
 	maxResponse int64
 	userAgent   string
-	// silence is how long a stream may say nothing.
+	// silence is how long the server may say nothing where it should have.
 	silence time.Duration
 }
 
@@ -57,6 +57,10 @@ func WithMaxResponse(n int64) Option { return func(c *Client) { c.maxResponse = 
 
 // WithUserAgent names the program in User-Agent.
 func WithUserAgent(s string) Option { return func(c *Client) { c.userAgent = s } }
+
+// WithSilence sets how long a server may say nothing where it should have before it is taken for gone: on a stream, and when
+// it has held a request for work as long as it was asked to. 45 s if not set; the server says something on a stream every 15 s.
+func WithSilence(d time.Duration) Option { return func(c *Client) { c.silence = d } }
 
 // New makes a client for the server at an absolute http or https URL; a path is kept as a prefix. The key may be empty
 // for the routes that need none.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -124,6 +125,8 @@ func (t *Tenant) Append(ctx context.Context, events ...eventhose.Event) ([]event
 // ReadOptions say what to read. The zero value reads from the beginning.
 type ReadOptions struct {
 	After eventhose.Cursor
+	// Now reads after the end of the log instead.
+	Now bool
 	// Limit is how many events at most, 0 the server's default.
 	Limit int
 	// Types, Keys and Expression narrow what is read, as in eventhose.Filter.
@@ -137,6 +140,9 @@ type ReadOptions struct {
 // Read reads one page. Go on with its Cursor. CodeCursorGone tells with First that retention has overtaken After.
 func (t *Tenant) Read(ctx context.Context, o ReadOptions) (eventhose.Page, error) {
 	q := url.Values{"after": {o.After.String()}}
+	if o.Now {
+		q.Set("after", "now")
+	}
 	if o.Limit != 0 {
 		q.Set("limit", strconv.Itoa(o.Limit))
 	}
@@ -158,6 +164,41 @@ func (t *Tenant) Read(ctx context.Context, o ReadOptions) (eventhose.Page, error
 		page.Events[i] = answer.Data[i].event(t.id)
 	}
 	return page, nil
+}
+
+// Head answers the cursor at the end of the log.
+func (t *Tenant) Head(ctx context.Context) (eventhose.Cursor, error) {
+	page, err := t.Read(ctx, ReadOptions{Now: true, Limit: 1})
+	return page.Cursor, err
+}
+
+// CursorAt answers the cursor after which come the events that were appended at a time or later, of those that are left. It
+// finds it by halving, with a read for each step.
+func (t *Tenant) CursorAt(ctx context.Context, at time.Time) (eventhose.Cursor, error) {
+	head, err := t.Head(ctx)
+	if err != nil {
+		return eventhose.Cursor{}, err
+	}
+	place := func(seq eventhose.Sequence) eventhose.Cursor {
+		return eventhose.Cursor{Incarnation: head.Incarnation, Sequence: seq}
+	}
+	low, high := eventhose.Sequence(0), head.Sequence // the answer lies in [low, high]
+	for low < high {
+		middle := low + (high-low)/2
+		page, err := t.Read(ctx, ReadOptions{After: place(middle), Limit: 1, Types: []string{"*", eventhose.SystemPrefix + "*"}})
+		var refused *eventhose.Error
+		switch {
+		case errors.As(err, &refused) && refused.Code == eventhose.CodeCursorGone && refused.First > middle+1:
+			low = min(high, refused.First-1)
+		case err != nil:
+			return eventhose.Cursor{}, err
+		case len(page.Events) > 0 && page.Events[0].Appended.Before(at):
+			low = page.Events[0].Sequence
+		default:
+			high = middle
+		}
+	}
+	return place(low), nil
 }
 
 // EventStatus is an event and what became of it at each subscription that it concerns.

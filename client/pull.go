@@ -22,10 +22,12 @@ func (t *Tenant) Pull(ctx context.Context, sub eventhose.SubscriptionID, p event
 	}
 	var answer struct {
 		Data []struct {
-			Lease      string    `json:"lease"`
-			Deliveries int       `json:"deliveries"`
-			Until      time.Time `json:"until"`
-			Event      wireEvent `json:"event"`
+			Lease      string             `json:"lease"`
+			Deliveries int                `json:"deliveries"`
+			Until      time.Time          `json:"until"`
+			Previous   eventhose.Sequence `json:"previous_sequence"`
+			Replay     string             `json:"replay"`
+			Event      wireEvent          `json:"event"`
 		} `json:"data"`
 	}
 	err = t.c.do(ctx, request{method: http.MethodPost, path: t.subscription(sub, "pull"), body: body, contentType: "application/json", wait: p.Wait, into: &answer})
@@ -35,7 +37,7 @@ func (t *Tenant) Pull(ctx context.Context, sub eventhose.SubscriptionID, p event
 	list := make([]eventhose.Leased, len(answer.Data))
 	for i := range answer.Data {
 		d := &answer.Data[i]
-		list[i] = eventhose.Leased{Lease: d.Lease, Event: d.Event.event(t.id), Deliveries: d.Deliveries, Until: d.Until}
+		list[i] = eventhose.Leased{Lease: d.Lease, Event: d.Event.event(t.id), Deliveries: d.Deliveries, Until: d.Until, Previous: d.Previous, Replay: d.Replay}
 	}
 	return list, nil
 }

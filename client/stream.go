@@ -84,7 +84,7 @@ func (f *follower) run(ctx context.Context) error {
 		switch {
 		case errors.Is(err, errEnough), over(ctx):
 			return nil
-		case !worthTrying(err):
+		case !Passing(err):
 			return err
 		}
 		f.lost = err
@@ -125,8 +125,9 @@ func (f *follower) stream(ctx context.Context) error {
 		f.options.Reconnected(f.lost)
 	}
 	f.lost = nil
-	for lines := bufio.NewReaderSize(body, 64<<10); ; {
-		watchdog.Reset(f.tenant.c.silence)
+	heard := func() { watchdog.Reset(f.tenant.c.silence) }
+	for lines := bufio.NewReaderSize(&listening{body, heard}, 64<<10); ; {
+		heard()
 		line, err := readLine(lines)
 		watchdog.Stop()
 		if err != nil {
@@ -136,6 +137,20 @@ func (f *follower) stream(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// listening calls heard with all that arrives: a long line over a slow network is no silence.
+type listening struct {
+	r     io.Reader
+	heard func()
+}
+
+func (l *listening) Read(b []byte) (int, error) {
+	n, err := l.r.Read(b)
+	if n > 0 {
+		l.heard()
+	}
+	return n, err
 }
 
 // told answers why a stream was ended from here, if it was.
@@ -148,7 +163,7 @@ func told(ctx context.Context, err error) error {
 
 // errSilent and errEnded have no code: they are like a network that fails.
 var (
-	errSilent = errors.New("the server has said nothing for 45 s")
+	errSilent = errors.New("the server has said nothing for too long")
 	errEnded  = errors.New("the server ended the stream")
 	errLine   = errors.New("a line of the stream is longer than any event can be")
 )

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// pullWait is how long one request for work is held.
+	// pullWait is how long one request for work is held, unless WithWait says otherwise.
 	pullWait = 20 * time.Second
 	// answerTime is how long is tried to say what became of work once the worker is to stop.
 	answerTime = 10 * time.Second
@@ -29,6 +29,21 @@ func WithLease(d time.Duration) WorkOption { return func(w *worker) { w.lease = 
 
 // WithTrouble has f called with what Work met and goes on after: a server that cannot be reached, a lease that was lost.
 func WithTrouble(f func(error)) WorkOption { return func(w *worker) { w.trouble = f } }
+
+// WithWait sets how long one request for work is held if there is none: 20 s if not set, at most what the server holds.
+func WithWait(d time.Duration) WorkOption { return func(w *worker) { w.wait = d } }
+
+// WithPulled has f called with each answer to a request for work, before the work begins, with how many events it brought.
+func WithPulled(f func(events int)) WorkOption { return func(w *worker) { w.pulled = f } }
+
+type leasedKey struct{}
+
+// Handed answers what a Work function's context belongs to: how often the event was handed over, and until when it is this
+// worker's. Its Until is as of the beginning, since Work extends it.
+func Handed(ctx context.Context) (eventhose.Leased, bool) {
+	l, ok := ctx.Value(leasedKey{}).(eventhose.Leased)
+	return l, ok
+}
 
 // RetryAfter is an error for a Work function to return that wants its event back after a certain time, instead of when the
 // subscription's schedule says.
@@ -56,7 +71,7 @@ func (t *Tenant) Work(ctx context.Context, sub eventhose.SubscriptionID, concurr
 	if concurrency < 1 || concurrency > eventhose.MaxPull {
 		return eventhose.Invalid("concurrency", "must be between 1 and %d", eventhose.MaxPull)
 	}
-	w := &worker{tenant: t, sub: sub, do: do, lease: eventhose.DefaultLease, trouble: func(error) {},
+	w := &worker{tenant: t, sub: sub, do: do, lease: eventhose.DefaultLease, wait: pullWait, trouble: func(error) {}, pulled: func(int) {},
 		slots: make(chan struct{}, concurrency), hands: map[string]*hand{}, said: make(chan struct{}, 1)}
 	for _, o := range options {
 		o(w)
@@ -78,7 +93,9 @@ type worker struct {
 	sub     eventhose.SubscriptionID
 	do      func(context.Context, eventhose.Event) error
 	lease   time.Duration
+	wait    time.Duration
 	trouble func(error)
+	pulled  func(int)
 	slots   chan struct{}
 	calls   sync.WaitGroup
 
@@ -104,7 +121,9 @@ type said struct {
 
 func (w *worker) pullLoop(ctx context.Context) error {
 	backoff := minBackoff
-	for {
+	// The first request, and each after one that failed, is not held: whether the server can be reached is known at once.
+	for wait, lost := time.Duration(0), false; ; {
+		var err error
 		// One slot for the first event, and those that are free for more.
 		select {
 		case w.slots <- struct{}{}:
@@ -120,7 +139,16 @@ func (w *worker) pullLoop(ctx context.Context) error {
 				more = false
 			}
 		}
-		leases, err := w.tenant.Pull(ctx, w.sub, eventhose.Pull{Max: free, Wait: pullWait, Lease: w.lease})
+		if lost {
+			err = w.look(ctx)
+		}
+		var leases []eventhose.Leased
+		if err == nil {
+			leases, err = w.pull(ctx, free, wait)
+		}
+		if err == nil {
+			w.pulled(len(leases))
+		}
 		for i := range leases {
 			w.take(ctx, &leases[i])
 		}
@@ -131,11 +159,12 @@ func (w *worker) pullLoop(ctx context.Context) error {
 		case over(ctx):
 			return nil
 		case err == nil:
-			backoff = minBackoff
+			backoff, wait, lost = minBackoff, w.wait, false
 			continue
-		case !worthTrying(err):
+		case !Passing(err):
 			return err
 		}
+		wait, lost = 0, true
 		w.trouble(err)
 		timer := time.NewTimer(backoff/2 + rand.N(backoff))
 		select {
@@ -148,8 +177,31 @@ func (w *worker) pullLoop(ctx context.Context) error {
 	}
 }
 
-// worthTrying reports whether the same request may succeed later.
-func worthTrying(err error) bool {
+// pull asks once. A server that says nothing is not waited for any longer than a stream's would be.
+func (w *worker) pull(ctx context.Context, most int, wait time.Duration) ([]eventhose.Leased, error) {
+	asking, cancel := context.WithTimeout(ctx, wait+w.tenant.c.silence)
+	defer cancel()
+	list, err := w.tenant.Pull(asking, w.sub, eventhose.Pull{Max: most, Wait: wait, Lease: w.lease})
+	if err != nil && asking.Err() != nil && ctx.Err() == nil {
+		err = errSilent
+	}
+	return list, err
+}
+
+// look asks whether the server is there again. A request for work would not do: if it arrives late, by a network that comes back,
+// it takes events for a worker that has given it up.
+func (w *worker) look(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, w.tenant.c.silence)
+	defer cancel()
+	_, err := w.tenant.Subscription(asking, w.sub)
+	if err != nil && asking.Err() != nil && ctx.Err() == nil {
+		err = errSilent
+	}
+	return err
+}
+
+// Passing reports whether the same request may succeed later: the server was not reached, is stopping, or has too much to do.
+func Passing(err error) bool {
 	var e *eventhose.Error
 	if !errors.As(err, &e) {
 		return true // the server was not reached
@@ -163,7 +215,7 @@ func worthTrying(err error) bool {
 
 // take has an event worked on.
 func (w *worker) take(ctx context.Context, l *eventhose.Leased) {
-	calling, cancel := context.WithCancelCause(ctx)
+	calling, cancel := context.WithCancelCause(context.WithValue(ctx, leasedKey{}, *l))
 	w.mu.Lock()
 	w.hands[l.Lease] = &hand{cancel, time.Now().Add(w.lease)}
 	w.mu.Unlock()
@@ -265,16 +317,18 @@ func (w *worker) send(ctx context.Context, answers []said) (again []said) {
 		b := back{s.delay, s.err.Error()}
 		given[b] = append(given[b], s)
 	}
-	again = w.inParts(again, done, func(leases []string) ([]string, error) { return w.tenant.Ack(ctx, w.sub, leases...) })
+	again = w.inParts(ctx, again, done, func(ctx context.Context, leases []string) ([]string, error) {
+		return w.tenant.Ack(ctx, w.sub, leases...)
+	})
 	for b, list := range given {
-		again = w.inParts(again, list, func(leases []string) ([]string, error) {
+		again = w.inParts(ctx, again, list, func(ctx context.Context, leases []string) ([]string, error) {
 			return w.tenant.Nack(ctx, w.sub, b.delay, b.message, leases...)
 		})
 	}
 	return again
 }
 
-func (w *worker) inParts(again, list []said, send func([]string) ([]string, error)) []said {
+func (w *worker) inParts(ctx context.Context, again, list []said, send func(context.Context, []string) ([]string, error)) []said {
 	for len(list) > 0 {
 		part := list[:min(len(list), eventhose.MaxPull)]
 		list = list[len(part):]
@@ -282,11 +336,13 @@ func (w *worker) inParts(again, list []said, send func([]string) ([]string, erro
 		for i := range part {
 			leases[i] = part[i].lease
 		}
-		lost, err := send(leases)
+		answering, cancel := context.WithTimeout(ctx, max(w.lease/3, time.Second)) // on a dead connection there is time to try another
+		lost, err := send(answering, leases)
+		cancel()
 		if err != nil {
 			w.trouble(fmt.Errorf("answering leases: %w", err))
 		}
-		if err != nil && worthTrying(err) {
+		if err != nil && Passing(err) {
 			for _, s := range part {
 				if time.Now().Before(s.expires) {
 					again = append(again, s)
@@ -294,7 +350,7 @@ func (w *worker) inParts(again, list []said, send func([]string) ([]string, erro
 			}
 		}
 		if len(lost) > 0 {
-			w.trouble(fmt.Errorf("%d leases were lost before they were answered: their events may be worked on twice", len(lost)))
+			w.trouble(fmt.Errorf("%w before it was answered, of %d events: they may be worked on twice", ErrLeaseLost, len(lost)))
 		}
 	}
 	return again
@@ -346,9 +402,10 @@ func (w *worker) extendLoop(ctx context.Context) {
 // lose ends the call that works under a lease, unless it has ended meanwhile. w.mu is held.
 func (w *worker) lose(lease string) {
 	if h := w.hands[lease]; h != nil {
-		h.cancel(errLost)
+		h.cancel(ErrLeaseLost)
 		delete(w.hands, lease)
 	}
 }
 
-var errLost = errors.New("the lease was lost")
+// ErrLeaseLost says that an event that is worked on, or was, may be another worker's.
+var ErrLeaseLost = errors.New("the lease was lost")

@@ -62,6 +62,7 @@ Data goes to a directory below --dir, which must be on a disk, and is removed in
 	f.IntVar(&o.Subscriptions, "subscriptions", 1_000_000, "how many subscriptions idle-million makes")
 	f.IntVar(&o.IDs, "ids", 10_000_000, "how many remembered ids append-batch-ids has in the end")
 	f.IntVar(&o.Pending, "pending", 1_000_000, "how many events recover-million leaves to be delivered")
+	f.IntVar(&o.Streams, "streams", 1000, "how many streams the scenario streams holds open")
 	f.StringVar(&o.Dir, "dir", os.TempDir(), "where the data is kept meanwhile; on a disk")
 	f.StringVar(&o.URL, "url", "", "a running server to measure instead of one started for it; it must allow deliveries to this machine")
 	f.StringVar(&o.DatabaseURL, "database-url", "", "a PostgreSQL on which databases are made to measure many nodes, instead of a directory; they are dropped in the end")

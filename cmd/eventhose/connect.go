@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/client"
@@ -19,29 +20,53 @@ type connection struct {
 // connected gives a command the flags of the connection, and runs it with a client whose calls end with --timeout.
 func (p *program) connected(c *cobra.Command, run func(ctx context.Context, c *client.Client, args []string) error) *cobra.Command {
 	f := c.Flags()
-	f.StringVar(&p.conn.url, "url", "http://127.0.0.1:8080", "the server")
-	f.StringVar(&p.conn.key, "key", "", "the API key")
-	f.StringVar(&p.conn.tenant, "tenant", "default", "whose log")
+	p.connectionFlags(f)
 	f.DurationVar(&p.conn.timeout, "timeout", time.Minute, "how long to wait for the whole command")
-	variable(f, "url", "EVENTHOSE_URL")
-	variable(f, "key", "EVENTHOSE_API_KEY")
-	variable(f, "tenant", "EVENTHOSE_TENANT")
 	variable(f, "timeout", "EVENTHOSE_TIMEOUT")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if err := eventhose.TenantID(p.conn.tenant).Validate(); err != nil {
-			return err
-		}
 		if p.conn.timeout <= 0 {
 			return &usageError{what: "--timeout must be more than 0"}
 		}
 		ctx, cancel := context.WithTimeout(c.Context(), p.conn.timeout)
 		defer cancel()
-		cl, err := client.New(p.conn.url, eventhose.Secret(p.conn.key), client.WithUserAgent("eventhose/"+p.version))
+		cl, err := p.connect()
 		if err != nil {
 			return err
 		}
 		defer cl.Close()
 		return run(ctx, cl, args)
+	}
+	return c
+}
+
+// connectionFlags are those that connect reads.
+func (p *program) connectionFlags(f *pflag.FlagSet) {
+	f.StringVar(&p.conn.url, "url", "http://127.0.0.1:8080", "the server")
+	f.StringVar(&p.conn.key, "key", "", "the API key")
+	f.StringVar(&p.conn.tenant, "tenant", "default", "whose log")
+	variable(f, "url", "EVENTHOSE_URL")
+	variable(f, "key", "EVENTHOSE_API_KEY")
+	variable(f, "tenant", "EVENTHOSE_TENANT")
+}
+
+// connect makes the client that the flags of the connection ask for. It asks nothing of the server.
+func (p *program) connect(options ...client.Option) (*client.Client, error) {
+	if err := eventhose.TenantID(p.conn.tenant).Validate(); err != nil {
+		return nil, err
+	}
+	return client.New(p.conn.url, eventhose.Secret(p.conn.key), append(options, client.WithUserAgent("eventhose/"+p.version))...)
+}
+
+// inTenantFor is inTenant for a command that goes on until it is interrupted.
+func (p *program) inTenantFor(c *cobra.Command, run func(ctx context.Context, t *client.Tenant, args []string) error) *cobra.Command {
+	p.connectionFlags(c.Flags())
+	c.RunE = func(c *cobra.Command, args []string) error {
+		cl, err := p.connect()
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		return run(c.Context(), cl.Tenant(eventhose.TenantID(p.conn.tenant)), args)
 	}
 	return c
 }

@@ -104,7 +104,7 @@ func (p *program) dev(ctx context.Context, s *serverFlags, addressNamed bool) (f
 	r.expect(key)
 
 	p.devBanner(devInfo{URL: "http://" + a.Addr(), Docs: "http://" + a.Addr() + "/docs", Key: s.adminKey, Receiver: r.url, Secret: string(secret), Data: s.data}, kept)
-	from, err := head(ctx, log)
+	from, err := log.Head(ctx)
 	if err != nil {
 		return err
 	}
@@ -153,18 +153,6 @@ func subscribe(ctx context.Context, log *client.Tenant, url string) (eventhose.S
 	}
 	s, err := log.CreateSubscription(ctx, client.NewSubscription{Name: devReceiverName, Destination: d})
 	return s.Secret, err
-}
-
-// head answers the cursor at the end of the log. Asking for a type that nobody appends, it carries no event on the way.
-func head(ctx context.Context, log *client.Tenant) (eventhose.Cursor, error) {
-	o := client.ReadOptions{Types: []string{"eventhose.none"}}
-	for {
-		page, err := log.Read(ctx, o)
-		if err != nil || !page.HasMore {
-			return page.Cursor, err
-		}
-		o.After = page.Cursor
-	}
 }
 
 type devInfo struct {

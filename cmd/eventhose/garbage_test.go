@@ -1,18 +1,29 @@
 package main
 
 import (
-	"runtime/metrics"
+	"runtime"
 	"testing"
 )
 
 func TestGarbagePercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 300, 1 << 20: 300, 128 << 20: 300, 192 << 20: 200, 384 << 20: 100, 64 << 30: 100} {
-		if got := garbagePercent(live); got != want {
-			t.Errorf("with %d MiB in use %d %%, want %d %%", live>>20, got, want)
+	const idle, middling, busy = .2, 2, 8
+	for _, c := range []struct {
+		was  int
+		live uint64
+		rate float64
+		want int
+	}{
+		{calmPercent, 0, busy, 300}, {calmPercent, 128 << 20, busy, 300}, {calmPercent, 192 << 20, busy, 200}, {calmPercent, 384 << 20, busy, 100}, {calmPercent, 64 << 30, busy, 100},
+		{calmPercent, 1 << 20, middling, calmPercent}, {300, 1 << 20, middling, 300}, {200, 384 << 20, middling, 100},
+		{300, 1 << 20, idle, calmPercent}, {calmPercent, 1 << 20, idle, calmPercent},
+	} {
+		if got := garbagePercent(c.was, c.live, c.rate); got != c.want {
+			t.Errorf("with %d MiB in use, %v collections a second at %d %%: %d %%, want %d %%", c.live>>20, c.rate, c.was, got, c.want)
 		}
 	}
-	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	if metrics.Read(sample); sample[0].Value.Kind() != metrics.KindUint64 {
-		t.Error("Go does not tell how much is in use")
+	_, before := collected()
+	runtime.GC()
+	if live, after := collected(); live == 0 || after <= before {
+		t.Errorf("%d bytes in use, %d collections after %d", live, after, before)
 	}
 }

@@ -28,8 +28,21 @@ type process struct {
 // start runs "eventhose args…". The process must have ended by the end of the test.
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
+	p := command(args...)
+	p.Env = append(p.Env, env...)
+	p.begin(t)
+	return p
+}
+
+// command is "eventhose args…" before it is started.
+func command(args ...string) *process {
 	p := &process{Cmd: exec.Command("eventhose", args...), lines: make(chan string, 1000)}
-	p.Env = append(append(os.Environ(), "GORACE="+raceOptions), env...)
+	p.Env = append(os.Environ(), "GORACE="+raceOptions)
+	return p
+}
+
+func (p *process) begin(t *testing.T) {
+	t.Helper()
 	stderr, err := p.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +57,6 @@ func start(t *testing.T, env []string, args ...string) *process {
 		}
 	}()
 	t.Cleanup(func() { _ = p.Process.Kill() })
-	return p
 }
 
 // line waits for a line of stderr that begins in this way, and answers the rest of it.

@@ -22,6 +22,7 @@ func (p *program) subscriptionsCommand() *cobra.Command {
 		p.subscriptionsCreate(), p.subscriptionsList(), p.subscriptionsGet(), p.subscriptionsUpdate(), p.subscriptionsDelete(),
 		p.subscriptionsState("pause", "Hold delivery; nothing is lost, the log is the backlog", (*client.Tenant).Pause),
 		p.subscriptionsState("resume", "Go on after a pause or after being disabled", (*client.Tenant).Resume),
+		p.subscriptionsPull(), p.subscriptionsAck(), p.subscriptionsNack(), p.subscriptionsExtend(),
 		p.subscriptionsTest(), p.subscriptionsSecret(), p.subscriptionsRotate(), p.subscriptionsBatches(), p.subscriptionsParked(),
 		p.subscriptionsSettle("redrive", "Try dead events again at once", (*client.Tenant).Redrive),
 		p.subscriptionsSettle("discard", "Give up dead events", (*client.Tenant).Discard))
@@ -42,7 +43,7 @@ type subscriptionFlags struct {
 
 func (s *subscriptionFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&s.name, "name", "", "a name for people")
-	f.StringVar(&s.to, "to", "", "the URL that gets the webhooks")
+	f.StringVar(&s.to, "to", "", "the URL that gets the webhooks; none is for workers, which pull")
 	f.StringSliceVar(&s.types, "types", nil, "types or patterns such as order.*; none is all")
 	f.StringSliceVar(&s.keys, "keys", nil, "only events with one of these ordering keys")
 	f.StringToStringVar(&s.attributes, "attributes", nil, "only events with these attributes (a=1,b=2)")
@@ -109,23 +110,27 @@ func (p *program) subscriptionsCreate() *cobra.Command {
 	var from string
 	c := &cobra.Command{
 		Use:   "create",
-		Short: "Make a subscription and print its signing secret",
+		Short: "Make a subscription and print its signing secret; without --to, one that workers pull from",
 		Example: `  eventhose subscriptions create --to https://example.com/hooks --types 'order.*'
   eventhose subscriptions create --to https://example.com/hooks --ordering key --from start -o json
+  eventhose subscriptions create --types 'order.*' --ordering key --name 'order workers'
   eventhose subscriptions create --to https://example.com/hooks --batch-max-events 100 --batch-max-wait 2s --compression gzip`,
 		Args: args(0, 0),
 	}
 	s.add(c.Flags())
 	c.Flags().StringVar(&from, "from", "", "where to begin: now, start, or a cursor")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, _ []string) error {
-		if s.to == "" {
-			return &usageError{what: "--to is missing", fix: c.CommandPath() + " --to https://example.com/hooks"}
-		}
 		retry, err := s.retry()
 		if err != nil {
 			return err
 		}
-		d, err := s.destination(p)
+		var d eventhose.Destination
+		switch ofDestination := []string{"header", "signature", "format", "compression"}; {
+		case s.to != "":
+			d, err = s.destination(p)
+		case slices.ContainsFunc(ofDestination, c.Flags().Changed):
+			err = &usageError{what: "--to is missing, where to send to", fix: c.CommandPath() + " --to https://example.com/hooks"}
+		}
 		if err != nil {
 			return err
 		}
@@ -350,7 +355,7 @@ func (p *program) printSubscription(s client.Subscription) error {
 			block(w, "header "+name, s.Destination.Headers[name])
 		}
 		if l := s.Status; l != nil {
-			block(w, "lag", l.Lag, "in flight", l.InFlight, "retrying", l.Retrying, "waiting", l.Waiting, "dead", l.Dead, "circuit", l.Circuit,
+			block(w, "lag", l.Lag, "in flight", l.InFlight, "leased", l.Leased, "retrying", l.Retrying, "waiting", l.Waiting, "dead", l.Dead, "circuit", l.Circuit,
 				"failing since", stamp(l.FailingSince), "last success", stamp(l.LastSuccess), "next try", stamp(l.Next))
 			for _, r := range l.Replays {
 				block(w, "replay "+r.ID, "at "+strconv.FormatUint(uint64(r.At), 10)+" of "+strconv.FormatUint(uint64(r.To), 10)+", sent "+strconv.Itoa(r.Sent))

@@ -33,9 +33,14 @@ type watch struct {
 const maxEarly = 1000
 
 func newWatch(p *program) *watch {
+	return &watch{p: p, attempts: make(chan eventhose.Attempt, 4096), colour: p.coloured()}
+}
+
+// coloured reports whether stdout is a terminal whose user wants colour (https://no-color.org).
+func (p *program) coloured() bool {
 	noColour, _ := p.env("NO_COLOR")
 	f, file := p.out.(*os.File)
-	return &watch{p: p, attempts: make(chan eventhose.Attempt, 4096), colour: noColour == "" && file && term.IsTerminal(int(f.Fd()))}
+	return noColour == "" && file && term.IsTerminal(int(f.Fd()))
 }
 
 // observe takes an attempt from the delivery engine. It does not block.
@@ -190,10 +195,15 @@ func (w *watch) attempt(a eventhose.Attempt, r *receiver) {
 func (w *watch) line(v any) { _ = writeJSON(w.p.out, v, "") }
 
 func (w *watch) painted(s string, o eventhose.Outcome) string {
+	return paint(w.colour, o == eventhose.OutcomeTaken, s)
+}
+
+// paint has text green if it is good news, and else red.
+func paint(colour, good bool, s string) string {
 	switch {
-	case !w.colour:
+	case !colour:
 		return s
-	case o == eventhose.OutcomeTaken:
+	case good:
 		return "\x1b[32m" + s + "\x1b[0m"
 	}
 	return "\x1b[31m" + s + "\x1b[0m"

@@ -24,6 +24,7 @@ import (
 	"github.com/eventhose/eventhose/internal/embedded"
 	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/follow"
+	"github.com/eventhose/eventhose/internal/graphql"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/overload"
 	"github.com/eventhose/eventhose/internal/rpc"
@@ -58,6 +59,17 @@ type Options struct {
 	Version string
 	// Observe is called with each attempt; it must not block.
 	Observe func(eventhose.Attempt)
+
+	// What follows is for tests, which have no disk, network or chance. Memory keeps everything in memory, in place of Data;
+	// SecretKey must be given then.
+	Memory bool
+	// Listener is served on, in place of Listen.
+	Listener net.Listener
+	// Resolver and Connect are how destinations are reached; what they lead to must be allowed all the same.
+	Resolver egress.Resolver
+	Connect  func(ctx context.Context, address netip.AddrPort) (net.Conn, error)
+	// Random draws what jitter and the ids of attempts are made of, for several goroutines at once.
+	Random func() uint64
 }
 
 // defaultTenant is there from the first start on.
@@ -93,7 +105,7 @@ func New(o Options) (*App, error) {
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:8080"
 	}
-	if o.Data == "" && o.DatabaseURL == "" {
+	if o.Data == "" && o.DatabaseURL == "" && !o.Memory {
 		return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--data", Message: "is required", Fix: "name a directory for the data, such as --data ./eventhose-data, or a database with --database-url"}
 	}
 	if o.Logger == nil {
@@ -113,6 +125,9 @@ func (a *App) Addr() string { return a.listener.Addr().String() }
 
 // Appender appends without HTTP, once Start has returned; whoever has it may append to every tenant's log.
 func (a *App) Appender() eventhose.Appender { return a.log }
+
+// Reader reads without HTTP, once Start has returned, every tenant's log.
+func (a *App) Reader() eventhose.Reader { return a.log }
 
 // Done is closed when the server cannot go on by itself; Err then says why.
 func (a *App) Done() <-chan struct{} { return a.failed }
@@ -148,7 +163,10 @@ func (a *App) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, a.Stop(ctx))
 		}
 	}()
-	a.listener, err = net.Listen("tcp", a.opts.Listen)
+	a.listener = a.opts.Listener
+	if a.listener == nil {
+		a.listener, err = net.Listen("tcp", a.opts.Listen)
+	}
 	if err != nil {
 		return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "cannot listen on " + a.opts.Listen, Fix: "stop what listens there, or choose another address with --listen", Err: err}
 	}
@@ -160,7 +178,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 
-	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks})
+	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks, Resolver: a.opts.Resolver, Connect: a.opts.Connect})
 	if listening, err := netip.ParseAddrPort(a.Addr()); err == nil {
 		policy.RefuseListener(listening)
 	}
@@ -182,16 +200,18 @@ func (a *App) Start(ctx context.Context) (err error) {
 	var engine *deliver.Engine
 	var api *httpapi.API
 	var door *rpc.Door
+	var graph *graphql.Door
+	forgetAt := func(t eventhose.TenantID) { forget(ctl, t, api.Forget, door.Forget, graph.Forget) }
 	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
 		Owns: func(t eventhose.TenantID) bool { return engine.Owns(t) },
 		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) {
 			engine.Erased(t, seq)
-			forget(ctl, t, api.Forget, door.Forget)
+			forgetAt(t)
 		},
 		Lost: func(t eventhose.TenantID, lost []store.LostParked) { engine.Lost(t, lost) }})
 	a.log = log
 	a.onStop("log", func(context.Context) error { return log.Close() })
-	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, Node: a.opts.Node, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail,
+	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, Node: a.opts.Node, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail, Random: a.opts.Random,
 		Observe: func(at eventhose.Attempt, appended time.Time) {
 			metrics.attempt(at, appended)
 			if a.opts.Observe != nil {
@@ -204,9 +224,6 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("go on with deliveries: %w", err)
 	}
 	a.onStop("deliveries", engine.Stop)
-	if st.database != nil {
-		a.follow(st.database, ctl, log, engine)
-	}
 
 	retaining, stopRetaining := context.WithCancel(context.Background())
 	var retention sync.WaitGroup
@@ -218,8 +235,12 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("derive the key of tickets: %w", err)
 	}
 	streams, limit := follow.NewStreams(0, 0), overload.New()
+	graph, err = graphql.New(graphql.Options{Log: log, Subscriptions: ctl, Delivery: engine, Logger: a.logger})
+	if err != nil {
+		return err
+	}
 	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
-		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey)})
+		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph}})
 	if err != nil {
 		return err
 	}
@@ -227,12 +248,26 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.serve(api, door)
+	if st.database != nil {
+		a.follow(st.database, ctl, log, engine, forgetAt)
+	}
+	a.serve(api, door, graph)
 	return nil
 }
 
+// graphQL is the GraphQL door as a route of the HTTP API, which says who may come in.
+type graphQL struct{ door *graphql.Door }
+
+func (g graphQL) Answer(w http.ResponseWriter, r *http.Request, c *httpapi.Caller) error {
+	return g.door.Answer(w, r, c)
+}
+
+func (g graphQL) Connect(w http.ResponseWriter, r *http.Request, c *httpapi.Caller) error {
+	return g.door.Connect(w, r, c)
+}
+
 // serve starts the HTTP server on the listener.
-func (a *App) serve(api *httpapi.API, door *rpc.Door) {
+func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door) {
 	server := httpapi.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rpc.Serves(r.URL.Path) {
 			door.ServeHTTP(w, r)
@@ -250,11 +285,13 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door) {
 		close(a.draining)
 		api.Drain()
 		door.Drain()
+		graph.Drain()
 		err := server.Shutdown(ctx)
 		if err != nil {
 			server.Close()
 		}
 		serving.Wait()
+		graph.Close()
 		api.Close()
 		door.Close()
 		return err
@@ -262,18 +299,17 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door) {
 }
 
 // forget has what is kept of a tenant's log for streams forgotten, and of its parent's, where the same events stand.
-func forget(ctl *control.Control, tenant eventhose.TenantID, doors ...func(...eventhose.TenantID)) {
+func forget(ctl *control.Control, tenant eventhose.TenantID, do ...func(...eventhose.TenantID)) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	parents := []eventhose.TenantID{}
-	for _, do := range doors {
-		do(tenant)
+	all := func(t eventhose.TenantID) {
+		for _, f := range do {
+			f(t)
+		}
 	}
+	all(tenant)
 	if t, err := ctl.Tenant(ctx, tenant); err == nil && t.Parent != "" {
-		parents = append(parents, t.Parent)
-	}
-	for _, do := range doors {
-		do(parents...)
+		all(t.Parent)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/control"
 	"github.com/eventhose/eventhose/internal/deliver"
@@ -45,14 +47,21 @@ func (a *App) open(ctx context.Context, m *metrics) (*opened, error) {
 	if a.opts.DatabaseURL != "" {
 		return a.openDatabase(ctx, m)
 	}
-	st, err := embedded.Open(a.opts.Data, embedded.Options{Logger: a.logger, MinFree: a.opts.MinFree, OnFatal: a.fail, Synced: m.fsync})
+	dir, options := a.opts.Data, embedded.Options{Logger: a.logger, MinFree: a.opts.MinFree, OnFatal: a.fail, Synced: m.fsync}
+	if a.opts.Memory {
+		dir, options.FS, options.MinFree = "memory", vfs.NewMem(), -1
+	}
+	st, err := embedded.Open(dir, options)
 	if err != nil {
 		return nil, unopened(a.opts.Data, err)
 	}
-	o := &opened{Store: st, name: "store", secretKey: a.opts.SecretKey, backups: backups{st, a.opts.BackupDir},
+	o := &opened{Store: st, name: "store", secretKey: a.opts.SecretKey,
 		ready: func(ctx context.Context) error { _, err := st.Head(ctx, defaultTenant); return err }}
 	a.onStop("store", func(context.Context) error { return st.Close() })
 	m.watchStore(st)
+	if !a.opts.Memory {
+		o.backups = backups{st, a.opts.BackupDir}
+	}
 	if o.secretKey == nil {
 		if o.secretKey, err = control.SecretKey(ctx, st, a.opts.Data); err != nil {
 			return nil, fmt.Errorf("read the secret key: %w", err)
@@ -76,7 +85,7 @@ func (a *App) openDatabase(ctx context.Context, m *metrics) (*opened, error) {
 }
 
 // follow takes in what other nodes do, and does for the logs of this one what a single node does by itself.
-func (a *App) follow(st *postgres.Store, ctl *control.Control, log *eventlog.Log, engine *deliver.Engine) {
+func (a *App) follow(st *postgres.Store, ctl *control.Control, log *eventlog.Log, engine *deliver.Engine, forget func(eventhose.TenantID)) {
 	following, stop := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	loops.Go(func() {
@@ -87,13 +96,14 @@ func (a *App) follow(st *postgres.Store, ctl *control.Control, log *eventlog.Log
 				engine.Appended(h.Tenant)
 			case postgres.HintErased:
 				engine.Erased(h.Tenant, h.Sequence)
+				forget(h.Tenant)
 			case postgres.HintRecord:
 				ctl.Heard(h.Record, h.Tenant, h.ID)
 				engine.Heard(h.Record, h.ID)
 			case postgres.HintUnplaced:
 				log.Unplaced()
 			case postgres.HintInterrupted:
-				ctl.Unheard()
+				ctl.Unheard() // what streams keep of an erased event they keep for a second
 				engine.ChangedAll()
 				log.Unplaced()
 			}

@@ -36,6 +36,8 @@ type Options struct {
 	// Subscriptions is how many idle ones the scenario idle-million makes, IDs how many remembered ids append-batch-ids has,
 	// Pending how many events recover-million leaves behind.
 	Subscriptions, IDs, Pending int
+	// Streams is how many the scenario streams holds open.
+	Streams int
 	// URL and Key name a running server to measure instead of one that is started here. Its operator must allow
 	// deliveries to 127.0.0.0/8 of the machine that the benchmark runs on.
 	URL string
@@ -129,6 +131,8 @@ func scenarios() []scenario {
 		{"overload", true, false, (*bench).overload},
 		{"idle-million", true, false, (*bench).idleMillion},
 		{"recover-million", true, false, (*bench).recoverMillion},
+		{"streams", false, true, (*bench).streams},
+		{"read-back", true, false, (*bench).readBack},
 		{"two-nodes", true, true, (*bench).twoNodes},
 	}
 }
@@ -176,7 +180,7 @@ func (b *bench) check() error {
 		return eventhose.Invalid("--seconds", "must be at least 1")
 	case b.Rounds < 1:
 		return eventhose.Invalid("--rounds", "must be at least 1")
-	case b.Preload < 0 || b.Subscriptions < 1 || b.IDs < 1 || b.Pending < 1:
+	case b.Preload < 0 || b.Subscriptions < 1 || b.IDs < 1 || b.Pending < 1 || b.Streams < 1:
 		return eventhose.Invalid("--preload", "and the other counts must not be negative")
 	}
 	if b.Progress == nil {
@@ -239,7 +243,7 @@ func (b *bench) round() time.Duration {
 // Part runs one of the parts that Options.Command starts, until in ends. name is the part's.
 func Part(ctx context.Context, name string, in io.Reader, out io.Writer) error {
 	run := map[string]func(context.Context, *orders) error{
-		partReceiver: receive, partLoad: load, partPlain: plain, partBareFile: bareFile, partInProcess: inProcess, partPgxLoop: pgxLoop,
+		partReceiver: receive, partLoad: load, partPlain: plain, partBareFile: bareFile, partInProcess: inProcess, partPgxLoop: pgxLoop, partReaders: read,
 	}[name]
 	if run == nil {
 		return eventhose.Invalid("part", "is not a part of the benchmark")

@@ -199,3 +199,25 @@ func TestParts(t *testing.T) {
 		t.Error("a part that does not exist runs")
 	}
 }
+
+// A reader counts each event once, wherever what comes is cut.
+func TestReaderParts(t *testing.T) {
+	var stream []byte
+	for _, n := range []int64{7, 8, 9, 9, 6} { // one twice, and one from before it began
+		data := appendData(nil, 200, int(n))
+		stamp(data, n, time.Now())
+		stream = append(append(append(stream, `id: c`+"\ndata: {\"data\":"...), data...), "}\n\n"...)
+	}
+	for cut := range stream {
+		for _, second := range []int{1, dataHead, len(stream)} {
+			r := &reader{first: 7}
+			r.part(stream[:cut])
+			to := min(cut+second, len(stream))
+			r.part(stream[cut:to])
+			r.part(stream[to:])
+			if r.events != 3 || r.doubles != 1 || r.latency.total != 3 {
+				t.Fatalf("cut at %d and %d: %d events, %d again", cut, to, r.events, r.doubles)
+			}
+		}
+	}
+}

@@ -95,6 +95,7 @@ func (h *histogram) UnmarshalJSON(b []byte) error {
 
 // into writes the quantiles that every result has.
 func (h *histogram) into(r *Result) {
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	r.P50, r.P95, r.P99, r.Max = ms(h.quantile(.5)), ms(h.quantile(.95)), ms(h.quantile(.99)), ms(h.most)
+	r.P50, r.P95, r.P99, r.Max = milliseconds(h.quantile(.5)), milliseconds(h.quantile(.95)), milliseconds(h.quantile(.99)), milliseconds(h.most)
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

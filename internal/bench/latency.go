@@ -43,7 +43,7 @@ func (b *bench) latency(ctx context.Context, r *Result) error {
 		}
 		latency.into(into)
 		into.EventsPerS = rate
-		into.FsyncP50, into.FsyncP99 = float64(fsync.quantile(.5).Microseconds())/1000, float64(fsync.quantile(.99).Microseconds())/1000
+		into.FsyncP50, into.FsyncP99 = milliseconds(fsync.quantile(.5)), milliseconds(fsync.quantile(.99))
 		return nil
 	}
 	var half Result

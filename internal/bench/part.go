@@ -19,6 +19,7 @@ const (
 	partBareFile  = "bare-file"
 	partInProcess = "in-process"
 	partPgxLoop   = "pgx-loop"
+	partReaders   = "readers"
 )
 
 // part is a child process that takes orders.

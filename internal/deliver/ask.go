@@ -178,7 +178,7 @@ func (e *Engine) replayHere(ctx context.Context, tenant eventhose.TenantID, sub 
 		if len(l.replays) >= eventhose.MaxReplays {
 			return &eventhose.Error{Code: eventhose.CodeLimit, Message: fmt.Sprintf("%d replays are running", eventhose.MaxReplays), Fix: "wait for one to end"}
 		}
-		r.ID = "rpl_" + idAt(uint64(r.Created.UnixMicro()))
+		r.ID = "rpl_" + idAt(uint64(r.Created.UnixMicro()), e.opts.Random())
 		l.replays = append(l.replays, &replay{Replay: r, examined: r.At})
 		return nil
 	})
@@ -231,7 +231,7 @@ func (e *Engine) Test(ctx context.Context, tenant eventhose.TenantID, sub eventh
 		return eventhose.Attempt{}, &eventhose.Error{Code: eventhose.CodeConflict, Message: "the subscription has no destination to send a test to: workers pull from it", Fix: "append an event of a type that it wants"}
 	}
 	now := time.Now().UTC()
-	event := &eventhose.Event{ID: "test_" + idAt(uint64(now.UnixMicro())), Tenant: tenant, Type: eventhose.SystemPrefix + "test", Time: now, Appended: now,
+	event := &eventhose.Event{ID: "test_" + idAt(uint64(now.UnixMicro()), e.opts.Random()), Tenant: tenant, Type: eventhose.SystemPrefix + "test", Time: now, Appended: now,
 		Data: []byte(`{"message":"a test event from Eventhose"}`)}
 	b := &sink.Batch{ID: event.WebhookID(), Subscription: &s, Kind: eventhose.AttemptTest, Number: 1, Items: []sink.Item{{Event: event}}}
 	if s.Batch.Batched() {

@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/eventhose/eventhose/internal/store"
@@ -36,7 +35,7 @@ func (c *circuit) taken() bool {
 }
 
 // failed counts a failure and reports whether the circuit opened by it.
-func (c *circuit) failed(now time.Time, probe bool, retryAfter time.Duration) bool {
+func (c *circuit) failed(now time.Time, probe bool, retryAfter time.Duration, jittered func(time.Duration) time.Duration) bool {
 	if c.run++; c.failingSince.IsZero() {
 		c.failingSince = now
 	}
@@ -62,11 +61,11 @@ func probeWait(outage time.Duration, probes int) time.Duration {
 }
 
 // jittered adds up to a tenth, so that what failed together is not tried again together. It never takes away.
-func jittered(d time.Duration) time.Duration {
+func (e *Engine) jittered(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
 	}
-	return d + rand.N(d/10+1)
+	return d + time.Duration(e.opts.Random()%uint64(d/10+1))
 }
 
 // pace adapts how many attempts a lane has under way: one more for each success up to where it last hurt, then slowly

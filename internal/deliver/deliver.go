@@ -89,6 +89,9 @@ type Options struct {
 	// wait. They must not block.
 	Ordered   func()
 	OrderDone func(id string)
+
+	// Random draws what ids and jitter are made of; it is called by several goroutines at once. math/rand/v2's if nil.
+	Random func() uint64
 }
 
 // Engine delivers for all tenants, or with a shared store for those whose shards this node holds. Its exported methods are safe for
@@ -170,6 +173,9 @@ func New(st Store, lanes Lanes, system SystemLog, sinks map[string]sink.Sink, o 
 	if o.Ordered == nil {
 		o.Ordered = func() {}
 	}
+	if o.Random == nil {
+		o.Random = rand.Uint64
+	}
 	if o.OrderDone == nil {
 		o.OrderDone = func(string) {}
 	}
@@ -178,7 +184,8 @@ func New(st Store, lanes Lanes, system SystemLog, sinks map[string]sink.Sink, o 
 	e.canSend, e.canRead = sync.NewCond(&e.mu), sync.NewCond(&e.mu)
 	e.sending, e.cutSending = context.WithCancel(context.Background())
 	e.reading, e.stopReading = context.WithCancel(context.Background())
-	e.leases.node = o.Node + "." + idAt(rand.Uint64())
+	e.lastID.random = e.opts.Random
+	e.leases.node = o.Node + "." + idAt(o.Random(), o.Random())
 	e.leases.now, e.leases.look = make(chan struct{}, 1), make(chan struct{}, 1)
 	e.leases.ending = map[eventhose.TenantID]*tenant{}
 	e.leases.holding, e.leases.letGo = context.WithCancel(context.Background())

@@ -2,7 +2,6 @@ package deliver
 
 import (
 	"encoding/binary"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -12,8 +11,9 @@ import (
 
 // attemptIDs makes ids whose text order is the order in which they were made, also within a microsecond.
 type attemptIDs struct {
-	mu   sync.Mutex
-	last int64
+	random func() uint64
+	mu     sync.Mutex
+	last   int64
 }
 
 func (a *attemptIDs) next(now time.Time) string {
@@ -21,7 +21,7 @@ func (a *attemptIDs) next(now time.Time) string {
 	a.last = max(a.last+1, now.UnixMicro())
 	at := a.last
 	a.mu.Unlock()
-	return "att_" + idAt(uint64(at))
+	return "att_" + idAt(uint64(at), a.random())
 }
 
 // raise has the ids to come lie above one that was made elsewhere, by a clock that may be ahead.
@@ -35,9 +35,10 @@ func (a *attemptIDs) raise(id string) {
 	a.mu.Unlock()
 }
 
-func idAt(at uint64) string {
+// idAt is the text of what was made at a time, whose order is that of the times.
+func idAt(at, random uint64) string {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], at)
-	binary.BigEndian.PutUint64(b[8:], rand.Uint64())
+	binary.BigEndian.PutUint64(b[8:], random)
 	return eventhose.IDText(b)
 }

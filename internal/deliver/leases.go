@@ -191,7 +191,7 @@ func (e *Engine) claimLoop() {
 			e.opts.Fatal(err)
 			return
 		default:
-			wait = min(every, jittered(every/32<<min(fails, 5)))
+			wait = min(every, e.jittered(every/32<<min(fails, 5)))
 			fails++
 			e.logger.Error("cannot claim leases, trying again", "error", err)
 		}

@@ -97,7 +97,7 @@ func (e *Engine) ask(ctx context.Context, op string, tenant eventhose.TenantID, 
 	if o.Args, err = json.Marshal(args); err != nil {
 		return err
 	}
-	r := store.Record{Kind: kindOrder, ID: fmt.Sprintf("%02x.%s", store.ShardOf(tenant), idAt(uint64(now.UnixMicro()))), Expires: now.Add(orderExpires)}
+	r := store.Record{Kind: kindOrder, ID: fmt.Sprintf("%02x.%s", store.ShardOf(tenant), idAt(uint64(now.UnixMicro()), e.opts.Random())), Expires: now.Add(orderExpires)}
 	if err := e.saveOrder(ctx, &r, o); err != nil {
 		return orderFailed(err)
 	}

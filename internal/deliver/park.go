@@ -32,7 +32,7 @@ func (l *lane) fate(j *job, b *sink.Batch, r sink.Result, now time.Time) fate {
 	}
 	if schedule := l.sub.Retry.Schedule; f.charge < len(schedule) {
 		f.state = eventhose.ParkedRetrying
-		f.due = now.Add(max(jittered(time.Duration(schedule[f.charge])), r.RetryAfter)).UTC()
+		f.due = now.Add(max(l.tenant.engine.jittered(time.Duration(schedule[f.charge])), r.RetryAfter)).UTC()
 	}
 	if !b.Subscription.Batch.Batched() {
 		return f

@@ -76,7 +76,7 @@ func (e *Engine) pollLoop() {
 			e.opts.Fatal(err)
 			return
 		default:
-			wait = min(e.opts.Poll, jittered(100*time.Millisecond<<min(fails, 6)))
+			wait = min(e.opts.Poll, e.jittered(100*time.Millisecond<<min(fails, 6)))
 			fails++
 			e.logger.Error("cannot look for deliveries to go on with, trying again", "error", err)
 		}

@@ -85,6 +85,8 @@ type handing struct {
 	Sequence   eventhose.Sequence `json:"sequence"`
 	Deliveries int                `json:"deliveries"`
 	Until      time.Time          `json:"until"`
+	Previous   eventhose.Sequence `json:"previous,omitempty"`
+	Replay     string             `json:"replay,omitempty"`
 	event      *eventhose.Event
 }
 
@@ -167,7 +169,7 @@ func (e *Engine) takeBack(tenant eventhose.TenantID, sub eventhose.SubscriptionI
 	if len(list) == 0 {
 		return
 	}
-	back := eventhose.Answer{Verdict: answerUntold}
+	back := eventhose.Answer{Verdict: eventhose.AnswerRelease}
 	for _, l := range list {
 		back.Leases = append(back.Leases, l.Lease)
 	}
@@ -183,9 +185,6 @@ func (e *Engine) takeBack(tenant eventhose.TenantID, sub eventhose.SubscriptionI
 		e.logger.Warn("cannot take back what a worker that left was to get; its leases end by themselves", "tenant", tenant, "subscription", sub, "events", len(list), "error", err)
 	}
 }
-
-// answerUntold is said of leases that no worker was told of: the delivery does not count.
-const answerUntold eventhose.Verdict = "untold"
 
 // pullable says what is wrong with pulling from a subscription.
 func (e *Engine) pullable(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID) error {
@@ -214,7 +213,7 @@ func (e *Engine) pullOnce(ctx context.Context, tenant eventhose.TenantID, sub ev
 	}
 	leased := make([]eventhose.Leased, len(list))
 	for i, h := range list {
-		leased[i] = eventhose.Leased{Lease: h.Lease, Event: *h.event, Deliveries: h.Deliveries, Until: h.Until}
+		leased[i] = eventhose.Leased{Lease: h.Lease, Event: *h.event, Deliveries: h.Deliveries, Until: h.Until, Previous: h.Previous, Replay: h.Replay}
 	}
 	return leased, nil
 }
@@ -348,7 +347,7 @@ func (l *lane) handOut(jobs []*job, lease time.Duration) []handing {
 		l.settleAll(j, fate{failed: true, state: eventhose.ParkedLeased, now: now.UTC().Truncate(time.Microsecond), due: until, result: &sink.Result{}, charge: charge, tries: j.number})
 		p := l.parked[it.seq]
 		p.handed = now
-		list = append(list, handing{Lease: p.lease(), Sequence: it.seq, Deliveries: charge, Until: until, event: it.event})
+		list = append(list, handing{Lease: p.lease(), Sequence: it.seq, Deliveries: charge, Until: until, Previous: p.Previous, Replay: p.Replay, event: it.event})
 	}
 	l.change()
 	return list
@@ -431,7 +430,10 @@ func (l *lane) answer(lease string, a eventhose.Answer, now time.Time) bool {
 		l.unblock(seq)
 		l.lastTaken = now.UTC()
 		l.noteLease(row, handed, now, eventhose.OutcomeTaken, "", "")
-	case answerUntold:
+	case eventhose.AnswerRelease:
+		if !p.leased() {
+			return true // it waits already
+		}
 		l.takeDown(p)
 		row.State, row.Due, row.Attempts = eventhose.ParkedRetrying, now.UTC().Truncate(time.Microsecond), row.Attempts-1
 		l.setAside(row)
@@ -461,7 +463,7 @@ func (l *lane) giveUp(p *parked, delay time.Duration, now time.Time, reason even
 		row.State, row.Due = eventhose.ParkedDead, time.Time{}
 	} else {
 		if delay < 0 {
-			delay = jittered(time.Duration(schedule[row.Attempts]))
+			delay = l.tenant.engine.jittered(time.Duration(schedule[row.Attempts]))
 		}
 		row.State, row.Due = eventhose.ParkedRetrying, now.Add(delay).UTC().Truncate(time.Microsecond)
 	}

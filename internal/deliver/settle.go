@@ -56,7 +56,7 @@ func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
 		if r.RetryAfter > 0 && (r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable) {
 			l.hold = later(l.hold, now.Add(r.RetryAfter))
 		}
-		if probe := j.kind == eventhose.AttemptProbe; (probe || l.tellsOfOutage(j, r.Started)) && l.circuit.failed(now, probe, r.RetryAfter) {
+		if probe := j.kind == eventhose.AttemptProbe; (probe || l.tellsOfOutage(j, r.Started)) && l.circuit.failed(now, probe, r.RetryAfter, e.jittered) {
 			opened = true
 		}
 		if j.kind == eventhose.AttemptProbe {
@@ -315,7 +315,7 @@ func (e *Engine) disable(tenant eventhose.TenantID, sub eventhose.SubscriptionID
 	e.logger.Warn("subscription disabled", "tenant", tenant, "subscription", sub, "reason", reason)
 	if err := e.lanes.Disable(ctx, tenant, sub, reason); err != nil {
 		e.logger.Error("cannot disable a subscription", "tenant", tenant, "subscription", sub, "error", err)
-		again := time.NewTimer(jittered(10 * time.Second))
+		again := time.NewTimer(e.jittered(10 * time.Second))
 		defer again.Stop()
 		select {
 		case <-again.C:

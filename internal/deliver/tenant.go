@@ -92,7 +92,7 @@ func (t *tenant) read(ctx context.Context) bool {
 	}
 	t.engine.logger.Error("cannot read for deliveries, trying again", "tenant", t.id, "error", err)
 	t.fails = min(t.fails+1, 6)
-	wait := jittered(100 * time.Millisecond << t.fails)
+	wait := t.engine.jittered(100 * time.Millisecond << t.fails)
 	t.notBefore = time.Now().Add(wait)
 	time.AfterFunc(wait, func() { t.engine.Appended(t.id) }) // the reader is for other tenants meanwhile
 	return false

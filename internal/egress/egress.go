@@ -45,6 +45,8 @@ type Options struct {
 	Allow []netip.Prefix
 	// Resolver is Go's own resolver if nil. The C library's is never used: it takes "0177.1" for an address.
 	Resolver Resolver
+	// Connect connects to an address that the policy has let pass, in place of the system's TCP.
+	Connect func(ctx context.Context, address netip.AddrPort) (net.Conn, error)
 }
 
 // Policy says which addresses may be connected to, and connects to them.
@@ -68,6 +70,18 @@ func New(o Options) *Policy {
 	p := &Policy{resolver: o.Resolver, raw: connect}
 	for _, prefix := range o.Allow {
 		p.allow = append(p.allow, unmapPrefix(prefix).Masked())
+	}
+	if o.Connect != nil {
+		p.raw = func(ctx context.Context, control controlFunc, a netip.AddrPort) (net.Conn, error) {
+			network := "tcp6"
+			if a.Addr().Is4() {
+				network = "tcp4"
+			}
+			if err := control(ctx, network, a.String(), nil); err != nil {
+				return nil, err
+			}
+			return o.Connect(ctx, a)
+		}
 	}
 	if p.resolver == nil {
 		p.resolver = &net.Resolver{PreferGo: true}

@@ -21,7 +21,7 @@ const requestTime = 45 * time.Second
 // read.
 func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Handler {
 	known := parametersOf(op)
-	if ru.maxBody > 0 {
+	if ru.maxBody > 0 && !ru.stream {
 		next = a.keyed(next)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -74,9 +74,12 @@ func (a *API) authorize(r *http.Request, x *exchange, ru rule) error {
 	}
 	ticket, err := ticketOf(r, ru)
 	if err == nil && ticket != "" {
+		x.ticket = true
 		if x.principal, err = a.redeem(r.Context(), ticket); err == nil {
 			err = access.Permit(r.Context(), a.control, x.principal, wish)
 		}
+	} else if err == nil && ru.later && len(r.Header["Authorization"]) == 0 {
+		return nil
 	} else if err == nil {
 		var key eventhose.Secret
 		if key, err = access.Bearer(r.Header["Authorization"]); err == nil {

@@ -62,6 +62,8 @@ type Options struct {
 	Streams *follow.Streams
 	// TicketKey makes tickets good at every node that has the same one, at least 32 bytes; nil makes one for this API alone.
 	TicketKey eventhose.Secret
+	// GraphQL, if set, answers …/graphql.
+	GraphQL GraphQL
 	// Heartbeat is how often a stream that has nothing to say says that it lives, 15 s if 0.
 	Heartbeat time.Duration
 	// Stall is how long a stream's reader may take nothing, 90 s if 0.
@@ -162,6 +164,7 @@ func New(o Options) (*API, error) {
 	a.addBatches()
 	a.addPull()
 	a.addStreams()
+	a.addGraphQL(o.GraphQL)
 	if err := a.describe(); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/httpapi"
@@ -331,13 +332,15 @@ func TestBodiesAreBounded(t *testing.T) {
 	w := newWorld(t, func(o *httpapi.Options) { o.MaxBody, o.MaxBodies = 1<<20, 1<<20 })
 	slow, write := io.Pipe()
 	first := make(chan int)
-	begun := make(chan struct{})
+	transport := w.server.Client().Transport.(*http.Transport).Clone()
+	transport.ExpectContinueTimeout = time.Minute
+	defer transport.CloseIdleConnections()
 	go func() {
 		req, _ := http.NewRequest("POST", w.server.URL+events, slow)
 		req.Header.Set("Content-Type", "application/json")
 		req.Header.Set("Authorization", "Bearer "+rootKey)
-		close(begun)
-		res, err := w.server.Client().Do(req)
+		req.Header.Set("Expect", "100-continue")
+		res, err := transport.RoundTrip(req)
 		if err != nil {
 			t.Error(err)
 			first <- 0
@@ -346,12 +349,9 @@ func TestBodiesAreBounded(t *testing.T) {
 		res.Body.Close()
 		first <- res.StatusCode
 	}()
-	<-begun
+	// Its bytes are sent once the server asks for them; from then on there is no room.
 	io.WriteString(write, `{"type":"t",`)
-	// The first request has begun once its bytes are asked for; from then on there is no room.
-	var r reply
-	for r = w.root("POST", events, `{"type":"t","data":1}`); r.StatusCode == 202; r = w.root("POST", events, `{"type":"t","data":1}`) {
-	}
+	r := w.root("POST", events, `{"type":"t","data":1}`)
 	w.refused("unavailable", "", r)
 	if r.Header.Get("Retry-After") != "1" {
 		t.Errorf("Retry-After is %q", r.Header.Get("Retry-After"))

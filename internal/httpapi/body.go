@@ -20,6 +20,14 @@ import (
 // bodyTime is how long a body may take to arrive.
 const bodyTime = 30 * time.Second
 
+// hurry sets the deadline for a request's body, which readBody lifts. It is set before anything is decided of the request,
+// because net/http reads what is left of a refused request's body before it answers, and would wait for it for ever.
+func hurry(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // a writer in a test may have none
+	}
+}
+
 // readBody reads a request's body whole, bounded before and after gunzip and by what all requests together may hold, into x
 // and back into r. give must be called when the request is done.
 func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru rule) (give func(), err error) {
@@ -51,8 +59,6 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru r
 		}
 	}()
 
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // a writer in a test may have none
 	var in io.Reader = http.MaxBytesReader(w, r.Body, ru.maxBody)
 	if zipped {
 		unpacked, err := gzip.NewReader(in)
@@ -74,7 +80,7 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru r
 	if _, err := body.ReadFrom(io.LimitReader(in, ru.maxBody+1)); err != nil {
 		return nil, bodyError(err, ru.maxBody)
 	}
-	_ = control.SetReadDeadline(time.Time{})
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer in a test may have none
 	if int64(body.Len()) > ru.maxBody {
 		return nil, tooLarge("the unpacked body", ru.maxBody)
 	}

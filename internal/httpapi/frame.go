@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/coder/websocket"
@@ -130,9 +129,7 @@ func encodeFrames(events []eventhose.Event, incarnation eventhose.Incarnation) f
 
 // appendLeasedFrame writes an event that is in this worker's hands.
 func appendLeasedFrame(b []byte, l *eventhose.Leased, head eventhose.Head) []byte {
-	b = quote(append(b, `{"type":"event","lease":`...), l.Lease)
-	b = strconv.AppendInt(append(b, `,"deliveries":`...), int64(l.Deliveries), 10)
-	b = quote(append(b, `,"until":`...), l.Until.UTC().Format(time.RFC3339Nano))
+	b = appendHanding(append(b, `{"type":"event",`...), l)
 	return append(appendEvent(append(b, `,"event":`...), &l.Event, head.Cursor(l.Event.Sequence)), "}}"...)
 }
 

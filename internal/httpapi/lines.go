@@ -6,11 +6,10 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/follow"
+	"github.com/eventhose/eventhose/internal/stall"
 )
 
 const (
@@ -18,8 +17,6 @@ const (
 	// retryLine has browsers connect again a second after a stream has ended. It is part of the block that comes next: some
 	// clients take every block for an event.
 	retryLine = "retry: 1000\n:\n"
-	// maxWrite is how much is written under one deadline, so that a slow reader is told from one that stands still.
-	maxWrite = 32 << 10
 )
 
 // lineForm is how a stream of lines is written.
@@ -162,13 +159,13 @@ func (a *API) lines(w http.ResponseWriter, r *http.Request) {
 	defer a.streams.metrics.Open(string(form))()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	out := &lineWriter{w: w, control: http.NewResponseController(w), stall: a.streams.stall}
+	out := stall.NewWriter(w, a.streams.stall)
 	stop := context.AfterFunc(a.draining, func() {
 		cancel()
-		out.hurry()
+		out.Hurry()
 	})
 	defer stop()
-	defer out.done()
+	defer out.Done()
 	err = a.writeLines(ctx, out, form, x, where)
 	if a.draining.Err() != nil {
 		err = follow.Stopping()
@@ -178,13 +175,13 @@ func (a *API) lines(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if body, fault := marshal(a.problem(r.Context(), err)); fault == nil {
-		_ = out.write([]byte(form.goodbye(body))) // nobody is left to be told
+		_ = out.Write([]byte(form.goodbye(body))) // nobody is left to be told
 	}
 }
 
-// writeLines is the loop of a stream of lines. It ends with an error: errLeft if nobody is there to be told of it.
-func (a *API) writeLines(ctx context.Context, out *lineWriter, form lineForm, x *exchange, where start) error {
-	if err := out.write([]byte(form.begin(where))); err != nil {
+// writeLines is the loop of a stream of lines. It ends with an error: stall.ErrLeft if nobody is there to be told of it.
+func (a *API) writeLines(ctx context.Context, out *stall.Writer, form lineForm, x *exchange, where start) error {
+	if err := out.Write([]byte(form.begin(where))); err != nil {
 		return err
 	}
 	guard := a.guardOf(x)
@@ -197,65 +194,17 @@ func (a *API) writeLines(ctx context.Context, out *lineWriter, form lineForm, x 
 		}
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return errLeft
+			return stall.ErrLeft
 		case err != nil:
 			return err
 		case page.Events == 0:
-			err = out.write([]byte(form.heartbeat(page.Cursor, page.Cursor != before)))
+			err = out.Write([]byte(form.heartbeat(page.Cursor, page.Cursor != before)))
 		default:
-			err = out.write(page.All)
+			err = out.Write(page.All)
 		}
 		if err != nil {
 			return err
 		}
 		a.streams.metrics.Sent(string(form), page.Events)
 	}
-}
-
-// lineWriter writes with a deadline that moves on as the reader reads.
-type lineWriter struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	stall   time.Duration
-
-	mu    sync.Mutex
-	hasty bool
-}
-
-// hurry leaves little time for what is being written, and for all that comes.
-func (o *lineWriter) hurry() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.hasty {
-		return
-	}
-	o.hasty, o.stall = true, min(o.stall, goodbyeTime)
-	_ = o.control.SetWriteDeadline(time.Now().Add(o.stall)) // a writer without deadlines is a test's
-}
-
-// done is called when the request ends: over HTTP/2 nothing may be done to its writer then.
-func (o *lineWriter) done() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.hasty = true
-}
-
-// write sends b off, or answers errLeft.
-func (o *lineWriter) write(b []byte) error {
-	for len(b) > 0 {
-		part := b[:min(len(b), maxWrite)]
-		b = b[len(part):]
-		o.mu.Lock()
-		if !o.hasty {
-			_ = o.control.SetWriteDeadline(time.Now().Add(o.stall))
-		}
-		o.mu.Unlock()
-		if _, err := o.w.Write(part); err != nil {
-			return errLeft
-		}
-	}
-	if o.control.Flush() != nil {
-		return errLeft
-	}
-	return nil
 }

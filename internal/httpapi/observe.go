@@ -22,8 +22,10 @@ type exchange struct {
 	id        string
 	route     string
 	principal eventhose.Principal
-	tenant    eventhose.TenantID
-	query     url.Values
+	// ticket says that a ticket stands for the principal.
+	ticket bool
+	tenant eventhose.TenantID
+	query  url.Values
 	// body is the request's, whole and unpacked.
 	body []byte
 	// keyed says that the request has an Idempotency-Key.
@@ -74,6 +76,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
+		hurry(w, r)
 		x := &exchange{id: requestID(r), route: "unmatched"}
 		ctx := context.WithValue(r.Context(), exchangeKey{}, x)
 		r = r.WithContext(ctx)

@@ -75,6 +75,9 @@ var examples = map[string]map[string]map[string]string{
 	"followEvents": {"": {
 		"filter": "after=now&keys=order_17&expression=" + `type.startsWith("order.")`,
 	}},
+	"graphql": {typeJSON: {
+		"page": `{"query": "query($after: String) { events(after: $after, types: [\"order.*\"], limit: 10) { events { id type data } cursor hasMore } }", "variables": {"after": "0"}}`,
+	}},
 	"listTenants": {"": {"page": "limit=2"}},
 	"listKeys":    {"": {"tenant": "tenant=acme"}},
 	"backup":      {typeJSON: {"named": `{"dir": "sunday"}`}},
@@ -94,7 +97,7 @@ func (a *API) describe() error {
 	for id, types := range examples {
 		op := known[id]
 		if op == nil {
-			if id == "backup" {
+			if id == "backup" || id == "graphql" {
 				continue
 			}
 			return fmt.Errorf("openapi: an example is of the operation %s, which does not exist", id)
@@ -106,7 +109,7 @@ func (a *API) describe() error {
 		}
 	}
 	for _, op := range known {
-		if ru, _ := op.Metadata[ruleKey].(rule); op.Method == http.MethodPost && ru.maxBody > 0 {
+		if ru, _ := op.Metadata[ruleKey].(rule); op.Method == http.MethodPost && ru.maxBody > 0 && !ru.stream {
 			op.Parameters = append(op.Parameters, idempotencyParameter())
 		}
 	}

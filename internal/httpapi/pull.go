@@ -28,6 +28,8 @@ type Lease struct {
 	Lease      string `json:"lease" doc:"What ack, nack and extend take"`
 	Deliveries int    `json:"deliveries" doc:"How often the event was handed over, this time included"`
 	Until      string `json:"until" format:"date-time" doc:"When it is handed to another worker, unless this one has answered"`
+	Previous   uint64 `json:"previous_sequence" doc:"The sequence that this subscription was due before this event; 0 if none"`
+	Replay     string `json:"replay,omitempty" doc:"The replay that asked for it"`
 	Event      Event  `json:"event"`
 }
 
@@ -152,10 +154,20 @@ func (a *API) pull(w http.ResponseWriter, r *http.Request) {
 
 // appendLeased writes a Lease.
 func appendLeased(body []byte, l *eventhose.Leased, head eventhose.Head) []byte {
-	body = quote(append(body, `{"lease":`...), l.Lease)
-	body = strconv.AppendInt(append(body, `,"deliveries":`...), int64(l.Deliveries), 10)
-	body = quote(append(body, `,"until":`...), l.Until.UTC().Format(time.RFC3339Nano))
+	body = appendHanding(append(body, '{'), l)
 	return append(appendEvent(append(body, `,"event":`...), &l.Event, head.Cursor(l.Event.Sequence)), "}}"...)
+}
+
+// appendHanding writes the members of a Lease beside the event.
+func appendHanding(b []byte, l *eventhose.Leased) []byte {
+	b = quote(append(b, `"lease":`...), l.Lease)
+	b = strconv.AppendInt(append(b, `,"deliveries":`...), int64(l.Deliveries), 10)
+	b = quote(append(b, `,"until":`...), l.Until.UTC().Format(time.RFC3339Nano))
+	b = strconv.AppendUint(append(b, `,"previous_sequence":`...), uint64(l.Previous), 10)
+	if l.Replay != "" {
+		b = quote(append(b, `,"replay":`...), l.Replay)
+	}
+	return b
 }
 
 // leases asks for work until there is some, or the wait is over, or the server drains.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -227,4 +228,31 @@ func TestServerLimits(t *testing.T) {
 	if err == nil && r.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of 100 KiB: %d", r.StatusCode)
 	}
+	// A body is waited for in time, of a request that is refused before it is read as well.
+	for _, c := range []struct {
+		path, key string
+		status    int
+	}{{events, "", 401}, {"/nowhere", "", 404}, {events, rootKey, 202}} {
+		r := httptest.NewRequest("POST", c.path, struct{ io.Reader }{strings.NewReader(`{"type":"t","data":1}`)})
+		r.Header.Set("Content-Type", "application/json")
+		if c.key != "" {
+			r.Header.Set("Authorization", "Bearer "+c.key)
+		}
+		rec := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		w.api.ServeHTTP(rec, r)
+		if rec.Code != c.status || len(rec.set) == 0 || rec.set[0].IsZero() || rec.set[len(rec.set)-1].IsZero() != (c.status == 202) {
+			t.Errorf("POST %s: %d with the deadlines %v", c.path, rec.Code, rec.set)
+		}
+	}
+}
+
+// deadlines keeps the deadlines that were set for reading.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
 }

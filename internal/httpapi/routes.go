@@ -39,6 +39,9 @@ type rule struct {
 	stream bool
 	// tickets says that a ticket will do instead of a key, and that pages of any origin may read the answer.
 	tickets bool
+	// later says that who asks may be told on the connection that the request opens: the route admits a request without a
+	// credential by itself.
+	later bool
 	// appends says that the route is refused when there is more to append than can be written.
 	appends bool
 }

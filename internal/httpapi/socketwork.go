@@ -151,8 +151,13 @@ func (s *socket) answer(f *frame) error {
 	return s.send(body)
 }
 
-// giveBack has others work on what the client has not answered. No goroutine of the socket is left.
+// giveBack has others work on what the client has not answered. If it left, it may have died of an event, so the delivery
+// counts; if the server stops, it does not. No goroutine of the socket is left.
 func (s *socket) giveBack() {
+	verdict := eventhose.AnswerNack
+	if s.a.draining.Err() != nil {
+		verdict = eventhose.AnswerRelease
+	}
 	s.forgetEnded()
 	var leases []string
 	for lease := range s.work.held {
@@ -163,7 +168,7 @@ func (s *socket) giveBack() {
 	for len(leases) > 0 {
 		part := leases[:min(len(leases), eventhose.MaxPull)]
 		leases = leases[len(part):]
-		answer := eventhose.Answer{Verdict: eventhose.AnswerNack, Leases: part, Message: "the worker's connection has ended"}
+		answer := eventhose.Answer{Verdict: verdict, Leases: part, Message: "the worker's connection has ended"}
 		if _, err := s.a.delivery.Answer(ctx, s.x.tenant, s.work.sub, answer); err != nil {
 			s.a.logger.LogAttrs(ctx, slog.LevelWarn, "http: leases of a connection that has ended could not be given back; they end by themselves",
 				slog.String("request_id", s.x.id), slog.Int("leases", len(part)+len(leases)), slog.String("error", err.Error()))

@@ -12,6 +12,7 @@ import (
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/access"
 	"github.com/eventhose/eventhose/internal/follow"
+	"github.com/eventhose/eventhose/internal/stall"
 )
 
 // Streams. All are the same loop (internal/follow) and differ in how they write: lines.go has Server-Sent Events and NDJSON,
@@ -23,8 +24,6 @@ const (
 	heartbeatTime = 15 * time.Second
 	// stallTime is how long a reader may take nothing before it is given up. A minute's pause must be survived.
 	stallTime = 90 * time.Second
-	// goodbyeTime is how long a stream has for its last words once the server stops.
-	goodbyeTime = 3 * time.Second
 )
 
 // streaming is what the streams of an API share.
@@ -178,9 +177,6 @@ func (a *API) guardOf(x *exchange) *access.Guard {
 	return access.NewGuard(a.control, x.principal, access.Wish{Tenant: x.tenant, Scope: eventhose.ScopeRead}, a.streams.heartbeat)
 }
 
-// errLeft ends a stream whose reader has left or stood still for too long.
-var errLeft = errors.New("the reader has left")
-
 // ended notes why a stream has ended.
 func (a *API) ended(x *exchange, transport string, err error) {
 	x.ended = ending(err)
@@ -190,9 +186,9 @@ func (a *API) ended(x *exchange, transport string, err error) {
 // ending names why a stream has ended, for metrics and the log.
 func ending(err error) string {
 	switch {
-	case errors.Is(err, errLeft):
+	case errors.Is(err, stall.ErrLeft):
 		return "left"
-	case errors.Is(err, errTooSlow):
+	case errors.Is(err, stall.ErrSlow):
 		return "slow"
 	}
 	return string(eventhose.CodeOf(err))

@@ -1,20 +1,18 @@
 package httpapi
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/follow"
+	"github.com/eventhose/eventhose/internal/stall"
 )
 
 // A WebSocket is one goroutine that sends events, one that reads what the client sends and answers it, and one that pings.
@@ -29,7 +27,7 @@ type socket struct {
 	a    *API
 	x    *exchange
 	conn *websocket.Conn
-	net  *guardedConn
+	net  *stall.Conn
 	// ctx ends with the first failure or goodbye, and its cause is why.
 	ctx context.Context
 	end context.CancelCauseFunc
@@ -40,9 +38,6 @@ type socket struct {
 	// work is set for one that works on a subscription.
 	work *work
 }
-
-// errTooSlow ends a client that answers no ping.
-var errTooSlow = errors.New("the client answers no ping")
 
 // websocket answers GET …/events/ws.
 func (a *API) websocket(w http.ResponseWriter, r *http.Request) {
@@ -77,18 +72,18 @@ func (a *API) websocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	taken := &takenWriter{ResponseWriter: w, stall: a.streams.stall}
+	taken := &stall.Hijacker{ResponseWriter: w, Limit: a.streams.stall}
 	// No Origin is foreign: a browser sends no credential by itself, and whoever has a ticket was given it.
-	conn, err := websocket.Accept(taken, r, &websocket.AcceptOptions{InsecureSkipVerify: true, OnPingReceived: func(context.Context, []byte) bool { return !taken.conn.stuck() }})
+	conn, err := websocket.Accept(taken, r, &websocket.AcceptOptions{InsecureSkipVerify: true, OnPingReceived: func(context.Context, []byte) bool { return !taken.Conn.Stuck() }})
 	if err != nil {
 		return // Accept has answered
 	}
 	conn.SetReadLimit(maxFrame)
 	defer a.streams.metrics.Open(transportWS)()
-	s := &socket{a: a, x: x, conn: conn, net: taken.conn, granted: make(chan struct{}, 1), work: job}
+	s := &socket{a: a, x: x, conn: conn, net: taken.Conn, granted: make(chan struct{}, 1), work: job}
 	s.ctx, s.end = context.WithCancelCause(context.WithoutCancel(r.Context()))
 	s.serve(where)
-	x.streamed = taken.conn.sent.Load()
+	x.streamed = taken.Conn.Sent()
 }
 
 // checkHandshake answers what is wrong with a request that should become a WebSocket.
@@ -111,7 +106,7 @@ func checkHandshake(r *http.Request) error {
 // serve has all of a socket's goroutines, and ends when they have.
 func (s *socket) serve(where start) {
 	stop := context.AfterFunc(s.a.draining, func() {
-		s.net.hurry()
+		s.net.Hurry()
 		s.end(follow.Stopping())
 	})
 	defer stop()
@@ -141,12 +136,12 @@ func (s *socket) fail(err error) {
 
 // close says goodbye and closes the connection, in bounded time.
 func (s *socket) close(err error) {
-	s.net.hurry()
-	if errors.Is(err, errLeft) {
+	s.net.Hurry()
+	if errors.Is(err, stall.ErrLeft) {
 		_ = s.conn.CloseNow() // it may be closed already
 		return
 	}
-	if errors.Is(err, errTooSlow) {
+	if errors.Is(err, stall.ErrSlow) {
 		_ = s.conn.Close(closeTooSlow, "too slow")
 		return
 	}
@@ -161,14 +156,14 @@ func (s *socket) close(err error) {
 	_ = s.conn.Close(code, string(problem.Code)) // an error means that the client has left without a word
 }
 
-// send writes one frame. errLeft.
+// send writes one frame. stall.ErrLeft.
 func (s *socket) send(b []byte) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
 	// The context is not the socket's, since coder/websocket closes the connection when one ends: there may be a goodbye to say.
 	if err := s.conn.Write(context.WithoutCancel(s.ctx), websocket.MessageText, b); err != nil {
-		return errLeft
+		return stall.ErrLeft
 	}
 	return nil
 }
@@ -258,7 +253,7 @@ func (s *socket) receive() {
 	for {
 		typ, b, err := s.conn.Read(context.WithoutCancel(s.ctx))
 		if err != nil {
-			s.fail(errLeft)
+			s.fail(stall.ErrLeft)
 			return
 		}
 		if s.ctx.Err() != nil {
@@ -304,70 +299,8 @@ func (s *socket) ping() {
 		cancel()
 		// A ping that fails early could not be written, behind an event that the client does not take: that has its own deadline.
 		if err != nil && late {
-			s.fail(errTooSlow)
+			s.fail(stall.ErrSlow)
 			return
 		}
 	}
-}
-
-// takenWriter hands its connection over with a guard.
-type takenWriter struct {
-	http.ResponseWriter
-	stall time.Duration
-	conn  *guardedConn
-}
-
-// Hijack implements http.Hijacker.
-func (w *takenWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	w.conn = &guardedConn{Conn: conn, stall: w.stall}
-	rw.Writer.Reset(w.conn)
-	return w.conn, rw, nil
-}
-
-// guardedConn gives every write a deadline, and counts.
-type guardedConn struct {
-	net.Conn
-	sent atomic.Int64
-	// since is when the write under way began, in nanoseconds of Unix time; 0 if there is none.
-	since atomic.Int64
-
-	mu    sync.Mutex
-	stall time.Duration
-	hasty bool
-}
-
-// stuckAfter is how long a write takes at least that the client does not want now.
-const stuckAfter = time.Second
-
-// stuck reports whether a write stands still: what else is to be written would have to wait for it.
-func (c *guardedConn) stuck() bool {
-	since := c.since.Load()
-	return since != 0 && time.Since(time.Unix(0, since)) > stuckAfter
-}
-
-// hurry leaves little time for all that is still to be read and written.
-func (c *guardedConn) hurry() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.hasty {
-		c.hasty = true
-		_ = c.SetDeadline(time.Now().Add(goodbyeTime)) // a connection that is closed needs none
-	}
-}
-
-func (c *guardedConn) Write(b []byte) (int, error) {
-	c.mu.Lock()
-	if !c.hasty {
-		_ = c.SetWriteDeadline(time.Now().Add(c.stall)) // as above
-	}
-	c.mu.Unlock()
-	c.since.Store(time.Now().UnixNano())
-	n, err := c.Conn.Write(b)
-	c.since.Store(0)
-	c.sent.Add(int64(n))
-	return n, err
 }

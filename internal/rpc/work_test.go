@@ -124,7 +124,7 @@ func TestWork(t *testing.T) {
 	h.grant(3)
 	got := h.leases(3)
 	for i, l := range got {
-		if e := l.GetEvent(); e.GetSequence() != uint64(i+1) || l.GetDeliveries() != 1 || string(e.GetData()) != ` {"n": "é\u2028"}` || time.Until(l.GetUntil().AsTime()) > 31*time.Second {
+		if e := l.GetEvent(); e.GetSequence() != uint64(i+1) || l.GetPreviousSequence() != uint64(i) || l.GetDeliveries() != 1 || string(e.GetData()) != ` {"n": "é\u2028"}` || time.Until(l.GetUntil().AsTime()) > 31*time.Second {
 			t.Errorf("%d: %v", i, l)
 		}
 	}

@@ -19,8 +19,8 @@ func TestBench(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	scenarios := []string{"plain-loop", "append-batch", "append-batch-embedded", "append-batch-ids", "deliver", "deliver-batch", "latency", "hang-one", "overload",
-		"idle-million", "recover-million"}
-	cmd := exec.Command(raced, "bench", "--scenario", strings.Join(scenarios, ","), "--seconds", "1", "--rounds", "1", "--preload", "2000", "--subscriptions", "300", "--ids", "2000", "--pending", "2000", "--dir", dir, "--json")
+		"idle-million", "recover-million", "streams", "read-back"}
+	cmd := exec.Command(raced, "bench", "--scenario", strings.Join(scenarios, ","), "--seconds", "1", "--rounds", "1", "--preload", "2000", "--subscriptions", "300", "--ids", "2000", "--pending", "2000", "--streams", "30", "--dir", dir, "--json")
 	cmd.Env = append(os.Environ(), raceOptions)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said

@@ -94,7 +94,7 @@ func (s *restarted) append(n int) {
 }
 
 // Other people's clients follow the log through a kill and a restart of the server, and get every event once and in order:
-// go-sse, grpc-go, and from npm eventsource and ws, which come with a ticket instead of a key.
+// go-sse, grpc-go, and from npm eventsource and ws, which come with a ticket instead of a key, and graphql-ws and graphql-sse.
 func TestStreamClientsResume(t *testing.T) {
 	for name, client := range map[string]func(t *testing.T, ctx context.Context, s *restarted, got chan<- int){
 		"go-sse":  followGoSSE,
@@ -104,6 +104,12 @@ func TestStreamClientsResume(t *testing.T) {
 		},
 		"ws": func(t *testing.T, ctx context.Context, s *restarted, got chan<- int) {
 			followNode(t, ctx, s, "ws", got)
+		},
+		"graphql-ws": func(t *testing.T, ctx context.Context, s *restarted, got chan<- int) {
+			followGraphQL(t, ctx, s, "graphql-ws", got)
+		},
+		"graphql-sse": func(t *testing.T, ctx context.Context, s *restarted, got chan<- int) {
+			followGraphQL(t, ctx, s, "graphql-sse", got)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -175,7 +181,15 @@ func followNode(t *testing.T, ctx context.Context, s *restarted, kind string, go
 	var ticket struct{ Ticket string }
 	call(t, http.MethodPost, s.url+"/v1/tenants/default/tickets", "", &ticket)
 	route := map[string]string{"eventsource": "stream", "ws": "ws"}[kind]
-	node := exec.CommandContext(ctx, "node", "stream.mjs", kind, s.url+"/v1/tenants/default/events/"+route+"?ticket="+ticket.Ticket)
+	printed(t, ctx, exec.CommandContext(ctx, "node", "stream.mjs", kind, s.url+"/v1/tenants/default/events/"+route+"?ticket="+ticket.Ticket), got)
+}
+
+func followGraphQL(t *testing.T, ctx context.Context, s *restarted, kind string, got chan<- int) {
+	printed(t, ctx, graphqlNode(ctx, kind, s.url+"/v1/tenants/default/graphql"), got)
+}
+
+// printed hands on the sequences that a program prints.
+func printed(t *testing.T, ctx context.Context, node *exec.Cmd, got chan<- int) {
 	var stderr bytes.Buffer
 	node.Stderr = &stderr
 	out, err := node.StdoutPipe()

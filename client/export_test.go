@@ -1,6 +1,0 @@
-package client
-
-import "time"
-
-// WithSilence sets how long a stream may say nothing.
-func WithSilence(d time.Duration) Option { return func(c *Client) { c.silence = d } }

@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/eventhose/eventhose"
+)
+
+// adyen is the payments webhook, whose items are signed one by one, in eight fields each. Everything else in an item is
+// not signed.
+func adyen() Provider {
+	const item = "json:notificationItems.*.NotificationRequestItem."
+	return Provider{
+		Name: "adyen", Title: "Adyen payments", Source: "https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures/",
+		Doc: "additionalData.hmacSignature of each item: base64 of HMAC-SHA256 over eight fields joined by :",
+		Needs: []Need{{fieldSecrets, true, "the HMAC key, hex"},
+			{fieldVerifyToken, false, "user:password of Basic authentication, if the webhook has it"}},
+		naming: Naming{ID: []string{item + "pspReference+" + item + "eventCode+" + item + "success"}, Type: []string{item + "eventCode"},
+			Key: []string{item + "originalReference", item + "pspReference"}, Time: []string{"json:notificationItems.0.NotificationRequestItem.eventDate"}},
+		open: func(c *configuration) (scheme, error) {
+			keys, err := c.keys(Hex, "")
+			m := &macs{SHA256.make(), keys}
+			answer := text("[accepted]")
+			return scheme{answer: answer, check: func(_ context.Context, r *Request) *Rejection {
+				if c.VerifyToken != "" {
+					if rejection := checkToken(r, "Authorization", []eventhose.Secret{c.VerifyToken}); rejection != nil {
+						return rejection
+					}
+				}
+				return checkAdyen(m, r.Body)
+			}}, err
+		},
+	}
+}
+
+// adyenPlatform is the webhooks of the balance platform and of management, signed as a whole.
+func adyenPlatform() Provider {
+	p := signed(Provider{
+		Name: "adyen-platform", Title: "Adyen balance platform and management", Source: "https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures/",
+		naming: Naming{ID: []string{"json:data.id+json:type+json:data.sequenceNumber"}, Type: []string{"json:type"}, Key: []string{"json:data.id", "json:data.reference"}, Time: []string{"json:timestamp", "json:createdAt"}},
+	}, Scheme{Header: "HmacSignature", Encoding: Base64, Key: Hex})
+	return p.extended(func(_ *configuration, s *scheme) error {
+		s.answer = Answer{Status: http.StatusOK}
+		return nil
+	})
+}
+
+type adyenItem struct {
+	PSPReference        string `json:"pspReference"`
+	OriginalReference   string `json:"originalReference"`
+	MerchantAccountCode string `json:"merchantAccountCode"`
+	MerchantReference   string `json:"merchantReference"`
+	Amount              struct {
+		Value    jsontext.Value `json:"value"`
+		Currency string         `json:"currency"`
+	} `json:"amount"`
+	EventCode      string         `json:"eventCode"`
+	Success        jsontext.Value `json:"success"` // "true", or true
+	AdditionalData struct {
+		HMACSignature string `json:"hmacSignature"`
+	} `json:"additionalData"`
+}
+
+// maxAdyenItems is how many items one request may have; Adyen sends one, or up to six.
+const maxAdyenItems = 100
+
+// checkAdyen verifies every item. Names are matched exactly, and one that comes twice makes the body unreadable.
+func checkAdyen(m *macs, body []byte) *Rejection {
+	var document struct {
+		Items []struct {
+			Item *adyenItem `json:"NotificationRequestItem"`
+		} `json:"notificationItems"`
+	}
+	if json.Unmarshal(body, &document) != nil || len(document.Items) == 0 || len(document.Items) > maxAdyenItems {
+		return reject(ReasonBody, "the body is not JSON with 1 to %d notificationItems", maxAdyenItems)
+	}
+	for i, entry := range document.Items {
+		item := entry.Item
+		if item == nil || item.AdditionalData.HMACSignature == "" {
+			return reject(ReasonBody, "notificationItems[%d] has no hmacSignature", i)
+		}
+		value, okValue := integer(item.Amount.Value)
+		success, okSuccess := word(item.Success)
+		if !okValue || !okSuccess {
+			return reject(ReasonBody, "notificationItems[%d] has an amount or success of another kind than Adyen's", i)
+		}
+		signature, ok := Base64.decode(item.AdditionalData.HMACSignature)
+		if !ok || len(signature) != m.hash().Size() {
+			return reject(ReasonBody, "the hmacSignature of notificationItems[%d] is not base64 of 32 bytes", i)
+		}
+		content := strings.Join([]string{item.PSPReference, item.OriginalReference, item.MerchantAccountCode, item.MerchantReference,
+			value, item.Amount.Currency, item.EventCode, success}, ":")
+		if !m.match([][]byte{signature}, []byte(content)) {
+			return noMatch(len(m.keys))
+		}
+	}
+	return nil
+}
+
+// integer answers a whole number as it is written; an absent one is "".
+func integer(v jsontext.Value) (string, bool) {
+	s := string(v)
+	if s == "null" {
+		s = ""
+	}
+	return s, strings.Trim(strings.TrimPrefix(s, "-"), "0123456789") == ""
+}
+
+// word answers true or false, with or without quotes; an absent one is "".
+func word(v jsontext.Value) (string, bool) {
+	switch s := strings.Trim(string(v), `"`); s {
+	case "true", "false", "":
+		return s, true
+	case "null":
+		return "", true
+	}
+	return "", false
+}

@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/eventhose/eventhose"
+)
+
+// mandrillProbeKey signs the probe that is sent when a webhook is made, before it has a key.
+const mandrillProbeKey = "test-webhook"
+
+// mandrill is Mailchimp Transactional: a form with one parameter that is a list of events.
+func mandrill() Provider {
+	return Provider{
+		Name: "mandrill", Title: "Mailchimp Transactional (Mandrill)", Source: "https://mailchimp.com/developer/transactional/guides/track-respond-activity-webhooks/",
+		Doc:   "X-Mandrill-Signature: base64 of HMAC-SHA1 over {url} and the sorted parameters",
+		Needs: []Need{{fieldSecrets, true, "the webhook's key"}, needPublicURL},
+		open: func(c *configuration) (scheme, error) {
+			m := &macs{hash: SHA1.make()}
+			for _, s := range c.Secrets {
+				if s == mandrillProbeKey {
+					return scheme{}, eventhose.Invalid(fieldSecrets, "must be the webhook's own key, not that of Mandrill's test")
+				}
+				m.keys = append(m.keys, []byte(s))
+			}
+			s := scheme{describe: describeMandrill, check: func(_ context.Context, r *Request) *Rejection { return checkMandrill(c, m, r) }}
+			s.reply = func(r *Request) *Answer {
+				if mandrillEvents(r) == "[]" {
+					return &Answer{Status: http.StatusOK}
+				}
+				return nil
+			}
+			return s, nil
+		},
+	}.extended(probed)
+}
+
+func checkMandrill(c *configuration, m *macs, r *Request) *Rejection {
+	const header = "X-Mandrill-Signature"
+	value, rejection := one(r.Header, header)
+	if rejection != nil {
+		return rejection
+	}
+	signature, ok := Base64.decode(value)
+	if !ok || len(signature) != m.hash().Size() {
+		return malformed(header, value, "base64 of 20 bytes")
+	}
+	f, rejection := readForm(r)
+	if rejection != nil {
+		return rejection
+	}
+	var content strings.Builder
+	for _, name := range sortedNames(f.values) {
+		if len(f.values[name]) > 1 {
+			return reject(ReasonBody, "the parameter %s is there twice", quoted(name))
+		}
+		content.WriteString(name + f.get(name))
+	}
+	parts := [][]byte{[]byte(c.signedURL(r)), []byte(content.String())}
+	if m.match([][]byte{signature}, parts...) {
+		return nil
+	}
+	// The probe says nothing, so that anybody may send it.
+	if probe := (&macs{m.hash, [][]byte{[]byte(mandrillProbeKey)}}); len(f.values) == 1 && f.get("mandrill_events") == "[]" && probe.match([][]byte{signature}, parts...) {
+		return nil
+	}
+	return reject(ReasonNoMatch, "the key does not match: it is another webhook's, public_url is not the URL that Mandrill was given, or the request was changed on the way")
+}
+
+func mandrillEvents(r *Request) string {
+	f, _ := readForm(r) // it was verified, so it is one
+	return f.get("mandrill_events")
+}
+
+func describeMandrill(e *eventhose.Event, prefix string, r *Request) {
+	tree := &fieldTree{}
+	for _, path := range [][]string{{"*", "_id"}, {"*", "event"}, {"*", "ts"}} {
+		tree.add(path)
+	}
+	fields, ok := tree.read([]byte(mandrillEvents(r)))
+	if !ok {
+		return
+	}
+	if len(fields[0]) > 0 {
+		// A message is opened and clicked many times: what and when belong to what it is.
+		ids := make([]string, 0, len(fields[0]))
+		for i, id := range fields[0] {
+			if len(fields[1]) == len(fields[0]) && len(fields[2]) == len(fields[0]) {
+				id += "." + fields[1][i] + "." + fields[2][i]
+			}
+			ids = append(ids, id)
+		}
+		e.ID = eventID(r, ids)
+	}
+	e.Type = prefix + "." + topicOf(fields[1])
+	if len(fields[2]) > 0 {
+		e.Time, _ = anyTime(fields[2][0])
+	}
+	if same(fields[0]) && len(fields[0][0]) <= eventhose.MaxKey && printable(fields[0][0]) {
+		e.Key = fields[0][0]
+	}
+}
