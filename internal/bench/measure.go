@@ -46,6 +46,10 @@ func (r *rig) measure(ctx context.Context, f flow, d time.Duration) (*side, erro
 	first, err := r.stats(ctx, f.groups)
 	ok = ok && pause(ctx, d)
 	last, err2 := r.stats(ctx, f.groups)
+	// A machine that stands still for longer than the round has a rate nevertheless.
+	for end := time.Now().Add(patience); err2 == nil && last.Events == first.Events && time.Now().Before(end) && pause(ctx, 10*time.Millisecond); {
+		last, err2 = r.stats(ctx, f.groups)
+	}
 	took := time.Since(start)
 	err = errors.Join(err, err2, <-loaded)
 	if err != nil || !ok {
@@ -66,9 +70,11 @@ func (r *rig) measure(ctx context.Context, f flow, d time.Duration) (*side, erro
 		fsyncs: cpuAfter.fsyncs - cpuBefore.fsyncs, lost: want - delivered, duplicates: end.Duplicates - before.Duplicates, appends: res.Latency, refused: res.Refused}, nil
 }
 
+// patience is how long is waited for something to arrive.
+const patience = 30 * time.Second
+
 // arrived waits until so many events have arrived, as long as some still do. Latencies are those since the last call of stats.
 func (r *rig) arrived(ctx context.Context, groups []int, want int64) (receiverStats, error) {
-	const patience = 30 * time.Second
 	seen, since := int64(-1), time.Now()
 	latency := &histogram{}
 	for {

@@ -243,6 +243,9 @@ func (b *bench) rounds(ctx context.Context, r *Result, baseline, subject func(co
 		if err != nil {
 			return err
 		}
+		if base.perSecond == 0 {
+			return fmt.Errorf("nothing got through %s in round %d, so nothing can be compared with it", r.Baseline, round+1)
+		}
 		got, err := subject(ctx, b.round())
 		if err != nil {
 			return err

@@ -68,6 +68,7 @@ func (s *restarted) stop(how os.Signal) {
 	if err := s.cmd.Wait(); err != nil && how == syscall.SIGTERM {
 		s.t.Errorf("the server ended with %v", err)
 	}
+	http.DefaultClient.CloseIdleConnections() // those to it are dead, and an append that begins on one is not tried again
 }
 
 func (s *restarted) append(n int) {
