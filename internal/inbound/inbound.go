@@ -99,8 +99,12 @@ func Path(id eventhose.SourceID) string { return pathPrefix + string(id) }
 func Serves(path string) bool { return strings.HasPrefix(path, pathPrefix) }
 
 const (
-	// maxBodies is what the bodies of all requests under way may take together, in bytes.
-	maxBodies = 64 << 20
+	// maxBodies is what the bodies of all requests under way may take together, in bytes, and maxTenantBodies those of one tenant:
+	// who makes senders stall holds up nobody else's.
+	maxBodies       = 128 << 20
+	maxTenantBodies = 32 << 20
+	// firstRead is what a body takes before more of it has come.
+	firstRead = 64 << 10
 	// maxHeld is how many answers of inspect may be held at once.
 	maxHeld = 1000
 	// maxKept is how many verifiers are kept.
@@ -117,11 +121,12 @@ type Door struct {
 	overload *overload.Limit
 	metrics  *metrics
 
-	bodies, held budget
-	kept         verifiers
-	pace         pace
-	draining     context.Context
-	drain        context.CancelFunc
+	bodies   bodies
+	held     budget
+	kept     verifiers
+	pace     pace
+	draining context.Context
+	drain    context.CancelFunc
 }
 
 // New makes a door. Its errors are a registry's that has its metrics already.
@@ -143,7 +148,6 @@ func New(o Options) (*Door, error) {
 		return nil, err
 	}
 	d := &Door{log: o.Log, sources: o.Sources, delivery: o.Delivery, checker: o.Checker, logger: o.Logger, overload: o.Overload, metrics: m}
-	d.bodies.free.Store(maxBodies)
 	d.held.free.Store(maxHeld)
 	d.draining, d.drain = context.WithCancel(context.Background())
 	return d, nil
@@ -165,6 +169,37 @@ func (b *budget) take(n int64) bool {
 }
 
 func (b *budget) give(n int64) { b.free.Add(n) }
+
+// bodies counts what the bodies under way take, together and by tenant.
+type bodies struct {
+	mu  sync.Mutex
+	all int64
+	of  map[eventhose.TenantID]int64
+}
+
+// take answers whether there was room; what was taken must be given back.
+func (b *bodies) take(tenant eventhose.TenantID, n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.all+n > maxBodies || b.of[tenant]+n > maxTenantBodies {
+		return false
+	}
+	if b.of == nil {
+		b.of = map[eventhose.TenantID]int64{}
+	}
+	b.all += n
+	b.of[tenant] += n
+	return true
+}
+
+func (b *bodies) give(tenant eventhose.TenantID, n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.all -= n
+	if b.of[tenant] -= n; b.of[tenant] == 0 {
+		delete(b.of, tenant)
+	}
+}
 
 // verifiers keeps those that were made, each for one version of its source.
 type verifiers struct {

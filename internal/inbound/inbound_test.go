@@ -2,6 +2,7 @@ package inbound_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -148,6 +149,21 @@ func TestUnknown(t *testing.T) {
 	}
 	w.want(405, w.send("GET", s.URL, ""))
 	w.want(413, w.send("POST", s.URL, strings.Repeat("a", eventhose.MaxData+1)))
+	w.want(413, w.sendAll(s.URL, io.MultiReader(strings.NewReader(strings.Repeat("a", eventhose.MaxData)), strings.NewReader("a"))))
+	for _, size := range []int{1, 64<<10 - 1, 64 << 10, 64<<10 + 1, 200_001, eventhose.MaxData} {
+		body := strings.Repeat("a", size)
+		for _, whole := range []bool{true, false} {
+			in := io.Reader(strings.NewReader(body))
+			if !whole {
+				in = io.MultiReader(in) // of a length that is not declared
+			}
+			w.want(200, w.sendAll(s.URL, in, "X-Hub-Signature-256", github("long-enough", body), "Content-Type", "text/plain"))
+		}
+		events := w.events()
+		if e := events[len(events)-1]; string(e.Data) != body {
+			t.Errorf("of %d bytes %d came", size, len(e.Data))
+		}
+	}
 	w.want(415, w.send("POST", s.URL, "{}", "Content-Encoding", "gzip"))
 	w.manage(204, "DELETE", "/sources/"+s.ID, "", nil)
 	w.want(404, w.send("POST", s.URL, `{}`, "X-Hub-Signature-256", github("long-enough", "{}")))
@@ -274,6 +290,12 @@ func TestInbox(t *testing.T) {
 	body := `{"id":"evt_1","type":"charge.succeeded"}`
 	w.want(200, w.send("POST", other.URL, body, "Stripe-Signature", stripe(secret, body, time.Now())))
 	w.manage(202, "POST", "/events", `{"type": "order.paid", "data": {}}`, nil)
+	// Nobody but the door says that something came through it.
+	var problem struct{ Field string }
+	w.manage(422, "POST", "/events", `{"type": "order.paid", "data": {}, "attributes": {"source": "`+s.ID+`"}}`, &problem)
+	if problem.Field != "attributes.source" {
+		t.Errorf("%+v", problem)
+	}
 
 	sub := eventhose.SubscriptionID(s.Subscription)
 	pull := eventhose.Pull{Max: 3, Wait: 20 * time.Second}
@@ -358,6 +380,22 @@ func TestInbox(t *testing.T) {
 	}
 	if fmt.Sprint(walked) != "[d-0 d-1 d-2 d-3 d-4 evt_1]" {
 		t.Errorf("%v", walked)
+	}
+	walked = nil
+	for after := "0"; ; {
+		var p page
+		w.manage(200, "GET", "/inbox?limit=1&status=failed&after="+after, "", &p)
+		if len(p.Data) != 1 {
+			t.Fatalf("%+v", p)
+		}
+		walked = append(walked, p.Data[0].Event)
+		if p.Next == nil || len(walked) == 3 {
+			break
+		}
+		after = *p.Next
+	}
+	if fmt.Sprint(walked) != "[d-1 d-3 d-4]" {
+		t.Errorf("failed: %v", walked)
 	}
 	w.manage(422, "GET", "/inbox?status=gone", "", nil)
 	w.manage(404, "GET", "/inbox?source=src_00000000000000000000000000", "", nil)

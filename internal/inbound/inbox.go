@@ -10,6 +10,8 @@ import (
 const (
 	// maxExamined is about how many places of the log one request for the inbox looks at.
 	maxExamined = 10_000
+	// maxLanes is about how many times it looks where the delivery of a source stands.
+	maxLanes = 1000
 	// inboxPage is how many events of it are looked at in one step.
 	inboxPage = 500
 	// inboxAttempts is how many attempts of an event are looked at.
@@ -42,19 +44,30 @@ func (d *Door) Inbox(ctx context.Context, tenant eventhose.TenantID, q eventhose
 		filter.Attributes = map[string]string{"provider": q.Provider}
 	}
 	items, next = []eventhose.InboxItem{}, q.After
-	for examined := uint64(0); ; {
-		page, err := d.log.Page(ctx, tenant, next, filter, eventhose.PageLimit{Events: min(inboxPage, q.Limit-len(items)), Bytes: 0})
+	for examined, lanes := uint64(0), 0; ; {
+		page, err := d.log.Page(ctx, tenant, next, filter, eventhose.PageLimit{Events: inboxPage})
 		if err != nil {
 			return fail(err)
 		}
-		found, err := d.inboxItems(ctx, tenant, q.Status, sources, page.Events)
+		found, touched, err := d.became(ctx, tenant, q.Status, sources, page.Events)
 		if err != nil {
 			return fail(err)
 		}
-		items = append(items, found...)
+		room := q.Limit - len(items)
+		for i := range found[:min(room, len(found))] {
+			if err := d.addAttempts(ctx, tenant, sources[string(found[i].Source)].Subscription, &found[i]); err != nil {
+				return fail(err)
+			}
+			items = append(items, found[i])
+		}
+		if len(found) > room {
+			next = eventhose.Cursor{Incarnation: page.Cursor.Incarnation, Sequence: items[len(items)-1].Sequence}
+			return items, next, true, nil
+		}
 		examined += uint64(page.Cursor.Sequence - min(next.Sequence, page.Cursor.Sequence))
+		lanes += touched
 		next = page.Cursor
-		if !page.HasMore || len(items) >= q.Limit || examined >= maxExamined {
+		if !page.HasMore || len(items) == q.Limit || examined >= maxExamined || lanes >= maxLanes {
 			return items, next, page.HasMore, nil
 		}
 	}
@@ -79,47 +92,50 @@ func (d *Door) inboxSources(ctx context.Context, tenant eventhose.TenantID, q ev
 	return sources, err
 }
 
-// inboxItems tells of those events that came through one of the sources, in order, and are in a status.
-func (d *Door) inboxItems(ctx context.Context, tenant eventhose.TenantID, status eventhose.InboxStatus, sources map[string]eventhose.Source, events []eventhose.Event) ([]eventhose.InboxItem, error) {
+// became tells of those events that came through one of the sources, in order, and are in a status, but for what was tried. It
+// answers too how many sources it looked at.
+func (d *Door) became(ctx context.Context, tenant eventhose.TenantID, status eventhose.InboxStatus, sources map[string]eventhose.Source, events []eventhose.Event) (items []eventhose.InboxItem, touched int, err error) {
 	of := map[string][]eventhose.Event{}
 	for _, e := range events {
-		if s, ok := sources[e.Scope]; ok && e.Attributes[eventhose.SourceAttribute] == string(s.ID) {
+		if _, ok := sources[e.Scope]; ok && e.Attributes[eventhose.SourceAttribute] == e.Scope {
 			of[e.Scope] = append(of[e.Scope], e)
 		}
 	}
-	became := map[eventhose.Sequence]eventhose.InboxStatus{}
+	states := map[eventhose.Sequence]eventhose.InboxStatus{}
 	for scope, list := range of {
-		states, err := d.delivery.InboxStatus(ctx, tenant, sources[scope].Subscription, list)
+		of, err := d.delivery.InboxStatus(ctx, tenant, sources[scope].Subscription, list)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		for i, state := range states {
-			became[list[i].Sequence] = state
+		for i := range list {
+			states[list[i].Sequence] = of[i]
 		}
 	}
-	var items []eventhose.InboxItem
 	for _, e := range events {
-		state, ok := became[e.Sequence]
+		state, ok := states[e.Sequence]
 		if !ok || status != "" && state != status {
 			continue
 		}
 		s := sources[e.Scope]
-		item := eventhose.InboxItem{Event: e.ID, Sequence: e.Sequence, Source: s.ID, Provider: s.Provider, Topic: e.Type, Key: e.Key, Status: state, Received: e.Appended}
-		attempts, err := d.delivery.AttemptsAt(ctx, tenant, s.Subscription, e.Sequence, inboxAttempts)
-		if err != nil {
-			return nil, err
-		}
-		item.Attempts = len(attempts)
-		for _, a := range attempts { // newest first
-			if a.Took(e.Sequence) {
-				if state == eventhose.InboxProcessed && item.Processed.IsZero() {
-					item.Processed = a.Started.Add(time.Duration(a.Duration))
-				}
-			} else if item.LastError == "" {
-				item.LastError = a.Message
-			}
-		}
-		items = append(items, item)
+		items = append(items, eventhose.InboxItem{Event: e.ID, Sequence: e.Sequence, Source: s.ID, Provider: s.Provider, Topic: e.Type, Key: e.Key, Status: state, Received: e.Appended})
 	}
-	return items, nil
+	return items, len(of), nil
+}
+
+// addAttempts tells of an item what was tried.
+func (d *Door) addAttempts(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, item *eventhose.InboxItem) error {
+	attempts, err := d.delivery.AttemptsAt(ctx, tenant, sub, item.Sequence, inboxAttempts)
+	if err != nil {
+		return err
+	}
+	item.Attempts = len(attempts)
+	for _, a := range attempts { // newest first
+		switch took := a.Took(item.Sequence); {
+		case took && item.Status == eventhose.InboxProcessed && item.Processed.IsZero():
+			item.Processed = a.Started.Add(time.Duration(a.Duration))
+		case !took && item.LastError == "":
+			item.LastError = a.Message
+		}
+	}
+	return nil
 }

@@ -186,49 +186,65 @@ func (d *Door) take(ctx context.Context, w http.ResponseWriter, r *http.Request,
 	}
 }
 
+// errNoRoom: the bodies under way take as much as they may.
+var errNoRoom = errors.New("inbound: too many bodies are under way")
+
 // read reads the body whole. If it cannot, it has answered. give must be called once the body is done with.
 func (d *Door) read(w http.ResponseWriter, r *http.Request, x *exchange) (body []byte, give func(), ok bool) {
-	large := func() {
+	err := error(&http.MaxBytesError{Limit: gateway.MaxBody})
+	give = func() {}
+	if r.ContentLength <= gateway.MaxBody {
+		body, give, err = d.bodies.read(http.MaxBytesReader(w, r.Body, gateway.MaxBody), r.ContentLength, x.source.Tenant)
+	}
+	var large *http.MaxBytesError
+	var late interface{ Timeout() bool }
+	switch {
+	case err == nil:
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer in a test may have none
+		return body, give, true
+	case errors.As(err, &large):
 		x.why = string(gateway.ReasonTooLarge)
 		x.answer(w, refused, gateway.Answer{Status: http.StatusRequestEntityTooLarge})
-	}
-	if r.ContentLength > gateway.MaxBody {
-		large()
-		return nil, nil, false
-	}
-	room := r.ContentLength
-	if room < 0 {
-		room = gateway.MaxBody
-	}
-	if !d.bodies.take(room) {
+	case errors.Is(err, errNoRoom):
 		x.again(w, time.Second)
-		return nil, nil, false
+	case errors.As(err, &late) && late.Timeout():
+		x.answer(w, unread, gateway.Answer{Status: http.StatusRequestTimeout})
+	default:
+		x.answer(w, unread, gateway.Answer{Status: http.StatusBadRequest})
 	}
-	var err error
-	in := http.MaxBytesReader(w, r.Body, gateway.MaxBody)
-	if r.ContentLength >= 0 {
-		body = make([]byte, r.ContentLength)
-		_, err = io.ReadFull(in, body)
-	} else {
-		body, err = io.ReadAll(in)
+	give()
+	return nil, nil, false
+}
+
+// read reads a body of a declared length, or -1, into memory that is taken as the body comes: what was only declared takes
+// none. give must be called in any case.
+func (b *bodies) read(in io.Reader, declared int64, tenant eventhose.TenantID) (body []byte, give func(), err error) {
+	size := int64(firstRead)
+	if declared >= 0 {
+		size = min(size, declared+1) // one more, to see the end
 	}
-	if err != nil {
-		d.bodies.give(room)
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			large()
-			return nil, nil, false
+	taken := int64(0)
+	give = func() { b.give(tenant, taken) }
+	for {
+		if !b.take(tenant, size-taken) {
+			return nil, give, errNoRoom
 		}
-		status := http.StatusBadRequest
-		var late interface{ Timeout() bool }
-		if errors.As(err, &late) && late.Timeout() {
-			status = http.StatusRequestTimeout
+		taken = size
+		body = append(make([]byte, 0, size), body...)
+		for len(body) < cap(body) {
+			n, err := in.Read(body[len(body):cap(body)])
+			body = body[:len(body)+n]
+			if errors.Is(err, io.EOF) {
+				return body, give, nil
+			}
+			if err != nil {
+				return nil, give, err
+			}
 		}
-		x.answer(w, unread, gateway.Answer{Status: status})
-		return nil, nil, false
+		if size *= 2; declared >= 0 {
+			size = min(size, max(declared, taken)+1)
+		}
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer in a test may have none
-	return body, func() { d.bodies.give(room) }, true
 }
 
 // append puts a verified event into the log, and answers once it is on disk.

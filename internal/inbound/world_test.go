@@ -98,7 +98,18 @@ type reply struct {
 // send is one request; headers are pairs.
 func (w *world) send(method, url, body string, headers ...string) reply {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), method, url, strings.NewReader(body))
+	return w.do(method, url, strings.NewReader(body), headers...)
+}
+
+// sendAll posts what a reader holds.
+func (w *world) sendAll(url string, body io.Reader, headers ...string) reply {
+	w.t.Helper()
+	return w.do("POST", url, body, headers...)
+}
+
+func (w *world) do(method, url string, body io.Reader, headers ...string) reply {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), method, url, body)
 	if err != nil {
 		w.t.Fatal(err)
 	}
