@@ -429,3 +429,21 @@ func TestDrainEndsDelays(t *testing.T) {
 		t.Errorf("%v", res)
 	}
 }
+
+// What cannot be kept is not acknowledged: the provider is told to come again.
+func TestNoRoom(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorld(t, func(o *app.Options) { o.Data = dir })
+	s := w.source(`{"provider": "github", "secret": "long-enough"}`)
+	w.stop()
+	w = newWorld(t, func(o *app.Options) { o.Data, o.MinFree = dir, 1<<60 })
+	r := w.want(503, w.send("POST", w.url+"/in/"+s.ID, "{}", "X-Hub-Signature-256", github("long-enough", "{}")))
+	if r.Header.Get("Retry-After") == "" || r.body != "" {
+		t.Errorf("%v %q", r.Header, r.body)
+	}
+	// Who is a stranger is still told so.
+	w.want(401, w.send("POST", w.url+"/in/"+s.ID, "{}", "X-Hub-Signature-256", github("guessed", "{}")))
+	if n := len(w.events()); n != 0 {
+		t.Errorf("%d events", n)
+	}
+}
