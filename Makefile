@@ -20,7 +20,7 @@ build: ## Build bin/eventhose, one static binary
 
 # GOGC: the tests make much garbage and hold little; collecting it less often saves some of the time.
 .PHONY: test
-test: test-needs ## Vet, then every test with the race detector; what a change must pass
+test: test-needs proto-check ## Vet, then every test with the race detector; what a change must pass
 	CGO_ENABLED=1 $(GO) vet -race ./...
 	CGO_ENABLED=1 $(GO) test -race -run '^TestFloors|^TestWaysOut' .
 	CGO_ENABLED=1 GOGC=200 $(GO) test -race -timeout 30m ./...
@@ -29,6 +29,14 @@ test: test-needs ## Vet, then every test with the race detector; what a change m
 .PHONY: test-needs
 test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node for the interop oracle
 	@test/needs
+
+.PHONY: proto
+proto: ## Generate the code of proto/eventhose/v1
+	@test/proto generate
+
+.PHONY: proto-check
+proto-check: # Lint the .proto files, look for what would break clients of the last release, and that the generated code is theirs
+	@test/proto check
 
 .PHONY: lint
 lint: bin/golangci-lint ## golangci-lint with .golangci.yml

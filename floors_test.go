@@ -66,7 +66,7 @@ var floors = map[string][]string{
 	"internal/listen": {"", "client", "sign", "internal/sink", "internal/egress", "internal/webhook"},
 
 	"eventhosetest":  {"", "internal/app", "client", "sign"},
-	"internal/bench": {"", "internal/app", "client", "sign"},
+	"internal/bench": {"", "internal/app", "client", "sign", "proto/eventhose/v1", "proto/eventhose/v1/eventhosev1connect"},
 	"cmd/eventhose":  {"", "internal/app", "client", "sign", "internal/bench", "internal/listen"},
 }
 

@@ -124,6 +124,7 @@ const (
 	MaxSchedule         = 50                            // attempts
 	MaxScheduleSum      = Duration(30 * 24 * time.Hour) // in sum
 	MaxInFlight         = 64                            // attempts of one lane at once
+	MaxRate             = 100_000                       // events a second that a lane may be limited to
 	MaxParked           = 10_000                        // parked events of one lane
 	MaxHeaders          = 32
 	MaxHeaderValue      = 4096
@@ -211,7 +212,9 @@ type Subscription struct {
 	OnExhausted OnExhausted    `json:"on_exhausted"`
 	Retry       Retry          `json:"retry"`
 	MaxInFlight int            `json:"max_in_flight"`
-	Batch       BatchPolicy    `json:"batch,omitzero"`
+	// MaxRate is how many events a second are sent or handed over at most, tries included; 0 is no limit.
+	MaxRate int         `json:"max_rate,omitempty"`
+	Batch   BatchPolicy `json:"batch,omitzero"`
 	// Destination is where it sends; a subscription without one is a pull subscription, whose events workers ask for.
 	Destination Destination `json:"destination,omitzero"`
 	// Source is set of the inbox of a source, which is made and deleted with it.
@@ -299,6 +302,8 @@ func (s Subscription) Validate() error {
 		return Invalid("on_exhausted", "block needs ordering key or strict: without order there is nothing to hold")
 	case s.MaxInFlight < 1 || s.MaxInFlight > MaxInFlight:
 		return Invalid("max_in_flight", "must be between 1 and %d", MaxInFlight)
+	case s.MaxRate < 0 || s.MaxRate > MaxRate:
+		return Invalid("max_rate", "must be between 1 and %d events a second, or 0 for no limit", MaxRate)
 	}
 	if err := s.Retry.validate(); err != nil {
 		return err
@@ -394,6 +399,7 @@ type SubscriptionPatch struct {
 	OnExhausted *OnExhausted `json:"on_exhausted,omitempty"`
 	Retry       *Retry       `json:"retry,omitempty"`
 	MaxInFlight *int         `json:"max_in_flight,omitempty"`
+	MaxRate     *int         `json:"max_rate,omitempty"`
 	Batch       *BatchPolicy `json:"batch,omitempty"`
 	// Destination is replaced as a whole, except that a header whose value is "***" keeps the one it had.
 	Destination *Destination `json:"destination,omitempty"`

@@ -18,6 +18,8 @@ type NewSubscription struct {
 	OnExhausted eventhose.OnExhausted
 	Retry       eventhose.Retry
 	MaxInFlight int
+	// MaxRate is how many events a second are sent or handed over at most; 0 is no limit.
+	MaxRate int
 	// Batch says how many events travel in one request; the zero policy sends each alone.
 	Batch eventhose.BatchPolicy
 	// Destination is where to send; without one it is a pull subscription.
@@ -71,10 +73,11 @@ func (t *Tenant) CreateSubscription(ctx context.Context, s NewSubscription) (Sub
 		OnExhausted eventhose.OnExhausted `json:"on_exhausted,omitempty"`
 		Retry       eventhose.Retry       `json:"retry,omitzero"`
 		MaxInFlight int                   `json:"max_in_flight,omitempty"`
+		MaxRate     int                   `json:"max_rate,omitempty"`
 		Batch       eventhose.BatchPolicy `json:"batch,omitzero"`
 		Destination *wireDestination      `json:"destination,omitempty"`
 		From        string                `json:"from,omitempty"`
-	}{s.Name, s.Filter, s.Ordering, s.OnExhausted, s.Retry, s.MaxInFlight, s.Batch, nil, s.From}
+	}{s.Name, s.Filter, s.Ordering, s.OnExhausted, s.Retry, s.MaxInFlight, s.MaxRate, s.Batch, nil, s.From}
 	if d := wireOf(s.Destination); d.Type != "" || d.URL != "" {
 		body.Destination = &d
 	}

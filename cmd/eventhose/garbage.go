@@ -19,8 +19,8 @@ const (
 	garbageChecked = 5 * time.Second
 	// Load is more than busyRate collections a second, and over at less than calmRate: with mostPercent there are a sixth as
 	// many as with calmPercent.
-	busyRate = 1.0
-	calmRate = 0.1
+	busyRate = 5.0
+	calmRate = 0.5
 )
 
 // garbagePercent is what GOGC is to be when so many bytes are in use, and there were so many collections a second with what

@@ -6,7 +6,7 @@ import (
 )
 
 func TestGarbagePercent(t *testing.T) {
-	const idle, middling, busy = .05, .5, 2
+	const idle, middling, busy = .2, 2, 8
 	for _, c := range []struct {
 		was  int
 		live uint64

@@ -35,7 +35,7 @@ type subscriptionFlags struct {
 	attributes                                             map[string]string
 	schedule                                               []string
 	attemptTimeout, disableAfter                           time.Duration
-	maxInFlight                                            int
+	maxInFlight, maxRate                                   int
 	batchMaxEvents, batchMaxBytes                          int
 	batchMaxWait                                           time.Duration
 	format, compression                                    string
@@ -56,6 +56,7 @@ func (s *subscriptionFlags) add(f *pflag.FlagSet) {
 	f.DurationVar(&s.attemptTimeout, "attempt-timeout", 0, "how long one attempt may take")
 	f.DurationVar(&s.disableAfter, "disable-after", 0, "how long nothing but failure disables it; -1s is never")
 	f.IntVar(&s.maxInFlight, "max-in-flight", 0, "how many attempts at once")
+	f.IntVar(&s.maxRate, "max-rate", 0, "how many events a second are sent or handed over at most, tries included; 0 is no limit")
 	f.IntVar(&s.batchMaxEvents, "batch-max-events", 0, "how many events travel in one request; 1 sends each alone")
 	f.IntVar(&s.batchMaxBytes, "batch-max-bytes", 0, "how many bytes of data travel in one request")
 	f.DurationVar(&s.batchMaxWait, "batch-max-wait", 0, "how long a batch that is not full waits for more events")
@@ -135,7 +136,7 @@ func (p *program) subscriptionsCreate() *cobra.Command {
 			return err
 		}
 		made, err := t.CreateSubscription(ctx, client.NewSubscription{Name: s.name, Filter: s.filter(), Ordering: eventhose.Ordering(s.ordering),
-			OnExhausted: eventhose.OnExhausted(s.onExhausted), Retry: retry, MaxInFlight: s.maxInFlight, Batch: s.batch(), Destination: d, From: from})
+			OnExhausted: eventhose.OnExhausted(s.onExhausted), Retry: retry, MaxInFlight: s.maxInFlight, MaxRate: s.maxRate, Batch: s.batch(), Destination: d, From: from})
 		if err != nil {
 			return err
 		}
@@ -181,6 +182,9 @@ Headers are kept unless --header gives new ones, which replace them all.`,
 		}
 		if changed("max-in-flight") {
 			patch.MaxInFlight = &s.maxInFlight
+		}
+		if changed("max-rate") {
+			patch.MaxRate = &s.maxRate
 		}
 		if changed("batch-max-events", "batch-max-bytes", "batch-max-wait") {
 			b := s.batch()
@@ -350,7 +354,7 @@ func (p *program) printSubscription(s client.Subscription) error {
 			block(w, "attribute "+name, s.Filter.Attributes[name])
 		}
 		block(w, "expression", s.Filter.Expression, "ordering", s.Ordering, "on exhausted", s.OnExhausted, "signature", s.Destination.Signature,
-			"format", s.Destination.Format, "compression", s.Destination.Compression, "batch", batchText(s.Batch))
+			"format", s.Destination.Format, "compression", s.Destination.Compression, "batch", batchText(s.Batch), "max rate", rateText(s.MaxRate))
 		for _, name := range slices.Sorted(maps.Keys(s.Destination.Headers)) {
 			block(w, "header "+name, s.Destination.Headers[name])
 		}
@@ -362,6 +366,13 @@ func (p *program) printSubscription(s client.Subscription) error {
 			}
 		}
 	})
+}
+
+func rateText(perSecond int) string {
+	if perSecond == 0 {
+		return ""
+	}
+	return plural(perSecond, "event") + " a second"
 }
 
 // batchText tells a policy, "" if each event travels alone.

@@ -191,9 +191,22 @@ func readBack(ctx context.Context, o *readersOrder) (*readersStats, error) {
 	}
 	r := &reader{}
 	cpu, began := ownCPU(), time.Now()
+	if k.readBack == nil {
+		err = r.readBack(ctx, k, o)
+	} else {
+		err = k.readBack(ctx, o, r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read back by %s: %w", k.name, err)
+	}
+	return &readersStats{Events: r.events, Duplicates: r.doubles, Nanos: int64(time.Since(began)), CPU: (ownCPU() - cpu).Microseconds()}, nil
+}
+
+// readBack reads until enough has come.
+func (r *reader) readBack(ctx context.Context, k streamKind, o *readersOrder) error {
 	conn, came, err := k.dial(ctx, o, "0")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
@@ -203,15 +216,15 @@ func readBack(ctx context.Context, o *readersOrder) (*readersStats, error) {
 		if k.grants && r.events-granted > maxGrant/2 {
 			granted += maxGrant / 2
 			if _, err := conn.Write(grantFrame(maxGrant / 2)); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 		n, err := conn.Read(buffer)
 		if err != nil && !errors.Is(err, io.EOF) || n == 0 {
-			return nil, fmt.Errorf("after %d events: %w", r.events, err)
+			return fmt.Errorf("after %d events: %w", r.events, err)
 		}
 		r.part(buffer[:n])
 	}
-	return &readersStats{Events: r.events, Duplicates: r.doubles, Nanos: int64(time.Since(began)), CPU: (ownCPU() - cpu).Microseconds()}, nil
+	return nil
 }

@@ -2,11 +2,13 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -19,12 +21,16 @@ type streamKind struct {
 	grants bool
 	// dial opens a stream after a cursor, and answers what of it has come already.
 	dial func(ctx context.Context, o *readersOrder, after string) (conn net.Conn, came []byte, err error)
+	// readBack reads the log from its beginning into a reader, until that has enough; nil is by dial.
+	readBack func(ctx context.Context, o *readersOrder, into *reader) error
 }
 
 // streamKinds lists them.
 var streamKinds = []streamKind{
 	{name: "sse", dial: lines("text/event-stream")},
 	{name: "websocket", grants: true, dial: webSocket},
+	{name: "graphql", dial: graphQL},
+	{name: "grpc", goal: 100_000, dial: connectStream, readBack: grpcReadBack},
 	{name: "ndjson", goal: 100_000, dial: lines("application/x-ndjson")},
 }
 
@@ -37,9 +43,19 @@ func kindOf(name string) (streamKind, error) {
 	return streamKind{}, fmt.Errorf("no such kind of stream: %s", name)
 }
 
-// ask sends a request on a connection of its own and reads the head of the answer.
-func ask(ctx context.Context, target, version string, head http.Header, want int) (net.Conn, *bufio.Reader, error) {
-	u, err := url.Parse(target)
+// asked is a request that opens a stream.
+type asked struct {
+	target, version string
+	head            http.Header
+	body            []byte // with one it is a POST
+	want            int
+	// until is what must have come of the answer before the stream is open; "" is its head.
+	until string
+}
+
+// ask sends a request on a connection of its own, and answers with that what has come of the answer behind its head.
+func ask(ctx context.Context, a asked) (net.Conn, []byte, error) {
+	u, err := url.Parse(a.target)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -48,41 +64,42 @@ func ask(ctx context.Context, target, version string, head http.Header, want int
 		return nil, nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	text := fmt.Appendf(nil, "GET %s %s\r\nHost: %s\r\n", u.RequestURI(), version, u.Host)
-	for name, values := range head {
+	method := http.MethodGet
+	if a.body != nil {
+		method = http.MethodPost
+		a.head.Set("Content-Length", strconv.Itoa(len(a.body)))
+	}
+	text := fmt.Appendf(nil, "%s %s %s\r\nHost: %s\r\n", method, u.RequestURI(), a.version, u.Host)
+	for name, values := range a.head {
 		text = fmt.Appendf(text, "%s: %s\r\n", name, values[0])
 	}
 	in := bufio.NewReaderSize(conn, 16<<10)
 	var res *http.Response
-	if _, err = conn.Write(append(text, "\r\n"...)); err == nil {
+	if _, err = conn.Write(append(append(text, "\r\n"...), a.body...)); err == nil {
 		res, err = http.ReadResponse(in, nil)
 	}
-	if err == nil && res.StatusCode != want {
+	if err == nil && res.StatusCode != a.want {
 		err = fmt.Errorf("the server answers %s", res.Status)
+	}
+	var came []byte
+	for err == nil && (in.Buffered() > 0 || !bytes.Contains(came, []byte(a.until))) {
+		var b byte
+		b, err = in.ReadByte()
+		came = append(came, b)
 	}
 	if err != nil {
 		conn.Close()
 		return nil, nil, err
 	}
 	_ = conn.SetDeadline(time.Time{})
-	return conn, in, nil
-}
-
-// buffered answers what a reader has taken from its connection already.
-func buffered(in *bufio.Reader) []byte {
-	b, _ := in.Peek(in.Buffered())
-	return b
+	return conn, came, nil
 }
 
 // lines reads an answer that does not end, over HTTP/1.0: no marks of chunks stand between its parts.
 func lines(accept string) func(context.Context, *readersOrder, string) (net.Conn, []byte, error) {
 	return func(ctx context.Context, o *readersOrder, after string) (net.Conn, []byte, error) {
 		target := o.URL + "/v1/tenants/default/events/stream?after=" + after + "&types=" + url.QueryEscape(o.Type)
-		conn, in, err := ask(ctx, target, "HTTP/1.0", http.Header{"Authorization": {"Bearer " + o.Key}, "Accept": {accept}}, http.StatusOK)
-		if err != nil {
-			return nil, nil, err
-		}
-		return conn, buffered(in), nil
+		return ask(ctx, asked{target: target, version: "HTTP/1.0", head: http.Header{"Authorization": {"Bearer " + o.Key}, "Accept": {accept}}, want: http.StatusOK})
 	}
 }
 
@@ -95,8 +112,8 @@ const (
 // webSocket answers no pings: nothing that comes is parsed.
 func webSocket(ctx context.Context, o *readersOrder, after string) (net.Conn, []byte, error) {
 	target := o.URL + "/v1/tenants/default/events/ws?after=" + after + "&types=" + url.QueryEscape(o.Type)
-	conn, in, err := ask(ctx, target, "HTTP/1.1", http.Header{"Authorization": {"Bearer " + o.Key}, "Connection": {"Upgrade"}, "Upgrade": {"websocket"},
-		"Sec-WebSocket-Version": {"13"}, "Sec-WebSocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}, http.StatusSwitchingProtocols)
+	conn, came, err := ask(ctx, asked{target: target, version: "HTTP/1.1", head: http.Header{"Authorization": {"Bearer " + o.Key}, "Connection": {"Upgrade"}, "Upgrade": {"websocket"},
+		"Sec-WebSocket-Version": {"13"}, "Sec-WebSocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}, want: http.StatusSwitchingProtocols})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -104,7 +121,7 @@ func webSocket(ctx context.Context, o *readersOrder, after string) (net.Conn, []
 		conn.Close()
 		return nil, nil, err
 	}
-	return conn, buffered(in), nil
+	return conn, came, nil
 }
 
 // grantFrame is a frame of a client, masked with zeros (RFC 6455, section 5.3).

@@ -284,6 +284,9 @@ func patch(s *eventhose.Subscription, p eventhose.SubscriptionPatch) error {
 	if p.MaxInFlight != nil {
 		s.MaxInFlight = *p.MaxInFlight
 	}
+	if p.MaxRate != nil {
+		s.MaxRate = *p.MaxRate
+	}
 	if p.Batch != nil {
 		s.Batch = *p.Batch
 	}

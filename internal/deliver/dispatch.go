@@ -119,7 +119,7 @@ func (l *lane) maySend(now time.Time) bool { return l.choose(now) != nil }
 // choose answers the attempt that the lane would make next, nil if none. It changes nothing. What it answers is the tenant's and
 // good until the next call: most times it is only asked whether there is one.
 func (l *lane) choose(now time.Time) *job {
-	if l.sub.Pull() || !l.delivers(now) || l.hold.After(now) || l.full() {
+	if l.sub.Pull() || !l.delivers(now) || l.held().After(now) || l.full() {
 		return nil
 	}
 	strict := l.sub.Ordering == eventhose.OrderingStrict
@@ -279,4 +279,5 @@ func (l *lane) begin(j *job) {
 	l.sending++
 	l.under += len(j.items)
 	l.unsettled++
+	l.spend(len(j.items))
 }

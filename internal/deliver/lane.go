@@ -72,6 +72,7 @@ type lane struct {
 	circuit   circuit
 	pace      pace
 	hold      time.Time // what Retry-After asked for
+	paced     time.Time // what the subscription's rate asks for
 	wake      time.Time // when it is updated by itself, zero if it is not
 	lastTaken time.Time
 

@@ -245,7 +245,7 @@ func (e *Engine) readItems(ctx context.Context, tenant eventhose.TenantID, items
 
 // offer answers what the next worker is handed, nil if there is nothing. It changes nothing.
 func (l *lane) offer(now time.Time) *job {
-	if !l.delivers(now) {
+	if !l.delivers(now) || l.paced.After(now) {
 		return nil
 	}
 	return l.following(now)
@@ -510,6 +510,9 @@ func (l *lane) nextChange(now time.Time) time.Time {
 	}
 	if len(l.retries) > 0 && l.retries[0].Due.After(now) && (at.IsZero() || l.retries[0].Due.Before(at)) {
 		at = l.retries[0].Due
+	}
+	if l.paced.After(now) && (at.IsZero() || l.paced.Before(at)) {
+		at = l.paced
 	}
 	return at
 }

@@ -136,6 +136,9 @@ func (t *tenant) change(s eventhose.Subscription) {
 		l.rescan()
 		l.change()
 	}
+	if was.MaxRate != l.sub.MaxRate {
+		l.paced = time.Time{}
+	}
 	if was.Ordering != l.sub.Ordering || was.Batch != l.sub.Batch {
 		l.regroup()
 	}

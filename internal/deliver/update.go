@@ -42,8 +42,8 @@ func (l *lane) update() {
 		return
 	case l.sub.active():
 		due := l.nextDue()
-		if l.hold.After(now) {
-			due = l.hold
+		if held := l.held(); held.After(now) {
+			due = held
 		}
 		if !due.After(now) {
 			due = time.Time{} // it is now, and whatever stands in the way calls update when it is gone

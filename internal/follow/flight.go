@@ -2,6 +2,7 @@ package follow
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -11,8 +12,9 @@ import (
 
 const (
 	// maxKept is how many bytes of pages are kept for readers that come a little later, and keepFor how long.
-	maxKept = 16 << 20
-	keepFor = time.Second
+	maxKept  = 16 << 20
+	keepFor  = time.Second
+	gateSize = 32
 )
 
 // place is where readers stand that can share.
@@ -37,11 +39,14 @@ type flight[T any] struct {
 	readers int
 	landed  bool
 	at      time.Time
+	// gates are where readers wait, gateSize at each. They are opened one after the other, so that whatever else the server has
+	// to do, appending first of all, does not stand in line behind a thousand readers that woke at once.
+	gates []chan struct{}
 }
 
 // next joins the flight from the stream's place, or starts one.
 func (p *Pages[T]) next(ctx context.Context, s *Stream[T], idle time.Duration) (*flight[T], error) {
-	f, err := p.join(s)
+	f, gate, err := p.join(s)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +59,7 @@ func (p *Pages[T]) next(ctx context.Context, s *Stream[T], idle time.Duration) (
 	timer := time.NewTimer(idle)
 	defer timer.Stop()
 	select {
-	case <-f.done:
+	case <-gate:
 		return f, f.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -67,11 +72,11 @@ func (p *Pages[T]) next(ctx context.Context, s *Stream[T], idle time.Duration) (
 	}
 }
 
-func (p *Pages[T]) join(s *Stream[T]) (*flight[T], error) {
+func (p *Pages[T]) join(s *Stream[T]) (*flight[T], <-chan struct{}, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, Stopping()
+		return nil, nil, Stopping()
 	}
 	f := p.flights[s.at]
 	if f != nil && f.landed && time.Since(f.at) > keepFor {
@@ -85,8 +90,14 @@ func (p *Pages[T]) join(s *Stream[T]) (*flight[T], error) {
 		p.flights[s.at] = f
 		p.crew.Go(func() { p.fly(flying, f, s.filter) })
 	}
-	f.readers++
-	return f, nil
+	at := f.readers / gateSize
+	if f.readers++; f.landed {
+		return f, f.done, nil
+	}
+	if at == len(f.gates) {
+		f.gates = append(f.gates, make(chan struct{}))
+	}
+	return f, f.gates[at], nil
 }
 
 // leave ends a flight that nobody waits for.
@@ -115,20 +126,31 @@ func (p *Pages[T]) fly(ctx context.Context, f *flight[T], filter eventhose.Filte
 		}
 	}
 	close(f.done)
+	for i, gate := range p.land(f) {
+		if i > 0 {
+			runtime.Gosched()
+		}
+		close(gate)
+	}
+}
+
+// land keeps what was found for those that come a little later.
+func (p *Pages[T]) land(f *flight[T]) (gates []chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if f.landed, f.at = true, time.Now(); p.flights[f.place] != f {
-		return
+		return f.gates
 	}
-	if err != nil {
+	if f.err != nil {
 		delete(p.flights, f.place)
-		return
+		return f.gates
 	}
 	p.kept = append(p.kept, f)
 	p.size += f.page.Size
 	for len(p.kept) > 0 && (p.size > maxKept || f.at.Sub(p.kept[0].at) > keepFor) {
 		p.drop(p.kept[0])
 	}
+	return f.gates
 }
 
 // find reads on until there are events.

@@ -103,6 +103,7 @@ func (s *subscription) Ordering() string     { return string(s.Subscription.Orde
 func (s *subscription) OnExhausted() string  { return string(s.Subscription.OnExhausted) }
 func (s *subscription) Timeout() string      { return s.Retry.Timeout.String() }
 func (s *subscription) MaxInFlight() int32   { return int32(s.Subscription.MaxInFlight) }
+func (s *subscription) MaxRate() int32       { return int32(s.Subscription.MaxRate) }
 func (s *subscription) BatchEvents() int32   { return int32(max(1, s.Batch.MaxEvents)) }
 func (s *subscription) State() string        { return string(s.Subscription.State) }
 func (s *subscription) Reason() *string      { return some(s.Subscription.Reason) }

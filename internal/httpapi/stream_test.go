@@ -311,6 +311,14 @@ func TestStreamsDrain(t *testing.T) {
 	w.append("acme", `{"type":"a","data":1}`)
 	s, n, ws := w.open(rootKey, ""), w.open(rootKey, "", "Accept", lines), w.dial(rootKey, "")
 	s.event()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	h2 := w.openWith(&http.Client{Transport: transport}, rootKey, "")
+	if h2.event(); h2.res.ProtoMajor != 2 {
+		t.Errorf("over %s", h2.res.Proto)
+	}
 	ws.read("ready")
 	ws.send(`{"type":"grant","events":5}`)
 	ws.read("event")
@@ -319,6 +327,10 @@ func TestStreamsDrain(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 	s.ended()
+	if e := h2.event(); e.Type != "error" {
+		t.Errorf("got %+v", e)
+	}
+	h2.ended()
 	n.line()
 	n.line()
 	if line := n.line(); !strings.HasPrefix(line, `{"error":{`) || !strings.Contains(line, `"code":"unavailable"`) {

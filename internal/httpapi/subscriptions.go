@@ -20,6 +20,7 @@ type NewSubscription struct {
 	OnExhausted eventhose.OnExhausted  `json:"on_exhausted,omitempty" doc:"park or block; park if left out"`
 	Retry       eventhose.Retry        `json:"retry,omitzero"`
 	MaxInFlight int                    `json:"max_in_flight,omitempty" doc:"1 to 64; 64 if left out"`
+	MaxRate     int                    `json:"max_rate,omitempty" doc:"How many events a second are sent or handed over at most, tries included: 1 to 100000; no limit if left out or 0"`
 	Batch       eventhose.BatchPolicy  `json:"batch,omitzero" doc:"How many events travel in one request: max_events 1 to 1000, max_bytes of data 1024 to 8388608 (1048576 if left out), max_wait for more events 0s to 60s. Each alone if left out"`
 	Destination *eventhose.Destination `json:"destination,omitempty" doc:"Where events are sent. Without one it is a pull subscription: workers ask for them"`
 	From        string                 `json:"from,omitempty" doc:"now (the default), start, or a cursor"`
@@ -92,7 +93,7 @@ func (a *API) addSubscriptions() {
 		}
 		s, err := a.control.CreateSubscription(ctx, eventhose.Subscription{
 			Tenant: in.Tenant, Name: b.Name, Filter: b.Filter, Ordering: b.Ordering, OnExhausted: b.OnExhausted, Retry: b.Retry,
-			MaxInFlight: b.MaxInFlight, Batch: b.Batch, Destination: d,
+			MaxInFlight: b.MaxInFlight, MaxRate: b.MaxRate, Batch: b.Batch, Destination: d,
 		}, b.From)
 		return shown(s, err)
 	})
@@ -216,6 +217,8 @@ func withDefaults(p eventhose.SubscriptionPatch, text []byte) (eventhose.Subscri
 			p.Retry = new(eventhose.Retry)
 		case "max_in_flight":
 			p.MaxInFlight = new(int)
+		case "max_rate":
+			p.MaxRate = new(int)
 		case "batch":
 			p.Batch = new(eventhose.BatchPolicy)
 		default:

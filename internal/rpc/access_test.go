@@ -128,7 +128,11 @@ func TestAccessBeforeMessage(t *testing.T) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer wrong")
-	res, err := w.server.Client().Do(req) // whose body never comes
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols} // over HTTP/1 a refused body is read, for a while, before the answer
+	defer transport.CloseIdleConnections()
+	res, err := transport.RoundTrip(req) // whose body never comes
 	if err != nil {
 		t.Fatal(err)
 	}

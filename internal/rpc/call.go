@@ -263,6 +263,10 @@ func (i interceptor) around(ctx context.Context, method func() error) (err error
 		if fault := recover(); fault != nil {
 			err = fmt.Errorf("panic: %v\n%s", fault, debug.Stack())
 		}
+		var refused *connect.Error
+		if errors.As(err, &refused) { // before the method was called
+			err = received(err)
+		}
 		switch c.code = codeOf(err); {
 		case errors.Is(err, errLeft):
 			err = connect.NewError(connect.CodeCanceled, errLeft)

@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -195,6 +197,112 @@ func TestReadRefuses(t *testing.T) {
 		}
 	}
 }
+
+// The library's own clients follow the log by all three protocols; one that packs what it sends is sent packed pages.
+func TestConnectClients(t *testing.T) {
+	w := newWorld(t, nil)
+	w.append("acme", 700)
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	h2 := &http.Client{Transport: transport}
+	sizes := map[string]int{}
+	for name, tc := range map[string]struct {
+		http    *http.Client
+		options []connect.ClientOption
+	}{
+		"gRPC":                {h2, []connect.ClientOption{connect.WithGRPC()}},
+		"gRPC, packed":        {h2, []connect.ClientOption{connect.WithGRPC(), connect.WithSendGzip()}},
+		"gRPC-Web":            {w.server.Client(), []connect.ClientOption{connect.WithGRPCWeb()}},
+		"Connect":             {w.server.Client(), nil},
+		"Connect, packed":     {w.server.Client(), []connect.ClientOption{connect.WithSendGzip()}},
+		"Connect, JSON on h2": {h2, []connect.ClientOption{connect.WithProtoJSON()}},
+	} {
+		counted := &counter{Client: tc.http}
+		log := eventhosev1connect.NewLogServiceClient(counted, w.server.URL, tc.options...)
+		request := connect.NewRequest(&v1.SubscribeRequest{Tenant: "acme"})
+		request.Header().Set("Authorization", "Bearer "+rootKey)
+		ctx, cancel := context.WithCancel(w.as(""))
+		stream, err := log.Subscribe(ctx, request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for got < 700 && stream.Receive() {
+			for _, e := range stream.Msg().GetEvents() {
+				if got++; e.GetSequence() != uint64(got) {
+					t.Fatalf("%s: sequence %d at %d", name, e.GetSequence(), got)
+				}
+			}
+		}
+		if got != 700 {
+			t.Errorf("%s: %d events, then %v", name, got, stream.Err())
+		}
+		sizes[name] = counted.n
+		cancel()
+		_ = stream.Close() // which it was
+	}
+	if sizes["gRPC, packed"] > sizes["gRPC"]/2 || sizes["Connect, packed"] > sizes["Connect"]/2 {
+		t.Errorf("they were sent %v bytes", sizes)
+	}
+}
+
+// counter counts what answers have.
+type counter struct {
+	*http.Client
+	n int
+}
+
+func (c *counter) Do(r *http.Request) (*http.Response, error) {
+	res, err := c.Client.Do(r)
+	if err == nil {
+		res.Body = &counted{res.Body, c}
+	}
+	return res, err
+}
+
+type counted struct {
+	io.ReadCloser
+	c *counter
+}
+
+func (b *counted) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.c.n += n
+	return n, err
+}
+
+// What is no message is refused as such, in a stream too.
+func TestMalformed(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.dial()
+	for procedure, streams := range map[string]bool{eventhosev1connect.LogServiceReadProcedure: false, eventhosev1connect.LogServiceSubscribeProcedure: true,
+		eventhosev1connect.LogServiceWorkProcedure: true, eventhosev1connect.LogServiceAppendStreamProcedure: true} {
+		s, err := c.NewStream(w.as(rootKey), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, procedure, grpc.ForceCodecV2(garbage{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.SendMsg(0), s.CloseSend()); err != nil {
+			t.Fatal(err)
+		}
+		err = s.RecvMsg(nil)
+		if streams {
+			w.refused(err, codes.InvalidArgument, eventhose.CodeMalformed, "")
+		} else if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", procedure, err)
+		}
+	}
+}
+
+// garbage sends what is no message.
+type garbage struct{}
+
+func (garbage) Marshal(any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer("\xff\xff\xff")}, nil
+}
+func (garbage) Unmarshal(mem.BufferSlice, any) error { return nil }
+func (garbage) Name() string                         { return "proto" }
 
 // cursor is where a log ends.
 func (w *world) cursor(tenant eventhose.TenantID) string {

@@ -184,7 +184,8 @@ func (w *worker) hand(list []eventhose.Leased, incarnation eventhose.Incarnation
 			part, size = nil, 0
 		}
 		message := messagesOf([]eventhose.Event{l.Event}, incarnation)
-		part = append(part, &v1.Lease{Lease: l.Lease, Event: &message[0], Deliveries: int32(l.Deliveries), Until: timestamppb.New(l.Until)})
+		part = append(part, &v1.Lease{Lease: l.Lease, Event: &message[0], Deliveries: int32(l.Deliveries), Until: timestamppb.New(l.Until),
+			PreviousSequence: uint64(l.Previous), Replay: l.Replay})
 		size += len(l.Event.Data)
 	}
 	return w.tell(leases(part))

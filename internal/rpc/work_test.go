@@ -21,7 +21,7 @@ import (
 // pullSubscription makes one of acme's that begins with the log.
 func (w *world) pullSubscription() string {
 	w.t.Helper()
-	s, err := w.ctl.CreateSubscription(w.t.Context(), eventhose.Subscription{Tenant: "acme", Retry: eventhose.RetryPolicy{Schedule: []eventhose.Duration{0, 0, 0, 0, 0, 0, 0, 0}}}, "start")
+	s, err := w.ctl.CreateSubscription(w.t.Context(), eventhose.Subscription{Tenant: "acme", Retry: eventhose.Retry{Schedule: []eventhose.Duration{0, 0, 0, 0, 0, 0, 0, 0}}}, "start")
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestWork(t *testing.T) {
 	h.grant(3)
 	got := h.leases(3)
 	for i, l := range got {
-		if e := l.GetEvent(); e.GetSequence() != uint64(i+1) || l.GetDeliveries() != 1 || string(e.GetData()) != ` {"n": "é\u2028"}` || time.Until(l.GetUntil().AsTime()) > 31*time.Second {
+		if e := l.GetEvent(); e.GetSequence() != uint64(i+1) || l.GetPreviousSequence() != uint64(i) || l.GetDeliveries() != 1 || string(e.GetData()) != ` {"n": "é\u2028"}` || time.Until(l.GetUntil().AsTime()) > 31*time.Second {
 			t.Errorf("%d: %v", i, l)
 		}
 	}

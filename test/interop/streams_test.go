@@ -94,10 +94,11 @@ func (s *restarted) append(n int) {
 }
 
 // Other people's clients follow the log through a kill and a restart of the server, and get every event once and in order:
-// go-sse, and from npm eventsource and ws, which come with a ticket instead of a key, and graphql-ws and graphql-sse.
+// go-sse, grpc-go, and from npm eventsource and ws, which come with a ticket instead of a key, and graphql-ws and graphql-sse.
 func TestStreamClientsResume(t *testing.T) {
 	for name, client := range map[string]func(t *testing.T, ctx context.Context, s *restarted, got chan<- int){
-		"go-sse": followGoSSE,
+		"go-sse":  followGoSSE,
+		"grpc-go": followGRPC,
 		"eventsource": func(t *testing.T, ctx context.Context, s *restarted, got chan<- int) {
 			followNode(t, ctx, s, "eventsource", got)
 		},

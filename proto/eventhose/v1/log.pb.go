@@ -1519,7 +1519,11 @@ type Lease struct {
 	// How often the event was handed over, this time included.
 	Deliveries int32 `protobuf:"varint,3,opt,name=deliveries,proto3" json:"deliveries,omitempty"`
 	// When it is handed to another worker, unless this one has answered.
-	Until         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// The sequence that this subscription was due before this event; 0 if none.
+	PreviousSequence uint64 `protobuf:"varint,5,opt,name=previous_sequence,json=previousSequence,proto3" json:"previous_sequence,omitempty"`
+	// The replay that asked for it.
+	Replay        string `protobuf:"bytes,6,opt,name=replay,proto3" json:"replay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1582,6 +1586,20 @@ func (x *Lease) GetUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Lease) GetPreviousSequence() uint64 {
+	if x != nil {
+		return x.PreviousSequence
+	}
+	return 0
+}
+
+func (x *Lease) GetReplay() string {
+	if x != nil {
+		return x.Replay
+	}
+	return ""
+}
+
 type Answered struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many leases it was done for.
@@ -1636,7 +1654,7 @@ func (x *Answered) GetLost() []string {
 	return nil
 }
 
-// ErrorDetail is among the details of every error that the service answers.
+// ErrorDetail is among the details of an error.
 type ErrorDetail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Stable; switch on this. The codes are those of the HTTP API, such as invalid or cursor_gone.
@@ -1831,14 +1849,16 @@ const file_eventhose_v1_log_proto_rawDesc = "" +
 	"\amessage\"\a\n" +
 	"\x05Ready\"5\n" +
 	"\x06Leases\x12+\n" +
-	"\x06leases\x18\x01 \x03(\v2\x13.eventhose.v1.LeaseR\x06leases\"\x9a\x01\n" +
+	"\x06leases\x18\x01 \x03(\v2\x13.eventhose.v1.LeaseR\x06leases\"\xdf\x01\n" +
 	"\x05Lease\x12\x14\n" +
 	"\x05lease\x18\x01 \x01(\tR\x05lease\x12)\n" +
 	"\x05event\x18\x02 \x01(\v2\x13.eventhose.v1.EventR\x05event\x12\x1e\n" +
 	"\n" +
 	"deliveries\x18\x03 \x01(\x05R\n" +
 	"deliveries\x120\n" +
-	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"4\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12+\n" +
+	"\x11previous_sequence\x18\x05 \x01(\x04R\x10previousSequence\x12\x16\n" +
+	"\x06replay\x18\x06 \x01(\tR\x06replay\"4\n" +
 	"\bAnswered\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x05R\x05count\x12\x12\n" +
 	"\x04lost\x18\x02 \x03(\tR\x04lost\"\x9b\x01\n" +

@@ -1,0 +1,100 @@
+package deliver_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/deliver"
+)
+
+// mostIn answers how many of some moments lie within any window of a length.
+func mostIn(at []time.Time, window time.Duration) (most int) {
+	for first, i := 0, 0; i < len(at); i++ {
+		for at[i].Sub(at[first]) >= window {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return most
+}
+
+// A flood drains at the rate that a subscription is limited to, in order and without a burst, alone or in batches, with and
+// without failures; another rate counts at once.
+func TestRateOfSending(t *testing.T) {
+	for name, batch := range map[string]int{"alone": 1, "in batches": 20} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, deliver.Options{})
+				defer w.stop()
+				id := w.subscribe(func(s *eventhose.Subscription) {
+					s.MaxRate, s.Ordering, s.Batch.MaxEvents = 200, eventhose.OrderingKey, batch
+				})
+				begun := time.Now()
+				w.append(some(4000, 100)...)
+				pass(10 * time.Second)
+				if n := len(w.sink.sent); n < 1980 || n > 2000+batch+10 {
+					t.Errorf("%d events in ten seconds at 200 a second", n)
+				}
+				w.drained(id)
+				if took := time.Since(begun); took < 19*time.Second || took > 22*time.Second {
+					t.Errorf("4000 events took %v", took)
+				}
+				var at []time.Time
+				for _, d := range w.sink.sent {
+					at = append(at, d.at)
+				}
+				slices.SortFunc(at, time.Time.Compare)
+				if most := mostIn(at, time.Second); most > 200+10+batch {
+					t.Errorf("%d events in one second", most)
+				}
+				slow := 1
+				if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{MaxRate: &slow}); err != nil {
+					t.Fatal(err)
+				}
+				w.append(some(2*batch+100, 0)...)
+				synctest.Wait()
+				fast := 0
+				if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{MaxRate: &fast}); err != nil {
+					t.Fatal(err)
+				}
+				begun = time.Now()
+				w.drained(id)
+				if took := time.Since(begun); took > 2*time.Second {
+					t.Errorf("without a limit the rest took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// Workers together are handed no more than the rate, and one that waits gets its event as soon as there is room.
+func TestRateOfWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.workers(func(s *eventhose.Subscription) { s.MaxRate = 100 })
+		begun := time.Now()
+		w.append(some(1000, 0)...)
+		var at []time.Time
+		for len(at) < 1000 {
+			list, err := w.tryPull(context.Background(), id, eventhose.Pull{Max: 50, Wait: time.Minute})
+			if err != nil || len(list) == 0 {
+				t.Fatal(list, err)
+			}
+			for range list {
+				at = append(at, time.Now())
+			}
+			w.answer(id, ack, 0, list...)
+		}
+		if took := time.Since(begun); took < 9*time.Second || took > 11*time.Second {
+			t.Errorf("1000 events took %v", took)
+		}
+		if most := mostIn(at, time.Second); most > 107 {
+			t.Errorf("%d events in one second", most)
+		}
+	})
+}
