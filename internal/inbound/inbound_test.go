@@ -165,6 +165,16 @@ func TestUnknown(t *testing.T) {
 		}
 	}
 	w.want(415, w.send("POST", s.URL, "{}", "Content-Encoding", "gzip"))
+	var list struct{ Data []eventhose.Rejection }
+	w.manage(200, "GET", "/sources/"+s.ID+"/rejections", "", &list)
+	var reasons []string
+	for _, r := range list.Data {
+		reasons = append(reasons, r.Reason)
+	}
+	if fmt.Sprint(reasons) != "[encoded too_large too_large method]" {
+		t.Errorf("%v", reasons)
+	}
+	w.manage(409, "POST", "/sources/"+s.ID+"/rejections/"+list.Data[1].ID+"/retry", "", nil)
 	w.manage(204, "DELETE", "/sources/"+s.ID, "", nil)
 	w.want(404, w.send("POST", s.URL, `{}`, "X-Hub-Signature-256", github("long-enough", "{}")))
 	w.manage(404, "GET", "/sources/"+s.ID, "", nil)

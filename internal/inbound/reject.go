@@ -33,7 +33,7 @@ func (d *Door) reject(ctx context.Context, x *exchange, r *gateway.Request, why 
 	x.why = string(why.Reason)
 	_, err := d.sources.KeepRejection(ctx, x.source.Tenant, eventhose.Rejection{
 		Source: x.source.ID, Received: r.Received.UTC(), Reason: string(why.Reason), Detail: why.Detail, Method: r.Method, Size: len(r.Body),
-		Request: &eventhose.RejectedRequest{Query: r.Query, Header: r.Header, Body: r.Body},
+		Request: &eventhose.RejectedRequest{Query: r.Query, Header: r.Header, Body: r.Body, Truncated: why.Reason == gateway.ReasonTooLarge},
 	})
 	if err != nil {
 		d.metrics.dropped.Inc()

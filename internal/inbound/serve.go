@@ -164,7 +164,7 @@ func (d *Door) take(ctx context.Context, w http.ResponseWriter, r *http.Request,
 		d.fail(ctx, w, x, err)
 		return
 	}
-	body, give, ok := d.read(w, r, x)
+	body, give, ok := d.read(ctx, w, r, x)
 	if !ok {
 		return
 	}
@@ -190,7 +190,7 @@ func (d *Door) take(ctx context.Context, w http.ResponseWriter, r *http.Request,
 var errNoRoom = errors.New("inbound: too many bodies are under way")
 
 // read reads the body whole. If it cannot, it has answered. give must be called once the body is done with.
-func (d *Door) read(w http.ResponseWriter, r *http.Request, x *exchange) (body []byte, give func(), ok bool) {
+func (d *Door) read(ctx context.Context, w http.ResponseWriter, r *http.Request, x *exchange) (body []byte, give func(), ok bool) {
 	err := error(&http.MaxBytesError{Limit: gateway.MaxBody})
 	give = func() {}
 	if r.ContentLength <= gateway.MaxBody {
@@ -203,7 +203,8 @@ func (d *Door) read(w http.ResponseWriter, r *http.Request, x *exchange) (body [
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer in a test may have none
 		return body, give, true
 	case errors.As(err, &large):
-		x.why = string(gateway.ReasonTooLarge)
+		d.reject(ctx, x, &gateway.Request{Method: r.Method, Query: r.URL.RawQuery, Header: r.Header, Received: time.Now()},
+			&gateway.Rejection{Reason: gateway.ReasonTooLarge, Detail: fmt.Sprintf("the body has more than %d bytes", gateway.MaxBody)})
 		x.answer(w, refused, gateway.Answer{Status: http.StatusRequestEntityTooLarge})
 	case errors.Is(err, errNoRoom):
 		x.again(w, time.Second)
@@ -254,7 +255,7 @@ func (d *Door) append(ctx context.Context, w http.ResponseWriter, x *exchange, v
 		d.fail(ctx, w, x, err)
 		return
 	}
-	placed, o, err := d.place(ctx, &x.source, x.rest, v.Event)
+	_, o, err := d.place(ctx, &x.source, x.rest, v.Event)
 	done()
 	if err != nil {
 		d.fail(ctx, w, x, err)
@@ -264,7 +265,6 @@ func (d *Door) append(ctx context.Context, w http.ResponseWriter, x *exchange, v
 		// Providers redeliver with small changes, so it is no error of theirs; the first is what counts.
 		x.why = "an event with this id and other content is in the log; the first one stays"
 	}
-	_ = placed
 	if x.source.Answer != nil {
 		v.Answer = d.hold(ctx, x.source.Answer)
 	}
