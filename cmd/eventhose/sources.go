@@ -296,7 +296,7 @@ func (p *program) sourcesInspect() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect SOURCE",
 		Short: "Show what comes in through a source as it comes, with headers and body",
-		Long: `Show what comes in through a source as it comes, with headers and body. A source of the provider inspect takes anything: method,
+		Long: `Show what comes in through a source as it comes, with the headers that are kept and the body. A source of the provider inspect takes anything: method,
 path, query and headers are attributes of its events. It goes on until it is interrupted.`,
 		Example: `  eventhose sources create inspect
   eventhose sources inspect src_01h455vb4pex5vsknk084sn02q`,
@@ -352,16 +352,19 @@ func (p *program) printInspected(e eventhose.Event) error {
 	if p.output != "text" {
 		return p.printEvent(e)
 	}
-	query := e.Attributes["query"]
-	if query != "" {
-		query = "?" + query
+	line := e.ID // of a provider
+	if method, ok := e.Attributes["method"]; ok {
+		line = method + " " + e.Attributes["path"]
+		if query := e.Attributes["query"]; query != "" {
+			line += "?" + query
+		}
 	}
-	if _, err := fmt.Fprintf(p.out, "%s %s %s%s  %s #%d\n", clock(e.Appended), oneLine(e.Attributes["method"]), oneLine(e.Attributes["path"]), oneLine(query), e.Type, e.Sequence); err != nil {
+	if _, err := fmt.Fprintf(p.out, "%s %s  %s #%d\n", clock(e.Appended), oneLine(line), e.Type, e.Sequence); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {
-		if header, ok := strings.CutPrefix(name, "header."); ok {
-			fmt.Fprintf(p.out, "  %s: %s\n", header, oneLine(e.Attributes[name]))
+		if !slices.Contains([]string{"method", "path", "query", "provider", eventhose.SourceAttribute}, name) {
+			fmt.Fprintf(p.out, "  %s: %s\n", strings.TrimPrefix(name, "header."), oneLine(e.Attributes[name]))
 		}
 	}
 	_, err := fmt.Fprintf(p.out, "\n%s\n\n", printableText(e.Data))
