@@ -27,6 +27,9 @@ type Log interface {
 	eventhose.Appender
 	// Page reads matching events after a cursor, examining a bounded number. CodeCursorGone.
 	Page(ctx context.Context, tenant eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter, limit eventhose.PageLimit) (eventhose.Page, error)
+	// Event finds an event by its id within a scope, also one that is kept since it is parked. CodeNotFound.
+	Event(ctx context.Context, tenant eventhose.TenantID, scope, id string) (eventhose.Event, error)
+	Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error)
 }
 
 // Sources is what the door needs of the sources and the requests that they rejected.
@@ -48,6 +51,8 @@ type Delivery interface {
 	// InboxStatus answers for each event, in order, what became of it at a pull subscription that it concerns. Events are by
 	// ascending sequence.
 	InboxStatus(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []eventhose.Event) ([]eventhose.InboxStatus, error)
+	// Parked lists by sequence those after one, of one state.
+	Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, state eventhose.ParkedState, after eventhose.Sequence, limit int) ([]eventhose.Parked, error)
 	// AttemptsAt lists newest first those of the event at one place.
 	AttemptsAt(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, seq eventhose.Sequence, limit int) ([]eventhose.Attempt, error)
 }

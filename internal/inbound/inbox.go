@@ -1,7 +1,9 @@
 package inbound
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -37,6 +39,9 @@ func (d *Door) Inbox(ctx context.Context, tenant eventhose.TenantID, q eventhose
 	if err != nil {
 		return fail(err)
 	}
+	if q.Status == eventhose.InboxFailed || q.Status == eventhose.InboxDead {
+		return d.setAside(ctx, tenant, q, sources)
+	}
 	filter := eventhose.Filter{}
 	if q.Source != "" {
 		filter.Attributes = map[string]string{eventhose.SourceAttribute: string(q.Source)}
@@ -71,6 +76,71 @@ func (d *Door) Inbox(ctx context.Context, tenant eventhose.TenantID, q eventhose
 			return items, next, page.HasMore, nil
 		}
 	}
+}
+
+// setAside answers what is failed or dead: it is parked, so it is found without looking through the log, and also what
+// retention has taken from there.
+func (d *Door) setAside(ctx context.Context, tenant eventhose.TenantID, q eventhose.InboxQuery, sources map[string]eventhose.Source) (items []eventhose.InboxItem, next eventhose.Cursor, more bool, err error) {
+	fail := func(err error) ([]eventhose.InboxItem, eventhose.Cursor, bool, error) {
+		return nil, eventhose.Cursor{}, false, err
+	}
+	head, err := d.log.Head(ctx, tenant)
+	if err != nil {
+		return fail(err)
+	}
+	after := q.After.Sequence
+	if q.After != (eventhose.Cursor{}) && q.After.Incarnation != head.Incarnation {
+		if after, err = head.Resolve(q.After); err != nil {
+			return fail(err)
+		}
+	}
+	state := eventhose.ParkedDead
+	if q.Status == eventhose.InboxFailed {
+		state = eventhose.ParkedRetrying
+	}
+	type row struct {
+		eventhose.Parked
+		source eventhose.Source
+	}
+	var rows []row
+	for _, s := range sources {
+		parked, err := d.delivery.Parked(ctx, tenant, s.Subscription, state, after, q.Limit+1)
+		if err != nil {
+			return fail(err)
+		}
+		for _, p := range parked {
+			rows = append(rows, row{p, s})
+		}
+		// Of all only the first are wanted.
+		slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(a.Sequence, b.Sequence) })
+		rows = rows[:min(len(rows), q.Limit+1)]
+	}
+	if more = len(rows) > q.Limit; more {
+		rows = rows[:q.Limit]
+	}
+	items = []eventhose.InboxItem{}
+	for _, r := range rows {
+		next = head.Cursor(r.Sequence)
+		if state == eventhose.ParkedRetrying && r.Attempts == 0 {
+			continue // it was given back before a worker had begun
+		}
+		e, err := d.log.Event(ctx, tenant, string(r.source.ID), r.Event)
+		if eventhose.CodeOf(err) == eventhose.CodeNotFound {
+			continue // it has been settled meanwhile, and is gone
+		} else if err != nil {
+			return fail(err)
+		}
+		item := inboxItem(&r.source, &e, q.Status)
+		if err := d.addAttempts(ctx, tenant, r.source.Subscription, &item); err != nil {
+			return fail(err)
+		}
+		items = append(items, item)
+	}
+	return items, next, more, nil
+}
+
+func inboxItem(s *eventhose.Source, e *eventhose.Event, status eventhose.InboxStatus) eventhose.InboxItem {
+	return eventhose.InboxItem{Event: e.ID, Sequence: e.Sequence, Source: s.ID, Provider: s.Provider, Topic: e.Type, Key: e.Key, Status: status, Received: e.Appended}
 }
 
 // inboxSources are the sources that a query is about, by id.
@@ -117,7 +187,7 @@ func (d *Door) became(ctx context.Context, tenant eventhose.TenantID, status eve
 			continue
 		}
 		s := sources[e.Scope]
-		items = append(items, eventhose.InboxItem{Event: e.ID, Sequence: e.Sequence, Source: s.ID, Provider: s.Provider, Topic: e.Type, Key: e.Key, Status: state, Received: e.Appended})
+		items = append(items, inboxItem(&s, &e, state))
 	}
 	return items, len(of), nil
 }
