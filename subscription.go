@@ -216,8 +216,10 @@ type Subscription struct {
 	MaxRate int         `json:"max_rate,omitempty"`
 	Batch   BatchPolicy `json:"batch,omitzero"`
 	// Destination is where it sends; a subscription without one is a pull subscription, whose events workers ask for.
-	Destination Destination       `json:"destination,omitzero"`
-	State       SubscriptionState `json:"state"`
+	Destination Destination `json:"destination,omitzero"`
+	// Source is set of the inbox of a source, which is made and deleted with it.
+	Source SourceID          `json:"source,omitempty"`
+	State  SubscriptionState `json:"state"`
 	// Reason says why State is not active, in a sentence.
 	Reason  string    `json:"reason,omitempty"`
 	Created time.Time `json:"created"`

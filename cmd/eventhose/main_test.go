@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -56,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"server":   server,
 			"receiver": receive,
 			"capture":  capture,
+			"post":     post,
 		},
 	})
 }
@@ -102,6 +106,21 @@ func receive(ts *testscript.TestScript, _ bool, args []string) {
 	}))
 	ts.Defer(s.Close)
 	ts.Setenv(args[0], s.URL)
+}
+
+// post STATUS URL SECRET BODY: a webhook signed as GitHub does it, which is answered with this status.
+func post(ts *testscript.TestScript, _ bool, args []string) {
+	mac := hmac.New(sha256.New, []byte(args[2]))
+	mac.Write([]byte(args[3]))
+	req, err := http.NewRequest(http.MethodPost, args[1], strings.NewReader(args[3]))
+	ts.Check(err)
+	req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
+	res, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	res.Body.Close()
+	if got := strconv.Itoa(res.StatusCode); got != args[0] {
+		ts.Fatalf("status %s, want %s", got, args[0])
+	}
 }
 
 // capture NAME MEMBER: a member of the JSON object on stdout, in $NAME.

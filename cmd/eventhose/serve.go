@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -21,17 +22,18 @@ import (
 
 // serverFlags are the options of a server, as flags and as EVENTHOSE_ variables.
 type serverFlags struct {
-	listen, data, backupDir, adminKey, secretKey, logLevel string
-	databaseURL, node                                      string
-	allow                                                  []string
-	maxInFlight                                            int
-	drain                                                  time.Duration
+	listen, data, backupDir, adminKey, secretKey, logLevel, publicURL string
+	databaseURL, node                                                 string
+	allow                                                             []string
+	maxInFlight                                                       int
+	drain                                                             time.Duration
 }
 
 const defaultListen = "127.0.0.1:8080"
 
 func (s *serverFlags) add(f *pflag.FlagSet, data, logLevel string) {
 	f.StringVar(&s.listen, "listen", defaultListen, "the address to serve on; port 0 takes a free one")
+	f.StringVar(&s.publicURL, "public-url", "", "where the world reaches this server, such as https://hooks.example.com, for the addresses of sources (default where requests come)")
 	f.StringVar(&s.data, "data", data, "the data directory, which is made if it does not exist")
 	f.StringVar(&s.backupDir, "backup-dir", "", "where backups that are asked for over HTTP are made (default \"backups\" beside the data directory)")
 	f.StringVar(&s.adminKey, "admin-key", "", "an API key for everything, beside the stored ones; without any, the first start makes one and prints it")
@@ -49,6 +51,13 @@ func (s *serverFlags) add(f *pflag.FlagSet, data, logLevel string) {
 func (s *serverFlags) options(p *program) (app.Options, error) {
 	o := app.Options{Listen: s.listen, Data: s.data, BackupDir: s.backupDir, AdminKey: eventhose.Secret(s.adminKey), MaxInFlight: s.maxInFlight, Version: p.version}
 	var err error
+	if s.publicURL != "" {
+		u, err := url.Parse(s.publicURL)
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return o, &usageError{what: "--public-url must be an absolute http or https URL without user, query and fragment", fix: "--public-url https://hooks.example.com"}
+		}
+		o.PublicURL = strings.TrimRight(s.publicURL, "/")
+	}
 	if o.AllowNetworks, err = networks(s.allow); err != nil {
 		return o, err
 	}

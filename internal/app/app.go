@@ -24,8 +24,10 @@ import (
 	"github.com/eventhose/eventhose/internal/embedded"
 	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/follow"
+	"github.com/eventhose/eventhose/internal/gateway"
 	"github.com/eventhose/eventhose/internal/graphql"
 	"github.com/eventhose/eventhose/internal/httpapi"
+	"github.com/eventhose/eventhose/internal/inbound"
 	"github.com/eventhose/eventhose/internal/overload"
 	"github.com/eventhose/eventhose/internal/rpc"
 	"github.com/eventhose/eventhose/internal/sink"
@@ -39,6 +41,8 @@ type Options struct {
 	Listen string
 	// Data is the data directory; it is made if it does not exist.
 	Data string
+	// PublicURL is where the world reaches this server, such as "https://hooks.example.com"; if "" it is where requests come.
+	PublicURL string
 	// DatabaseURL names a PostgreSQL in which any number of nodes keep everything, instead of Data. SecretKey must be given then.
 	DatabaseURL string
 	// AdminKey is accepted beside the stored API keys, if set.
@@ -189,7 +193,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	metrics.watchEgress(policy)
 
-	ctl, err := control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: st.secretKey, Sinks: sinks, Cached: st.cached})
+	checker := &inbound.Checker{Around: gateway.Surroundings{Fetcher: gateway.NewFetcher(policy, client)}, PublicURL: a.opts.PublicURL}
+	ctl, err := control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: st.secretKey, Sinks: sinks, CheckSource: checker.Check, Cached: st.cached})
 	if err != nil {
 		return err
 	}
@@ -239,8 +244,13 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	in, err := inbound.New(inbound.Options{Log: log, Sources: ctl, Delivery: engine, Checker: checker, Logger: a.logger, Registry: registry, Overload: limit})
+	if err != nil {
+		return err
+	}
 	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
-		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph}})
+		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph},
+		Sources: sources{ctl, in}, PublicURL: a.opts.PublicURL})
 	if err != nil {
 		return err
 	}
@@ -251,7 +261,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if st.database != nil {
 		a.follow(st.database, ctl, log, engine, forgetAt)
 	}
-	a.serve(api, door, graph)
+	a.serve(api, door, graph, in)
 	return nil
 }
 
@@ -266,11 +276,21 @@ func (g graphQL) Connect(w http.ResponseWriter, r *http.Request, c *httpapi.Call
 	return g.door.Connect(w, r, c)
 }
 
+// sources is what the HTTP API manages of inbound sources: control keeps them, and the door knows their requests.
+type sources struct {
+	*control.Control
+	*inbound.Door
+}
+
 // serve starts the HTTP server on the listener.
-func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door) {
+func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *inbound.Door) {
 	server := httpapi.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rpc.Serves(r.URL.Path) {
 			door.ServeHTTP(w, r)
+			return
+		}
+		if inbound.Serves(r.URL.Path) {
+			in.ServeHTTP(w, r)
 			return
 		}
 		api.ServeHTTP(w, r)
@@ -286,6 +306,7 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door) {
 		api.Drain()
 		door.Drain()
 		graph.Drain()
+		in.Drain()
 		err := server.Shutdown(ctx)
 		if err != nil {
 			server.Close()

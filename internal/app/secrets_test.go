@@ -150,6 +150,11 @@ func TestPlantedSecretsAreFoundNowhere(t *testing.T) {
 		"admin key":    []byte("planted-admin-key-5f3759df5f3759df"),
 		"header value": []byte("Bearer planted-header-value-0badc0de"),
 		"secret key":   bytes.Repeat([]byte("planted!"), 4),
+
+		"source secret":    []byte("planted-source-secret-1badb002"),
+		"verify token":     []byte("planted-verify-token-8badf00d"),
+		"sender's token":   []byte("planted-senders-token-defec8ed"),
+		"token in a query": []byte("planted-query-token-deadc0de"),
 	}}
 	var logs bytes.Buffer
 	var logging sync.Mutex
@@ -198,6 +203,23 @@ func TestPlantedSecretsAreFoundNowhere(t *testing.T) {
 			h.secrets[fmt.Sprintf("signing secret %d.%d as text", i, j)] = []byte(secret)
 		}
 		subs = append(subs, s.ID)
+	}
+	source, err := tenant.CreateSource(ctx, eventhose.Source{Provider: "meta", Secrets: []eventhose.Secret{eventhose.Secret(h.secrets["source secret"])},
+		VerifyToken: eventhose.Secret(h.secrets["verify token"])})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, _ := http.NewRequestWithContext(ctx, http.MethodPost, source.URL+"?access_token="+string(h.secrets["token in a query"]), strings.NewReader("{}"))
+	stranger.Header.Set("Authorization", "Bearer "+string(h.secrets["sender's token"]))
+	if resp, err := answers.RoundTrip(stranger); err != nil || resp.StatusCode != http.StatusUnauthorized {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	rejections, err := tenant.Rejections(ctx, source.ID)
+	if err != nil || len(rejections.Data) != 1 {
+		t.Fatalf("%v, %v", rejections, err)
+	}
+	if _, err := tenant.Rejection(ctx, source.ID, rejections.Data[0].ID); err != nil {
+		t.Fatal(err)
 	}
 	for n := range 20 { // few enough that the circuit stays closed
 		if _, err := tenant.Append(ctx, eventhose.Event{Type: "order.paid", Data: fmt.Appendf(nil, `{"n":%d}`, n)}); err != nil {

@@ -132,6 +132,7 @@ func scenarios() []scenario {
 		{"idle-million", true, false, (*bench).idleMillion},
 		{"recover-million", true, false, (*bench).recoverMillion},
 		{"streams", false, true, (*bench).streams},
+		{"inbound", false, true, (*bench).inbound},
 		{"read-back", true, false, (*bench).readBack},
 		{"two-nodes", true, true, (*bench).twoNodes},
 	}

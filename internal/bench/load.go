@@ -40,6 +40,10 @@ type loadOrder struct {
 	// Rate, if not 0, is how many events a second are sent whatever comes back (open loop); else a connection sends as soon
 	// as it has its answer.
 	Rate float64 `json:"rate"`
+	// Path and Secret, if set, make each request one of Stripe's instead of an append: signed, with the type and the id in
+	// the body, and taken with 200. Batch is 1 then, and IDs is set.
+	Path   string `json:"path,omitempty"`
+	Secret string `json:"secret,omitempty"`
 	// Window, if not 0, is how many events may be appended and not delivered: Receiver is asked how many of Groups arrived,
 	// each event Fanout times.
 	Window   int64  `json:"window"`
@@ -128,6 +132,7 @@ func (l *loadRun) arrived(ctx context.Context) (int64, error) {
 type prepared struct {
 	request   []byte
 	data, ids []int
+	signed    *signed // nil for appends
 }
 
 const idDigits = 16
@@ -160,7 +165,13 @@ func (l *loadRun) prepare(connection int) (*prepared, error) {
 	}
 	head := fmt.Sprintf("POST /v1/tenants/%s/events HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
 		l.Tenants[connection%len(l.Tenants)], u.Host, l.Key, len(body))
+	if l.Secret != "" {
+		head = fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n%s\r\nContent-Length: %d\r\n\r\n", l.Path, u.Host, blankSignature, len(body))
+	}
 	p := &prepared{request: append([]byte(head), body...)}
+	if l.Secret != "" {
+		p.signed = newSigned(l.Secret, p.request, len(head))
+	}
 	p.data = places(p.request)
 	if l.IDs != "" {
 		mark := []byte(`"id":"` + l.IDs)
@@ -183,6 +194,9 @@ func (p *prepared) update(first int64, now time.Time) {
 	}
 	for i, at := range p.ids {
 		digits(p.request[at:][:idDigits], uint64(first+int64(i)))
+	}
+	if p.signed != nil {
+		p.signed.sign(p.request, now)
 	}
 }
 
@@ -231,7 +245,7 @@ func (l *loadRun) connection(ctx context.Context, index int, began time.Time) er
 		switch {
 		case err != nil:
 			o.failed, o.failure = o.failed+1, err.Error()
-		case status == http.StatusAccepted:
+		case status == http.StatusAccepted, l.Secret != "" && status == http.StatusOK:
 			o.events += int64(l.Batch)
 			o.requests++
 			o.latency.add(took)

@@ -99,6 +99,9 @@ func (g *receiverGroup) addTo(s *receiverStats) {
 	}
 }
 
+// plainPath is where the least that anybody could do answers: it reads the body, and says 200.
+const plainPath = "/plain"
+
 var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 
 func (rc *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -110,6 +113,10 @@ func (rc *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	switch r.URL.Path {
+	case plainPath:
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+		}
 	case "/count":
 		total := int64(0)
 		for name := range strings.SplitSeq(r.URL.Query().Get("groups"), ",") {

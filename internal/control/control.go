@@ -1,5 +1,5 @@
-// Package control keeps what people decide: tenants, API keys, subscriptions and their secrets, and the answers kept
-// for idempotent requests. It validates, saves to the store's records with compare-and-set, and announces what changed.
+// Package control keeps what people decide: tenants, API keys, subscriptions, sources and their secrets, and the answers kept
+// for idempotent requests, and the requests that sources have rejected. It validates, saves to the store's records with compare-and-set, and announces what changed.
 //
 // Secrets are sealed before they reach the store (secrets.go). Everything it answers is a copy that the caller owns.
 package control
@@ -36,6 +36,8 @@ type Options struct {
 	SecretKey []byte
 	// Sinks, by the type of destination, check the destinations of subscriptions.
 	Sinks map[string]sink.Sink
+	// CheckSource judges the settings of a source; nil refuses every source.
+	CheckSource func(eventhose.Source) error
 	// Cached is how long tenants and keys are remembered when other nodes may change them, who tell by Heard but may not
 	// be heard; 0 is for ever.
 	Cached time.Duration
@@ -47,6 +49,10 @@ const (
 	kindKey          = "key"          // of no tenant, by key id
 	kindKeyOf        = "keyof"        // empty, of the tenant that a key is for, by key id
 	kindSubscription = "subscription" // of a tenant
+	kindSource       = "source"       // of a tenant
+	kindSourceOf     = "sourceof"     // of no tenant: whose a source is, by source id
+	kindRejection    = "rejection"    // of a tenant, by source and rejection id
+	kindRejected     = "rejected"     // the sealed request of a rejection
 	kindCount        = "count"        // how many of a kind a tenant has, by kind
 	kindKeyset       = "keyset"       // the sealed keyset, one
 	kindAnswer       = "answer"       // of a tenant, by the digest of an Idempotency-Key
@@ -63,6 +69,7 @@ const (
 
 	cachedTenants = 10_000
 	cachedKeys    = 10_000
+	cachedSources = 10_000
 )
 
 // Control is safe for concurrent use. It starts no goroutine and needs no closing.
@@ -75,6 +82,9 @@ type Control struct {
 
 	tenants *cache[eventhose.TenantID, eventhose.Tenant]
 	keys    *cache[string, keyRecord]
+	sources *cache[eventhose.SourceID, eventhose.Source]
+
+	checkSource func(eventhose.Source) error
 
 	// counting serialises changes of a tenant's counts within this process, so that they do not fail by compare-and-set.
 	counting [64]sync.Mutex
@@ -90,6 +100,12 @@ func New(st Store, o Options) (*Control, error) {
 		sinks:   o.Sinks,
 		tenants: newCache[eventhose.TenantID, eventhose.Tenant](cachedTenants, o.Cached),
 		keys:    newCache[string, keyRecord](cachedKeys, o.Cached),
+		sources: newCache[eventhose.SourceID, eventhose.Source](cachedSources, o.Cached),
+
+		checkSource: o.CheckSource,
+	}
+	if c.checkSource == nil {
+		c.checkSource = func(eventhose.Source) error { return eventhose.Invalid("provider", "is not supported by this server") }
 	}
 	if o.AdminKey != "" {
 		digest := sha256.Sum256([]byte(o.AdminKey))
@@ -125,7 +141,7 @@ func TenantOf(r store.Record) (eventhose.TenantID, bool) {
 
 // Tells reports whether other nodes have to know of changes of a kind of records: they call Heard then.
 func Tells(kind string) bool {
-	return kind == kindTenant || kind == kindKey || kind == kindSubscription
+	return kind == kindTenant || kind == kindKey || kind == kindSubscription || kind == kindSource
 }
 
 // Heard takes in that another node has changed a record.
@@ -135,6 +151,8 @@ func (c *Control) Heard(kind string, tenant eventhose.TenantID, id string) {
 		c.tenants.forget(eventhose.TenantID(id))
 	case kindKey:
 		c.keys.forget(id)
+	case kindSource:
+		c.sources.forget(eventhose.SourceID(id))
 	case kindSubscription:
 		c.changed(tenant, eventhose.SubscriptionID(id))
 	}
@@ -144,6 +162,7 @@ func (c *Control) Heard(kind string, tenant eventhose.TenantID, id string) {
 func (c *Control) Unheard() {
 	c.tenants.forgetAll()
 	c.keys.forgetAll()
+	c.sources.forgetAll()
 }
 
 // again runs a read-change-save until it does not meet a concurrent change.

@@ -98,7 +98,13 @@ func (h *house) open() {
 }
 
 func (h *house) options() Options {
-	return Options{AdminKey: h.admin, SecretKey: h.key, Sinks: map[string]sink.Sink{eventhose.DestinationWebhook: anywhere{}}}
+	return Options{AdminKey: h.admin, SecretKey: h.key, Sinks: map[string]sink.Sink{eventhose.DestinationWebhook: anywhere{}},
+		CheckSource: func(s eventhose.Source) error {
+			if s.Provider == "refused" {
+				return eventhose.Invalid("provider", "is not liked")
+			}
+			return nil
+		}}
 }
 
 func (h *house) close() {

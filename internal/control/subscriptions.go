@@ -119,39 +119,51 @@ func (c *Control) check(s eventhose.Subscription) error {
 // "now" (or ""), "start" or a cursor's text. ID, times, version and secrets of s are ignored; the answer holds the new
 // ones, with the secret. CodeInvalid with the field, CodeNotFound (no such tenant), CodeLimit, CodeCursorGone.
 func (c *Control) CreateSubscription(ctx context.Context, s eventhose.Subscription, from string) (eventhose.Subscription, error) {
-	none := eventhose.Subscription{}
+	s.Source = ""
+	s, change, lane, err := c.prepare(ctx, s, from)
+	if err != nil {
+		return eventhose.Subscription{}, err
+	}
+	if err := c.saveCounted(ctx, s.Tenant, 1, change, lane); err != nil {
+		return eventhose.Subscription{}, err
+	}
+	c.changed(s.Tenant, s.ID)
+	return owned(s), nil
+}
+
+// prepare makes a subscription and the changes that save it with its lane.
+func (c *Control) prepare(ctx context.Context, s eventhose.Subscription, from string) (_ eventhose.Subscription, change store.RecordChange, lane store.LaneChange, err error) {
+	fail := func(err error) (eventhose.Subscription, store.RecordChange, store.LaneChange, error) {
+		return eventhose.Subscription{}, store.RecordChange{}, store.LaneChange{}, err
+	}
 	if _, err := c.Tenant(ctx, s.Tenant); err != nil {
-		return none, err
+		return fail(err)
 	}
 	s = s.WithDefaults()
 	if s.State != eventhose.StateActive && s.State != eventhose.StatePaused {
-		return none, eventhose.Invalid("state", "must be active or paused")
+		return fail(eventhose.Invalid("state", "must be active or paused"))
 	}
 	if err := c.check(s); err != nil {
-		return none, err
+		return fail(err)
 	}
 	cursor, err := c.begin(ctx, s.Tenant, from)
 	if err != nil {
-		return none, err
+		return fail(err)
 	}
 	id, err := newID("sub_")
 	if err != nil {
-		return none, err
+		return fail(err)
 	}
 	s.ID, s.Reason, s.Created, s.Version = eventhose.SubscriptionID(id), "", now(), 1
 	s.Updated = s.Created
 	secret, public := newSecret(s.Destination.Signature)
 	s.Secrets, s.PublicKey = []eventhose.LiveSecret{{Secret: secret}}, public
-	change, err := c.encode(s, 0)
+	change, err = c.encode(s, 0)
 	if err != nil {
-		return none, err
+		return fail(err)
 	}
-	lane := store.LaneChange{Create: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: s.Tenant, Subscription: s.ID}, Cursor: cursor, Behind: true}}
-	if err := c.saveCounted(ctx, s.Tenant, 1, change, lane); err != nil {
-		return none, err
-	}
-	c.changed(s.Tenant, s.ID)
-	return owned(s), nil
+	lane = store.LaneChange{Create: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: s.Tenant, Subscription: s.ID}, Cursor: cursor, Behind: true}}
+	return s, change, lane, nil
 }
 
 // begin answers the sequence after which a new subscription begins.
@@ -242,6 +254,9 @@ func (c *Control) All(ctx context.Context, tenant eventhose.TenantID) ([]eventho
 // CodeVersion when others change it all the time.
 func (c *Control) UpdateSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, p eventhose.SubscriptionPatch) (eventhose.Subscription, error) {
 	return c.update(ctx, tenant, id, func(s *eventhose.Subscription) (bool, error) {
+		if s.Source != "" && p.Filter != nil {
+			return false, &eventhose.Error{Code: eventhose.CodeConflict, Field: "filter", Message: "is that of the source whose inbox this is", Fix: "create another subscription"}
+		}
 		if err := patch(s, p); err != nil {
 			return false, err
 		}
@@ -336,7 +351,8 @@ func (c *Control) update(ctx context.Context, tenant eventhose.TenantID, id even
 	return owned(s), nil
 }
 
-// DeleteSubscription removes a subscription with its lane and all that hangs on it. CodeNotFound.
+// DeleteSubscription removes a subscription with its lane and all that hangs on it. CodeNotFound; CodeConflict for the
+// inbox of a source.
 func (c *Control) DeleteSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID) error {
 	err := again(func() error {
 		r, err := c.store.Record(ctx, tenant, kindSubscription, string(id))
@@ -344,6 +360,13 @@ func (c *Control) DeleteSubscription(ctx context.Context, tenant eventhose.Tenan
 			return eventhose.NotFound("subscription")
 		} else if err != nil {
 			return failed("read a subscription", err)
+		}
+		var stored subscriptionRecord
+		if err := decode(r, &stored); err != nil {
+			return err
+		}
+		if stored.Subscription.Source != "" {
+			return &eventhose.Error{Code: eventhose.CodeConflict, Message: "the subscription is the inbox of a source", Fix: "delete the source"}
 		}
 		lane := store.LaneChange{Delete: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: tenant, Subscription: id}}}
 		defer c.lockCounts(tenant)()

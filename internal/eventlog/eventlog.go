@@ -104,6 +104,10 @@ func (l *Log) Append(ctx context.Context, tenant eventhose.TenantID, events ...e
 		if strings.HasPrefix(events[i].Type, eventhose.SystemPrefix) {
 			return nil, at(i, len(events), eventhose.Invalid("type", "must not begin with %q, which is for system events", eventhose.SystemPrefix))
 		}
+		// What says that it came through a source did: workers rely on its having been verified.
+		if source := events[i].Attributes[eventhose.SourceAttribute]; source != events[i].Scope && eventhose.ValidSourceID(source) {
+			return nil, at(i, len(events), eventhose.Invalid("attributes."+eventhose.SourceAttribute, "must not be the id of an inbound source"))
+		}
 	}
 	return l.append(ctx, tenant, events)
 }

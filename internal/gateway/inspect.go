@@ -30,8 +30,8 @@ func inspect() Provider {
 func inspected(e *eventhose.Event, prefix string, r *Request) {
 	e.ID, e.Type = "", prefix+"."+topicOf([]string{strings.ToLower(r.Method)})
 	keep := func(name, value string) {
-		if name != "" && len(e.Attributes) < eventhose.MaxAttributes {
-			e.Attributes[name] = strings.Map(visible, cut(value, eventhose.MaxAttribute/2))
+		if name != "" && name != eventhose.SourceAttribute && len(e.Attributes) < eventhose.MaxAttributes-2 { // the door adds two
+			e.Attributes[name] = AttributeText(value)
 		}
 	}
 	keep("method", r.Method)
@@ -47,4 +47,9 @@ func visible(r rune) rune {
 		return '?'
 	}
 	return r
+}
+
+// AttributeText is text as the value of an attribute: what cannot stand in one is replaced, and what is too long is cut.
+func AttributeText(s string) string {
+	return strings.Map(visible, cut(s, eventhose.MaxAttribute/2))
 }

@@ -217,3 +217,15 @@ func element(field string, i int) string { return field + "[" + strconv.Itoa(i) 
 func printable(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, unicode.IsControl) < 0
 }
+
+// SettingsOf are the settings of a source.
+func SettingsOf(s *eventhose.Source) Settings {
+	settings := Settings{Secrets: s.Secrets, PublicKeys: s.PublicKeys, VerifyToken: s.VerifyToken, PublicURL: s.PublicURL, Tolerance: s.Tolerance,
+		Options: s.Options, TypePrefix: s.TypePrefix, Naming: (*Naming)(s.Naming)}
+	if c := s.Scheme; c != nil {
+		settings.Scheme = &Scheme{Header: c.Header, Prefix: c.Prefix, Separator: c.Separator, SignatureName: c.SignatureName, TimestampName: c.TimestampName,
+			Content: c.Content, Hash: Hash(c.Hash), Encoding: Encoding(c.Encoding), Key: Encoding(c.Key), KeyPrefix: c.KeyPrefix,
+			TimestampHeader: c.TimestampHeader, Unit: Unit(c.Unit), IDHeader: c.IDHeader, Challenge: c.Challenge}
+	}
+	return settings
+}

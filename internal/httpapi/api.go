@@ -62,6 +62,10 @@ type Options struct {
 	Streams *follow.Streams
 	// TicketKey makes tickets good at every node that has the same one, at least 32 bytes; nil makes one for this API alone.
 	TicketKey eventhose.Secret
+	// Sources, if set, is behind …/sources and …/inbox.
+	Sources Sources
+	// PublicURL is where the world reaches this server, without a slash at its end; if "" it is where a request came.
+	PublicURL string
 	// GraphQL, if set, answers …/graphql.
 	GraphQL GraphQL
 	// Heartbeat is how often a stream that has nothing to say says that it lives, 15 s if 0.
@@ -165,6 +169,7 @@ func New(o Options) (*API, error) {
 	a.addPull()
 	a.addStreams()
 	a.addGraphQL(o.GraphQL)
+	a.addSources(o.Sources, o.PublicURL)
 	if err := a.describe(); err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func renderDocs(doc *huma.OpenAPI) ([]byte, error) {
 			}
 		}
 	}
-	for _, tag := range []string{"events", "streams", "subscriptions", "workers", "deliveries", "tenants", "keys", "service"} {
+	for _, tag := range []string{"events", "streams", "subscriptions", "workers", "deliveries", "sources", "tenants", "keys", "service"} {
 		page.Groups = append(page.Groups, docsGroup{tag, groups[tag]})
 	}
 	for _, code := range eventhose.Codes() {

@@ -17,7 +17,7 @@ var open = []string{"GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi
 
 // row says how one route is called when it works: what stands in for {id}, and a body.
 type row struct {
-	id   string // event, subscription or key
+	id   string // event, subscription, source or key
 	body string
 	ok   int
 }
@@ -26,40 +26,49 @@ const hook = `"destination": {"type": "webhook", "url": "https://example.com/hoo
 
 // rows has one for each route that needs a key. A route without a row fails.
 var rows = map[string]row{
-	"PUT /v1/tenants/{tenant}":                                    {"", `{}`, 200},
-	"GET /v1/tenants/{tenant}":                                    {"", "", 200},
-	"GET /v1/tenants":                                             {"", "", 200},
-	"POST /v1/keys":                                               {"", `{"tenant": "TENANT", "scopes": ["read"]}`, 201},
-	"GET /v1/keys":                                                {"", "", 200},
-	"DELETE /v1/keys/{id}":                                        {"key", "", 204},
-	"POST /v1/tenants/{tenant}/events":                            {"", `{"type": "a.b", "data": 1}`, 202},
-	"GET /v1/tenants/{tenant}/events":                             {"", "", 200},
-	"GET /v1/tenants/{tenant}/events/{id}":                        {"event", "", 200},
-	"DELETE /v1/tenants/{tenant}/events/{id}/data":                {"event", "", 204},
-	"POST /v1/tenants/{tenant}/subscriptions":                     {"", `{` + hook + `}`, 201},
-	"GET /v1/tenants/{tenant}/subscriptions":                      {"", "", 200},
-	"GET /v1/tenants/{tenant}/subscriptions/{id}":                 {"subscription", "", 200},
-	"PATCH /v1/tenants/{tenant}/subscriptions/{id}":               {"subscription", `{"name": "x"}`, 200},
-	"DELETE /v1/tenants/{tenant}/subscriptions/{id}":              {"subscription", "", 204},
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/pause":          {"subscription", "", 200},
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/resume":         {"subscription", "", 200},
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/test":           {"subscription", "", 200},
-	"GET /v1/tenants/{tenant}/subscriptions/{id}/secret":          {"subscription", "", 200},
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/secret/rotate":  {"subscription", "", 200},
-	"GET /v1/tenants/{tenant}/subscriptions/{id}/attempts":        {"subscription", "", 200},
-	"GET /v1/tenants/{tenant}/subscriptions/{id}/batches":         {"subscription", "", 200},
-	"GET /v1/tenants/{tenant}/subscriptions/{id}/parked":          {"subscription", "", 200},
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/redrive": {"subscription", "", 200},
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/discard": {"subscription", "", 200},
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/replay":         {"subscription", `{"from": 1, "dry_run": true}`, 200},
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/pull":           {"pull", `{"max": 1}`, 200},
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/ack":            {"pull", `{"leases": ["LEASE"]}`, 200},
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/nack":           {"pull", `{"leases": ["LEASE"]}`, 200},
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/extend":         {"pull", `{"leases": ["LEASE"]}`, 200},
-	"GET /v1/tenants/{tenant}/events/stream":                      {"", "", 200},
-	"GET /v1/tenants/{tenant}/events/ws":                          {"", "", 101},
-	"POST /v1/tenants/{tenant}/tickets":                           {"", "", 201},
-	"POST /v1/backup":                                             {"", `{"dir": "sunday"}`, 200},
+	"PUT /v1/tenants/{tenant}":                                            {"", `{}`, 200},
+	"GET /v1/tenants/{tenant}":                                            {"", "", 200},
+	"GET /v1/tenants":                                                     {"", "", 200},
+	"POST /v1/keys":                                                       {"", `{"tenant": "TENANT", "scopes": ["read"]}`, 201},
+	"GET /v1/keys":                                                        {"", "", 200},
+	"DELETE /v1/keys/{id}":                                                {"key", "", 204},
+	"POST /v1/tenants/{tenant}/events":                                    {"", `{"type": "a.b", "data": 1}`, 202},
+	"GET /v1/tenants/{tenant}/events":                                     {"", "", 200},
+	"GET /v1/tenants/{tenant}/events/{id}":                                {"event", "", 200},
+	"DELETE /v1/tenants/{tenant}/events/{id}/data":                        {"event", "", 204},
+	"POST /v1/tenants/{tenant}/subscriptions":                             {"", `{` + hook + `}`, 201},
+	"GET /v1/tenants/{tenant}/subscriptions":                              {"", "", 200},
+	"GET /v1/tenants/{tenant}/subscriptions/{id}":                         {"subscription", "", 200},
+	"PATCH /v1/tenants/{tenant}/subscriptions/{id}":                       {"subscription", `{"name": "x"}`, 200},
+	"DELETE /v1/tenants/{tenant}/subscriptions/{id}":                      {"subscription", "", 204},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/pause":                  {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/resume":                 {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/test":                   {"subscription", "", 200},
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/secret":                  {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/secret/rotate":          {"subscription", "", 200},
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/attempts":                {"subscription", "", 200},
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/batches":                 {"subscription", "", 200},
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/parked":                  {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/redrive":         {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/discard":         {"subscription", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/replay":                 {"subscription", `{"from": 1, "dry_run": true}`, 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/pull":                   {"pull", `{"max": 1}`, 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/ack":                    {"pull", `{"leases": ["LEASE"]}`, 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/nack":                   {"pull", `{"leases": ["LEASE"]}`, 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/extend":                 {"pull", `{"leases": ["LEASE"]}`, 200},
+	"GET /v1/tenants/{tenant}/events/stream":                              {"", "", 200},
+	"GET /v1/tenants/{tenant}/events/ws":                                  {"", "", 101},
+	"POST /v1/tenants/{tenant}/tickets":                                   {"", "", 201},
+	"POST /v1/tenants/{tenant}/sources":                                   {"", `{"provider": "stripe", "secret": "whsec_a"}`, 201},
+	"GET /v1/tenants/{tenant}/sources":                                    {"", "", 200},
+	"GET /v1/tenants/{tenant}/sources/{id}":                               {"source", "", 200},
+	"PATCH /v1/tenants/{tenant}/sources/{id}":                             {"source", `{"name": "x"}`, 200},
+	"DELETE /v1/tenants/{tenant}/sources/{id}":                            {"source", "", 204},
+	"GET /v1/tenants/{tenant}/sources/{id}/rejections":                    {"source", "", 200},
+	"GET /v1/tenants/{tenant}/sources/{id}/rejections/{rejection}":        {"source", "", 200},
+	"POST /v1/tenants/{tenant}/sources/{id}/rejections/{rejection}/retry": {"source", "", 200},
+	"GET /v1/tenants/{tenant}/inbox":                                      {"", "", 200},
+	"POST /v1/backup":                                                     {"", `{"dir": "sunday"}`, 200},
 }
 
 // weaker are the scopes that do not hold s.
@@ -108,8 +117,10 @@ func TestRouteMatrix(t *testing.T) {
 			if row.id == "pull" {
 				ids["pull"], lease = w.leased("globex")
 			}
+			var rejection string
+			ids["source"], rejection = w.source("globex")
 			path := func(tenant, id string) string {
-				return strings.NewReplacer("{tenant}", tenant, "{id}", id).Replace(route.Path)
+				return strings.NewReplacer("{tenant}", tenant, "{id}", id, "{rejection}", rejection).Replace(route.Path)
 			}
 			body := func(tenant string) string {
 				return strings.NewReplacer("TENANT", tenant, "LEASE", lease).Replace(row.body)

@@ -20,6 +20,7 @@ import (
 // exchange is what is known of one request; it travels in the request's context.
 type exchange struct {
 	id        string
+	host      string // as the client calls this server
 	route     string
 	principal eventhose.Principal
 	// ticket says that a ticket stands for the principal.
@@ -77,7 +78,7 @@ func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		hurry(w, r)
-		x := &exchange{id: requestID(r), route: "unmatched"}
+		x := &exchange{id: requestID(r), host: r.Host, route: "unmatched"}
 		ctx := context.WithValue(r.Context(), exchangeKey{}, x)
 		r = r.WithContext(ctx)
 		out := &answer{ResponseWriter: w}

@@ -78,10 +78,21 @@ var examples = map[string]map[string]map[string]string{
 	"graphql": {typeJSON: {
 		"page": `{"query": "query($after: String) { events(after: $after, types: [\"order.*\"], limit: 10) { events { id type data } cursor hasMore } }", "variables": {"after": "0"}}`,
 	}},
-	"listTenants": {"": {"page": "limit=2"}},
-	"listKeys":    {"": {"tenant": "tenant=acme"}},
-	"backup":      {typeJSON: {"named": `{"dir": "sunday"}`}},
+	"createSource": {typeJSON: {
+		"stripe":  `{"provider": "stripe", "secret": "whsec_9f2b7c4d1e8a6053"}`,
+		"rotate":  `{"provider": "github", "name": "CI", "secrets": ["the-new-secret", "the-old-secret"], "type_prefix": "ci"}`,
+		"generic": `{"provider": "generic", "secret": "a-shared-secret", "scheme": {"header": "X-Signature", "prefix": "sha256=", "hash": "sha256"}, "naming": {"id": ["json:id"], "type": ["json:kind"]}}`,
+		"inspect": `{"provider": "inspect", "answer": {"status": 202, "body": "seen"}}`,
+	}},
+	"updateSource": {typeJSON: {"secrets": `{"secrets": ["the-newer-secret", "the-new-secret"]}`}},
+	"inbox":        {"": {"dead": "status=dead", "provider": "provider=github&limit=10"}},
+	"listTenants":  {"": {"page": "limit=2"}},
+	"listKeys":     {"": {"tenant": "tenant=acme"}},
+	"backup":       {typeJSON: {"named": `{"dir": "sunday"}`}},
 }
+
+// ofSources are the operations of those that are there only with sources.
+var ofSources = map[string]bool{"createSource": true, "updateSource": true, "inbox": true}
 
 // describe puts the examples into the document and writes it, and the page made from it, once.
 func (a *API) describe() error {
@@ -97,7 +108,7 @@ func (a *API) describe() error {
 	for id, types := range examples {
 		op := known[id]
 		if op == nil {
-			if id == "backup" || id == "graphql" {
+			if id == "backup" || id == "graphql" || ofSources[id] {
 				continue
 			}
 			return fmt.Errorf("openapi: an example is of the operation %s, which does not exist", id)

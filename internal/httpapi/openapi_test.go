@@ -54,12 +54,14 @@ func TestExamples(t *testing.T) {
 					w := newWorld(t, nil)
 					ids := map[string]string{"subscription": w.subscribe("acme", ""), "event": w.append("acme", `{"type":"a.b","data":{}}`)}
 					ids["key"], _ = w.key("acme", "read")
+					var rejection string
+					ids["source"], rejection = w.source("acme")
 					var lease string
 					if rows[name].id == "pull" {
 						ids["pull"], lease = w.leased("acme")
 					}
 					body = strings.ReplaceAll(body, "LEASE", lease)
-					target := strings.NewReplacer("{tenant}", "acme", "{id}", ids[rows[name].id]).Replace(path)
+					target := strings.NewReplacer("{tenant}", "acme", "{id}", ids[rows[name].id], "{rejection}", rejection).Replace(path)
 					if query != "" {
 						target += "?" + strings.NewReplacer("EVENT", ids["event"], " ", "%20", `"`, "%22").Replace(query)
 					}

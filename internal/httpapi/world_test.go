@@ -3,6 +3,9 @@ package httpapi_test
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -28,6 +31,7 @@ import (
 	"github.com/eventhose/eventhose/internal/embedded"
 	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/httpapi"
+	"github.com/eventhose/eventhose/internal/inbound"
 	"github.com/eventhose/eventhose/internal/pgtest"
 	"github.com/eventhose/eventhose/internal/postgres"
 	"github.com/eventhose/eventhose/internal/sink"
@@ -143,7 +147,7 @@ func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 	client := egress.NewClient(policy, egress.ClientOptions{})
 	w.sink = &script{Sink: webhook.New(policy, client), status: 200}
 	sinks := map[string]sink.Sink{eventhose.DestinationWebhook: w.sink}
-	w.ctl, err = control.New(st, control.Options{AdminKey: rootKey, SecretKey: make([]byte, 32), Sinks: sinks})
+	w.ctl, err = control.New(st, control.Options{AdminKey: rootKey, SecretKey: make([]byte, 32), Sinks: sinks, CheckSource: (&inbound.Checker{}).Check})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +161,11 @@ func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 		t.Fatal(err)
 	}
 	w.gate = &gate{Log: w.log, ended: make(chan struct{}, 1)}
-	o := httpapi.Options{Log: w.gate, Control: w.ctl, Delivery: w.engine, Logger: logger, Version: "1.2.3", Backup: backups{}}
+	door, err := inbound.New(inbound.Options{Log: w.log, Sources: w.ctl, Delivery: w.engine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := httpapi.Options{Log: w.gate, Control: w.ctl, Delivery: w.engine, Logger: logger, Version: "1.2.3", Backup: backups{}, Sources: sources{w.ctl, door}}
 	if change != nil {
 		change(&o)
 	}
@@ -186,6 +194,26 @@ func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 		w.want(201, w.root("PUT", "/v1/tenants/"+id, `{}`))
 	}
 	return w
+}
+
+type sources struct {
+	*control.Control
+	*inbound.Door
+}
+
+// source makes a source with a rejected request, and answers the ids of both.
+func (w *world) source(tenant string) (id, rejection string) {
+	w.t.Helper()
+	id = w.want(201, w.root("POST", "/v1/tenants/"+tenant+"/sources", `{"provider": "github", "secret": "long-enough"}`)).json(w.t)["id"].(string)
+	mac := hmac.New(sha256.New, []byte("long-enough"))
+	mac.Write([]byte("{}"))
+	r, err := w.ctl.KeepRejection(w.t.Context(), eventhose.TenantID(tenant), eventhose.Rejection{Source: eventhose.SourceID(id), Received: time.Now(),
+		Reason: "no_match", Detail: "the secret does not match", Method: "POST", Size: 2, Request: &eventhose.RejectedRequest{
+			Header: http.Header{"X-Hub-Signature-256": {"sha256=" + hex.EncodeToString(mac.Sum(nil))}}, Body: []byte("{}")}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return id, r.ID
 }
 
 type backups struct{}

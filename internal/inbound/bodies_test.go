@@ -1,0 +1,88 @@
+package inbound
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eventhose/eventhose/internal/gateway"
+)
+
+// What is only declared takes no room, and what one tenant's senders hold leaves the others theirs.
+func TestBodiesAreBounded(t *testing.T) {
+	var b bodies
+	stalled, sender := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, give, err := b.read(stalled, gateway.MaxBody, "acme")
+		give()
+		done <- err
+	}()
+	if _, err := sender.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	if b.all != firstRead {
+		t.Errorf("a stalled body takes %d bytes", b.all)
+	}
+	b.mu.Unlock()
+	var gives []func()
+	refused := false
+	for !refused {
+		_, give, err := b.read(strings.NewReader(strings.Repeat("x", gateway.MaxBody)), -1, "acme")
+		gives = append(gives, give)
+		if refused = errors.Is(err, errNoRoom); !refused && err != nil {
+			t.Fatal(err)
+		}
+		if b.all > maxTenantBodies || len(gives) > maxTenantBodies/gateway.MaxBody {
+			t.Fatalf("%d bodies take %d bytes", len(gives), b.all)
+		}
+	}
+	body, give, err := b.read(strings.NewReader("hello"), 5, "globex")
+	if err != nil || string(body) != "hello" || b.of["globex"] != 6 {
+		t.Errorf("%q, %v, %d", body, err, b.of["globex"])
+	}
+	give()
+	for _, give := range gives {
+		give()
+	}
+	_ = sender.CloseWithError(io.ErrUnexpectedEOF)
+	if err := <-done; !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Error(err)
+	}
+	if b.all != 0 || len(b.of) != 0 {
+		t.Errorf("%d are not given back, %v", b.all, b.of)
+	}
+}
+
+// A flood of rejected requests is kept at a bounded pace, each source's at its own.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p pace
+		allowed := func(tries int) (n int) {
+			for range tries {
+				if p.allows("src_a", time.Now()) {
+					n++
+				}
+			}
+			return n
+		}
+		if n := allowed(1000); n != burst {
+			t.Errorf("%d at once", n)
+		}
+		<-time.After(10 * time.Second)
+		if n := allowed(1000); n != 10*perSecond {
+			t.Errorf("%d after 10 s", n)
+		}
+		if !p.allows("src_b", time.Now()) {
+			t.Error("another source is refused")
+		}
+		<-time.After(24 * time.Hour)
+		if n := allowed(1000); n != burst {
+			t.Errorf("%d a day later", n)
+		}
+	})
+}

@@ -1,0 +1,346 @@
+package inbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/gateway"
+)
+
+const (
+	// bodyTime is how long a body may take to arrive, requestTime what follows.
+	bodyTime    = 30 * time.Second
+	requestTime = 30 * time.Second
+)
+
+// outcome is what became of a request, in metrics and logs.
+type outcome string
+
+const (
+	appended    outcome = "appended"
+	repeated    outcome = "repeated"  // the same event again
+	different   outcome = "different" // an id that is in the log with other content
+	shook       outcome = "handshake"
+	refused     outcome = "rejected"
+	unknown     outcome = "unknown"     // no such source
+	unavailable outcome = "unavailable" // the sender is told to come again
+	unread      outcome = "unread"      // the body did not arrive
+	failure     outcome = "failed"
+)
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration prometheus.Histogram
+	dropped  prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "eventhose_inbound_requests_total", Help: "Requests of providers, by provider and what became of them.",
+		}, []string{"provider", "outcome"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "eventhose_inbound_duration_seconds", Help: "How long requests of providers took from the first byte to the answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "eventhose_inbound_rejections_dropped_total", Help: "Rejected requests that were not kept, because there were too many.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.dropped} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("registering the metrics of the inbound door: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// exchange is one request on its way through the door.
+type exchange struct {
+	source  eventhose.Source
+	rest    string // of the path, behind the source
+	outcome outcome
+	status  int
+	why     string // for the log, nothing of the request's in it
+}
+
+// ServeHTTP implements http.Handler.
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	if r.ContentLength != 0 {
+		// Before anything is decided: net/http reads what is left of a refused request's body before it answers.
+		_ = http.NewResponseController(w).SetReadDeadline(start.Add(bodyTime)) // a writer in a test may have none
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), bodyTime+requestTime+time.Duration(eventhose.MaxInspectDelay))
+	defer cancel()
+	x := &exchange{}
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	defer func() {
+		if fault := recover(); fault != nil {
+			d.logger.LogAttrs(ctx, slog.LevelError, "inbound: panic", slog.String("source", string(x.source.ID)), slog.Any("panic", fault), slog.String("stack", string(debug.Stack())))
+			if x.status == 0 {
+				x.answer(w, failure, gateway.Answer{Status: http.StatusInternalServerError})
+			}
+		}
+		provider := x.source.Provider
+		if provider == "" {
+			provider = "none"
+		}
+		took := time.Since(start)
+		d.metrics.requests.WithLabelValues(provider, string(x.outcome)).Inc()
+		if x.source.Answer == nil {
+			d.metrics.duration.Observe(took.Seconds())
+		}
+		level := slog.LevelInfo
+		if x.outcome == unknown {
+			level = slog.LevelDebug
+		}
+		if d.logger.Enabled(ctx, level) {
+			d.logger.LogAttrs(ctx, level, "inbound", slog.String("source", string(x.source.ID)), slog.String("tenant", string(x.source.Tenant)),
+				slog.String("provider", provider), slog.String("outcome", string(x.outcome)), slog.String("why", x.why), slog.Int("status", x.status), slog.Duration("duration", took))
+		}
+	}()
+	d.take(ctx, w, r, x)
+}
+
+// answer writes the response, once.
+func (x *exchange) answer(w http.ResponseWriter, o outcome, a gateway.Answer) {
+	x.outcome, x.status = o, a.Status
+	h := w.Header()
+	for name, values := range a.Header {
+		h[name] = values
+	}
+	h.Set("Content-Length", strconv.Itoa(len(a.Body)))
+	if a.Status == http.StatusNoContent || a.Status == http.StatusNotModified {
+		h.Del("Content-Length")
+	}
+	w.WriteHeader(a.Status)
+	if len(a.Body) > 0 {
+		_, _ = w.Write(a.Body) // the sender has gone: nothing is left to tell it
+	}
+}
+
+// again tells the sender to come again.
+func (x *exchange) again(w http.ResponseWriter, after time.Duration) {
+	seconds := max(1, int(math.Ceil(after.Seconds())))
+	x.answer(w, unavailable, gateway.Answer{Status: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {strconv.Itoa(seconds)}}})
+}
+
+// take does with a request what is to be done, and answers it.
+func (d *Door) take(ctx context.Context, w http.ResponseWriter, r *http.Request, x *exchange) {
+	id, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, pathPrefix), "/")
+	err := error(eventhose.NotFound("source"))
+	if eventhose.ValidSourceID(id) {
+		x.source, err = d.sources.FindSource(ctx, eventhose.SourceID(id))
+	}
+	if err == nil && rest != "" && x.source.Provider != eventhose.ProviderInspect {
+		x.source, err = eventhose.Source{}, eventhose.NotFound("source")
+	}
+	if err != nil {
+		d.fail(ctx, w, x, err)
+		return
+	}
+	x.rest = rest
+	if d.overload.Refuses(x.source.Tenant) {
+		x.again(w, time.Second)
+		return
+	}
+	verifier, err := d.verifierOf(&x.source)
+	if err != nil {
+		d.fail(ctx, w, x, err)
+		return
+	}
+	body, give, ok := d.read(ctx, w, r, x)
+	if !ok {
+		return
+	}
+	defer give()
+	request := &gateway.Request{Method: r.Method, Query: r.URL.RawQuery, Header: r.Header, Body: body, Received: time.Now()}
+	verdict := verifier.Verify(ctx, request)
+	switch {
+	case verdict.Rejection != nil:
+		d.reject(ctx, x, request, verdict.Rejection)
+		if verdict.Rejection.Reason == gateway.ReasonUnavailable {
+			x.again(w, 5*time.Second)
+			return
+		}
+		x.answer(w, refused, verdict.Answer)
+	case verdict.Event == nil:
+		x.answer(w, shook, verdict.Answer)
+	default:
+		d.append(ctx, w, x, verdict)
+	}
+}
+
+// errNoRoom: the bodies under way take as much as they may.
+var errNoRoom = errors.New("inbound: too many bodies are under way")
+
+// read reads the body whole. If it cannot, it has answered. give must be called once the body is done with.
+func (d *Door) read(ctx context.Context, w http.ResponseWriter, r *http.Request, x *exchange) (body []byte, give func(), ok bool) {
+	err := error(&http.MaxBytesError{Limit: gateway.MaxBody})
+	give = func() {}
+	if r.ContentLength <= gateway.MaxBody {
+		body, give, err = d.bodies.read(http.MaxBytesReader(w, r.Body, gateway.MaxBody), r.ContentLength, x.source.Tenant)
+	}
+	var large *http.MaxBytesError
+	var late interface{ Timeout() bool }
+	switch {
+	case err == nil:
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer in a test may have none
+		return body, give, true
+	case errors.As(err, &large):
+		d.reject(ctx, x, &gateway.Request{Method: r.Method, Query: r.URL.RawQuery, Header: r.Header, Received: time.Now()},
+			&gateway.Rejection{Reason: gateway.ReasonTooLarge, Detail: fmt.Sprintf("the body has more than %d bytes", gateway.MaxBody)})
+		x.answer(w, refused, gateway.Answer{Status: http.StatusRequestEntityTooLarge})
+	case errors.Is(err, errNoRoom):
+		x.again(w, time.Second)
+	case errors.As(err, &late) && late.Timeout():
+		x.answer(w, unread, gateway.Answer{Status: http.StatusRequestTimeout})
+	default:
+		x.answer(w, unread, gateway.Answer{Status: http.StatusBadRequest})
+	}
+	give()
+	return nil, nil, false
+}
+
+// read reads a body of a declared length, or -1, into memory that is taken as the body comes: what was only declared takes
+// none. give must be called in any case.
+func (b *bodies) read(in io.Reader, declared int64, tenant eventhose.TenantID) (body []byte, give func(), err error) {
+	size := int64(firstRead)
+	if declared >= 0 {
+		size = min(size, declared+1) // one more, to see the end
+	}
+	taken := int64(0)
+	give = func() { b.give(tenant, taken) }
+	for {
+		if !b.take(tenant, size-taken) {
+			return nil, give, errNoRoom
+		}
+		taken = size
+		body = append(make([]byte, 0, size), body...)
+		for len(body) < cap(body) {
+			n, err := in.Read(body[len(body):cap(body)])
+			body = body[:len(body)+n]
+			if errors.Is(err, io.EOF) {
+				return body, give, nil
+			}
+			if err != nil {
+				return nil, give, err
+			}
+		}
+		if size *= 2; declared >= 0 {
+			size = min(size, max(declared, taken)+1)
+		}
+	}
+}
+
+// append puts a verified event into the log, and answers once it is on disk.
+func (d *Door) append(ctx context.Context, w http.ResponseWriter, x *exchange, v gateway.Verdict) {
+	done, err := d.overload.Take(x.source.Tenant)
+	if err != nil {
+		d.fail(ctx, w, x, err)
+		return
+	}
+	_, o, err := d.place(ctx, &x.source, x.rest, v.Event)
+	done()
+	if err != nil {
+		d.fail(ctx, w, x, err)
+		return
+	}
+	if o == different {
+		// Providers redeliver with small changes, so it is no error of theirs; the first is what counts.
+		x.why = "an event with this id and other content is in the log; the first one stays"
+	}
+	if x.source.Answer != nil {
+		v.Answer = d.hold(ctx, x.source.Answer)
+	}
+	x.answer(w, o, v.Answer)
+}
+
+// place appends an event of a source.
+func (d *Door) place(ctx context.Context, s *eventhose.Source, rest string, e *eventhose.Event) (eventhose.Placement, outcome, error) {
+	e.Tenant, e.Scope = s.Tenant, string(s.ID)
+	if e.Attributes == nil {
+		e.Attributes = map[string]string{}
+	}
+	e.Attributes[eventhose.SourceAttribute] = string(s.ID)
+	if s.Provider == eventhose.ProviderInspect {
+		e.Attributes["path"] = gateway.AttributeText("/" + rest)
+	}
+	placed, err := d.log.Append(ctx, s.Tenant, *e)
+	switch {
+	case eventhose.CodeOf(err) == eventhose.CodeConflict:
+		return eventhose.Placement{ID: e.ID, Duplicate: true}, different, nil
+	case err != nil:
+		return eventhose.Placement{}, failure, err
+	case placed[0].Duplicate:
+		return placed[0], repeated, nil
+	}
+	return placed[0], appended, nil
+}
+
+// hold answers what an inspected sender is told, after its delay.
+func (d *Door) hold(ctx context.Context, a *eventhose.InspectAnswer) gateway.Answer {
+	if a.Delay > 0 && d.held.take(1) {
+		timer := time.NewTimer(time.Duration(a.Delay))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		case <-d.draining.Done():
+		}
+		timer.Stop()
+		d.held.give(1)
+	}
+	answer := gateway.Answer{Status: a.Status, Body: []byte(a.Body)}
+	if answer.Status == 0 {
+		answer.Status = http.StatusOK
+	}
+	if answer.Status == http.StatusNoContent || answer.Status == http.StatusNotModified {
+		answer.Body = nil
+	}
+	if len(answer.Body) > 0 {
+		typ := a.ContentType
+		if typ == "" {
+			typ = "text/plain; charset=utf-8"
+		}
+		// The page is the tenant's, on the server's origin: it may run nothing there.
+		answer.Header = http.Header{"Content-Type": {typ}, "Content-Security-Policy": {"sandbox; default-src 'none'"}}
+	}
+	return answer
+}
+
+// fail answers what is no fault of the request's signature.
+func (d *Door) fail(ctx context.Context, w http.ResponseWriter, x *exchange, err error) {
+	code := eventhose.CodeOf(err)
+	switch code {
+	case eventhose.CodeNotFound:
+		x.answer(w, unknown, gateway.Answer{Status: http.StatusNotFound})
+		return
+	case eventhose.CodeUnavailable, eventhose.CodeStorageFull, eventhose.CodeLimit, eventhose.CodeTimeout, eventhose.CodeVersion:
+		x.why = string(code)
+		var e *eventhose.Error
+		errors.As(err, &e)
+		after := time.Second
+		if e != nil && e.RetryAfter > 0 {
+			after = e.RetryAfter
+		}
+		x.again(w, after)
+		return
+	}
+	d.logger.LogAttrs(ctx, slog.LevelError, "inbound: internal error", slog.String("source", string(x.source.ID)), slog.String("error", err.Error()))
+	x.answer(w, failure, gateway.Answer{Status: http.StatusInternalServerError})
+}
