@@ -311,6 +311,8 @@ func TestStreamsDrain(t *testing.T) {
 	w.append("acme", `{"type":"a","data":1}`)
 	s, n, ws := w.open(rootKey, ""), w.open(rootKey, "", "Accept", lines), w.dial(rootKey, "")
 	s.event()
+	n.line() // the cursor, and the event
+	n.line()
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: protocols}
@@ -331,8 +333,6 @@ func TestStreamsDrain(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 	h2.ended()
-	n.line()
-	n.line()
 	if line := n.line(); !strings.HasPrefix(line, `{"error":{`) || !strings.Contains(line, `"code":"unavailable"`) {
 		t.Errorf("got %s", line)
 	}
