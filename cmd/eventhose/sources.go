@@ -305,29 +305,18 @@ path, query and headers are attributes of its events. It goes on until it is int
 	c.Flags().IntVar(&limit, "limit", 0, "end after this many")
 	from.add(c)
 	return p.inTenantFor(c, func(ctx context.Context, t *client.Tenant, args []string) error {
-		after, since, err := from.check()
-		if err != nil {
-			return err
-		}
 		if limit < 0 {
 			return &usageError{what: "--limit must not be negative"}
+		}
+		after, err := from.cursor(ctx, t)
+		if err != nil {
+			return err
 		}
 		s, err := t.Source(ctx, eventhose.SourceID(args[0]))
 		if err != nil {
 			return err
 		}
-		var o client.FollowOptions
-		switch {
-		case after != nil:
-			o.After = *after
-		case !since.IsZero():
-			o.After, err = t.CursorAt(ctx, since)
-		default:
-			o.After, err = t.Head(ctx)
-		}
-		if err != nil {
-			return err
-		}
+		o := client.FollowOptions{After: after}
 		o.Expression = `"` + eventhose.SourceAttribute + `" in attributes && attributes["` + eventhose.SourceAttribute + `"] == "` + string(s.ID) + `"`
 		o.Lost = func(err error) { p.tellLost("", err) }
 		p.tell("ready: "+s.URL, map[string]any{"ready": map[string]string{"url": s.URL}})

@@ -39,6 +39,20 @@ func (b *place) check() (after *eventhose.Cursor, since time.Time, err error) {
 	return &c, since, err
 }
 
+// cursor answers where to begin, which is the end of the log if nothing was said.
+func (b *place) cursor(ctx context.Context, t *client.Tenant) (eventhose.Cursor, error) {
+	after, since, err := b.check()
+	switch {
+	case err != nil:
+		return eventhose.Cursor{}, err
+	case after != nil:
+		return *after, nil
+	case !since.IsZero():
+		return t.CursorAt(ctx, since)
+	}
+	return t.Head(ctx)
+}
+
 func (p *program) tailCommand() *cobra.Command {
 	var o client.FollowOptions
 	var from place
@@ -61,20 +75,11 @@ which cursor to go on.`,
 	f.IntVar(&limit, "limit", 0, "end after this many")
 	from.add(c)
 	return p.inTenantFor(c, func(ctx context.Context, t *client.Tenant, _ []string) error {
-		after, since, err := from.check()
-		switch {
-		case err != nil:
-			return err
-		case limit < 0:
+		if limit < 0 {
 			return &usageError{what: "--limit must not be negative"}
-		case after != nil:
-			o.After = *after
-		case !since.IsZero():
-			o.After, err = t.CursorAt(ctx, since)
-		default:
-			o.After, err = t.Head(ctx)
 		}
-		if err != nil {
+		var err error
+		if o.After, err = from.cursor(ctx, t); err != nil {
 			return err
 		}
 		return p.tail(ctx, t, o, limit)

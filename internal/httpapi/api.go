@@ -15,7 +15,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -96,8 +95,8 @@ type API struct {
 
 	maxBody int64
 	maxWait time.Duration
-	bodies  budget
-	waiting budget
+	bodies  overload.Budget
+	waiting overload.Budget
 	// overload limits the appends under way.
 	overload *overload.Limit
 
@@ -154,8 +153,8 @@ func New(o Options) (*API, error) {
 		return nil, err
 	}
 	a.draining, a.drain = context.WithCancel(context.Background())
-	a.bodies.free.Store(o.MaxBodies)
-	a.waiting.free.Store(o.MaxWaiting)
+	a.bodies.Set(o.MaxBodies)
+	a.waiting.Set(o.MaxWaiting)
 	a.huma = newHuma(a, o.Version)
 
 	a.mux.HandleFunc("/", a.unmatched)
@@ -209,20 +208,6 @@ func Server(h http.Handler) *http.Server {
 		},
 	}
 }
-
-// budget is a bound that requests take parts of.
-type budget struct{ free atomic.Int64 }
-
-// take answers whether there was room; what was taken must be given back.
-func (b *budget) take(n int64) bool {
-	if b.free.Add(-n) >= 0 {
-		return true
-	}
-	b.free.Add(n)
-	return false
-}
-
-func (b *budget) give(n int64) { b.free.Add(n) }
 
 // newHuma makes the part that describes routes and reads their bodies. It registers its operations with the API's own
 // mux, through handle.

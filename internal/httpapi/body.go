@@ -50,12 +50,12 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru r
 	if room < 0 || zipped {
 		room = ru.maxBody
 	}
-	if !a.bodies.take(room) {
+	if !a.bodies.Take(room) {
 		return nil, busy("too many requests are under way")
 	}
 	defer func() {
 		if err != nil {
-			a.bodies.give(room)
+			a.bodies.Give(room)
 		}
 	}()
 
@@ -93,7 +93,7 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru r
 	}
 	r.Body = io.NopCloser(bytes.NewReader(x.body))
 	return func() {
-		a.bodies.give(room)
+		a.bodies.Give(room)
 		giveBuffer(body)
 	}, nil
 }

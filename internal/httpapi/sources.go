@@ -5,8 +5,6 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
-	jsonv2 "github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/eventhose/eventhose"
 )
@@ -218,14 +216,8 @@ func (n *NewSource) source(tenant eventhose.TenantID) (eventhose.Source, error) 
 
 // sourceDefaults is a patch in which each member that its text sets to null asks for the default (RFC 7396, section 2).
 func sourceDefaults(p eventhose.SourcePatch, text []byte) (eventhose.SourcePatch, error) {
-	var members map[string]jsontext.Value
-	if err := jsonv2.Unmarshal(text, &members); err != nil {
-		return p, jsonError(err)
-	}
-	for name, value := range members {
-		if value.Kind() != 'n' {
-			continue
-		}
+	names, err := nulls(text)
+	for _, name := range names {
 		switch name {
 		case "name":
 			p.Name = new(string)
@@ -251,5 +243,5 @@ func sourceDefaults(p eventhose.SourcePatch, text []byte) (eventhose.SourcePatch
 			p.Answer = new(eventhose.InspectAnswer)
 		}
 	}
-	return p, nil
+	return p, err
 }

@@ -196,14 +196,8 @@ func (a *API) addSubscriptions() {
 
 // withDefaults is a patch in which each member that its text sets to null asks for the default (RFC 7396, section 2).
 func withDefaults(p eventhose.SubscriptionPatch, text []byte) (eventhose.SubscriptionPatch, error) {
-	var members map[string]jsontext.Value
-	if err := jsonv2.Unmarshal(text, &members); err != nil {
-		return p, jsonError(err)
-	}
-	for name, value := range members {
-		if value.Kind() != 'n' {
-			continue
-		}
+	names, err := nulls(text)
+	for _, name := range names {
 		switch name {
 		case "name":
 			p.Name = new(string)
@@ -225,7 +219,21 @@ func withDefaults(p eventhose.SubscriptionPatch, text []byte) (eventhose.Subscri
 			return p, eventhose.Invalid(name, "must not be null: it has no default")
 		}
 	}
-	return p, nil
+	return p, err
+}
+
+// nulls names the members of an object that are null.
+func nulls(text []byte) (names []string, err error) {
+	var members map[string]jsontext.Value
+	if err := jsonv2.Unmarshal(text, &members); err != nil {
+		return nil, jsonError(err)
+	}
+	for name, value := range members {
+		if value.Kind() == 'n' {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 // told answers a subscription without its secret, shown with it.

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -127,7 +126,7 @@ type Door struct {
 	metrics  *metrics
 
 	bodies   bodies
-	held     budget
+	held     overload.Budget
 	kept     verifiers
 	pace     pace
 	draining context.Context
@@ -153,27 +152,13 @@ func New(o Options) (*Door, error) {
 		return nil, err
 	}
 	d := &Door{log: o.Log, sources: o.Sources, delivery: o.Delivery, checker: o.Checker, logger: o.Logger, overload: o.Overload, metrics: m}
-	d.held.free.Store(maxHeld)
+	d.held.Set(maxHeld)
 	d.draining, d.drain = context.WithCancel(context.Background())
 	return d, nil
 }
 
 // Drain prepares for a stop: answers that are held are given at once. It may be called more than once.
 func (d *Door) Drain() { d.drain() }
-
-// budget is a bound that requests take parts of.
-type budget struct{ free atomic.Int64 }
-
-// take answers whether there was room; what was taken must be given back.
-func (b *budget) take(n int64) bool {
-	if b.free.Add(-n) >= 0 {
-		return true
-	}
-	b.free.Add(n)
-	return false
-}
-
-func (b *budget) give(n int64) { b.free.Add(n) }
 
 // bodies counts what the bodies under way take, together and by tenant.
 type bodies struct {

@@ -295,7 +295,7 @@ func (d *Door) place(ctx context.Context, s *eventhose.Source, rest string, e *e
 
 // hold answers what an inspected sender is told, after its delay.
 func (d *Door) hold(ctx context.Context, a *eventhose.InspectAnswer) gateway.Answer {
-	if a.Delay > 0 && d.held.take(1) {
+	if a.Delay > 0 && d.held.Take(1) {
 		timer := time.NewTimer(time.Duration(a.Delay))
 		select {
 		case <-timer.C:
@@ -303,7 +303,7 @@ func (d *Door) hold(ctx context.Context, a *eventhose.InspectAnswer) gateway.Ans
 		case <-d.draining.Done():
 		}
 		timer.Stop()
-		d.held.give(1)
+		d.held.Give(1)
 	}
 	answer := gateway.Answer{Status: a.Status, Body: []byte(a.Body)}
 	if answer.Status == 0 {

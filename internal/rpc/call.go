@@ -89,7 +89,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	c := &call{
 		id: "req_" + eventhose.IDText(b), procedure: "unmatched", code: "refused", // what no method has seen is refused by the library
-		in:  &request{ReadCloser: r.Body, bound: &d.held},
+		in:  &request{ReadCloser: r.Body, held: &d.held},
 		out: &response{ResponseWriter: w, control: control, stall: d.stall},
 	}
 	h := w.Header()

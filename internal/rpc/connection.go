@@ -10,6 +10,8 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/eventhose/eventhose/internal/overload"
 )
 
 const (
@@ -23,24 +25,10 @@ const (
 	renewTime = time.Second
 )
 
-// bound is what calls take parts of.
-type bound struct{ free atomic.Int64 }
-
-// take answers whether there was room; what was taken must be given back.
-func (b *bound) take(n int64) bool {
-	if b.free.Add(-n) >= 0 {
-		return true
-	}
-	b.free.Add(n)
-	return false
-}
-
-func (b *bound) give(n int64) { b.free.Add(n) }
-
 // request is a body whose bytes are counted while they are held.
 type request struct {
 	io.ReadCloser
-	bound *bound
+	held  *overload.Budget
 	taken atomic.Int64
 }
 
@@ -54,7 +42,7 @@ func (r *request) Read(b []byte) (int, error) {
 
 // hold counts n bytes more, or answers CodeUnavailable.
 func (r *request) hold(n int64) error {
-	if n > 0 && !r.bound.take(n) {
+	if n > 0 && !r.held.Take(n) {
 		return connect.NewError(connect.CodeUnavailable, busy("too many messages are under way"))
 	}
 	r.taken.Add(n)
@@ -65,7 +53,7 @@ func (r *request) hold(n int64) error {
 func (r *request) atLeast(size int) error { return r.hold(max(0, int64(size)-r.taken.Load())) }
 
 // release says that nothing is held any more of what was read.
-func (r *request) release() { r.bound.give(r.taken.Swap(0)) }
+func (r *request) release() { r.held.Give(r.taken.Swap(0)) }
 
 // response writes with a deadline that moves on as the client reads, and bounds how long is waited for what it sends.
 type response struct {

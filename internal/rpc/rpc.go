@@ -85,8 +85,8 @@ type Door struct {
 
 	streams   *follow.Streams
 	pages     *follow.Pages[[]byte]
-	held      bound
-	waiting   bound
+	held      overload.Budget
+	waiting   overload.Budget
 	maxWait   time.Duration
 	heartbeat time.Duration
 	stall     time.Duration
@@ -136,8 +136,8 @@ func New(o Options) (*Door, error) {
 		streams: o.Streams, pages: follow.New(o.Log, encodePage),
 		maxWait: o.MaxWait, heartbeat: o.Heartbeat, stall: o.Stall, mux: http.NewServeMux(),
 	}
-	d.held.free.Store(o.MaxHeld)
-	d.waiting.free.Store(o.MaxWaiting)
+	d.held.Set(o.MaxHeld)
+	d.waiting.Set(o.MaxWaiting)
 	d.draining, d.drain = context.WithCancel(context.Background())
 	options := []connect.HandlerOption{
 		connect.WithRequestGate(d.authenticate),
