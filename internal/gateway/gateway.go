@@ -113,7 +113,7 @@ type scheme struct {
 func New(provider string, s Settings, around Surroundings) (*Verifier, error) {
 	p, ok := Find(provider)
 	if !ok {
-		return nil, eventhose.Invalid("provider", "%s is not known", quoted(provider))
+		return nil, eventhose.Invalid("provider", "%s is not known: docs/providers.md lists those that are, and generic describes any other", quoted(provider))
 	}
 	c := &configuration{Settings: s, Surroundings: around, provider: &p}
 	if err := c.validate(); err != nil {

@@ -127,7 +127,7 @@ func (r *run) start(ctx context.Context, secret eventhose.Secret) (<-chan int, e
 		return interrupt(cmd.Process)
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "command", Message: err.Error(), Fix: "name a program after --, such as -- ./run-tests.sh"}
+		return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "command", Message: err.Error(), Fix: "name a program after --, such as -- ./run-tests.sh; a script begins with #! and is executable"}
 	}
 	exited := make(chan int, 1)
 	go func() { // Run takes what it sends, always
