@@ -87,8 +87,14 @@ func renderDocs(doc *huma.OpenAPI) ([]byte, error) {
 			}
 		}
 	}
-	for _, tag := range []string{"events", "streams", "subscriptions", "workers", "deliveries", "sources", "tenants", "keys", "service"} {
-		page.Groups = append(page.Groups, docsGroup{tag, groups[tag]})
+	for _, tag := range []string{"events", "streams", "graphql", "subscriptions", "workers", "deliveries", "sources", "tenants", "keys", "service"} {
+		if len(groups[tag]) > 0 {
+			page.Groups = append(page.Groups, docsGroup{tag, groups[tag]})
+		}
+		delete(groups, tag)
+	}
+	for _, tag := range slices.Sorted(maps.Keys(groups)) {
+		return nil, fmt.Errorf("docs: operations with the tag %s have no place on the page", tag)
 	}
 	for _, code := range eventhose.Codes() {
 		page.Codes = append(page.Codes, docsCode{code, kinds[code].status, kinds[code].title})
