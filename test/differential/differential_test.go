@@ -222,8 +222,9 @@ func change(r *gateway.Request, program []byte) {
 		case 17: // the same bytes, with a bit behind the last
 			const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 			if bare := strings.TrimRight(value, "="); bare != value && bare != "" {
-				last := strings.IndexByte(alphabet, bare[len(bare)-1])
-				r.Header.Set(name, bare[:len(bare)-1]+string(alphabet[(last|1)%64])+value[len(bare):])
+				if last := strings.IndexByte(alphabet, bare[len(bare)-1]); last >= 0 {
+					r.Header.Set(name, bare[:len(bare)-1]+string(alphabet[(last|1)%64])+value[len(bare):])
+				}
 			}
 		}
 		if len(r.Body) > 4096 {
