@@ -162,7 +162,7 @@ func (c *Control) prepare(ctx context.Context, s eventhose.Subscription, from st
 	if err != nil {
 		return fail(err)
 	}
-	lane = store.LaneChange{Create: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: s.Tenant, Subscription: s.ID}, Cursor: cursor, Behind: true}}
+	lane = store.LaneChange{Create: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: s.Tenant, Subscription: s.ID}, Cursor: cursor, Began: cursor, Behind: true}}
 	return s, change, lane, nil
 }
 
