@@ -15,7 +15,7 @@ import (
 const (
 	// DefaultOverlap and MaxOverlap are how long a replaced signing secret goes on signing.
 	DefaultOverlap = 24 * time.Hour
-	MaxOverlap     = 7 * 24 * time.Hour
+	MaxOverlap     = time.Duration(eventhose.MaxOverlap)
 )
 
 // subscriptionRecord is a subscription as it is stored. In Subscription the values of headers read "***" and the
