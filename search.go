@@ -93,6 +93,12 @@ type AttemptPage struct {
 	SearchedTo time.Time
 }
 
+// ParkedPlace is a place in a list of what all of a tenant's subscriptions have parked. The zero place is its beginning.
+type ParkedPlace struct {
+	Sequence     Sequence
+	Subscription SubscriptionID
+}
+
 // AttemptDetail is one attempt with what was sent and what its outcome means.
 type AttemptDetail struct {
 	Attempt
