@@ -61,7 +61,8 @@ func TestExamples(t *testing.T) {
 						ids["pull"], lease = w.leased("acme")
 					}
 					body = strings.ReplaceAll(body, "LEASE", lease)
-					target := strings.NewReplacer("{tenant}", "acme", "{id}", ids[rows[name].id], "{rejection}", rejection).Replace(path)
+					attempt := w.tried("acme", ids["subscription"])
+					target := strings.NewReplacer("{tenant}", "acme", "{id}", ids[rows[name].id], "{rejection}", rejection, "{attempt}", attempt).Replace(path)
 					if query != "" {
 						target += "?" + strings.NewReplacer("EVENT", ids["event"], " ", "%20", `"`, "%22").Replace(query)
 					}
