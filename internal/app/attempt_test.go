@@ -137,6 +137,8 @@ func TestRequestIsToldAsItWasSent(t *testing.T) {
 					more, again := wait(1)
 					seen, made = append(seen, more...), append(made, again...)
 
+					// What is observed comes in another order than what is received.
+					slices.SortFunc(made, func(a, b eventhose.Attempt) int { return a.Started.Compare(b.Started) })
 					kinds := map[eventhose.AttemptKind]bool{}
 					for i, a := range made {
 						kinds[a.Kind] = true
