@@ -20,11 +20,25 @@ build: ## Build bin/eventhose, one static binary
 
 # GOGC: the tests make much garbage and hold little; collecting it less often saves some of the time.
 .PHONY: test
-test: test-needs proto-check ## Vet, then every test with the race detector; what a change must pass
+test: test-needs proto-check web-check ## Vet, then every test with the race detector; what a change must pass
 	CGO_ENABLED=1 $(GO) vet -race ./...
 	CGO_ENABLED=1 $(GO) test -race -run '^TestFloors|^TestWaysOut' .
 	CGO_ENABLED=1 GOGC=200 $(GO) test -race -timeout 30m ./...
 	cd test/differential && $(GO) vet ./... && $(GO) test ./...
+
+.PHONY: web
+web: web-packages ## Bundle the pages of web/ into internal/dashboard/dist
+	web/node_modules/.bin/tsc -p web
+	$(GO) run -C tools ./web build
+
+.PHONY: web-check
+web-check: web-packages # The pages are well typed, the bundle is theirs and not too large
+	web/node_modules/.bin/tsc -p web
+	$(GO) run -C tools ./web check
+
+.PHONY: web-packages
+web-packages:
+	@[ web/node_modules/.package-lock.json -nt web/package-lock.json ] || { npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error >&2 && touch web/node_modules/.package-lock.json; }
 
 .PHONY: test-needs
 test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node for the interop oracle

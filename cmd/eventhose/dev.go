@@ -103,7 +103,7 @@ func (p *program) dev(ctx context.Context, s *serverFlags, addressNamed bool) (f
 	}
 	r.expect(key)
 
-	p.devBanner(devInfo{URL: "http://" + a.Addr(), Docs: "http://" + a.Addr() + "/docs", Key: s.adminKey, Receiver: r.url, Secret: string(secret), Data: s.data}, kept)
+	p.devBanner(devInfo{URL: "http://" + a.Addr(), Dashboard: "http://" + a.Addr() + "/ui/#key=" + s.adminKey, Docs: "http://" + a.Addr() + "/docs", Key: s.adminKey, Receiver: r.url, Secret: string(secret), Data: s.data}, kept)
 	from, err := log.Head(ctx)
 	if err != nil {
 		return err
@@ -156,12 +156,14 @@ func subscribe(ctx context.Context, log *client.Tenant, url string) (eventhose.S
 }
 
 type devInfo struct {
-	URL      string `json:"url"`
-	Docs     string `json:"docs"`
-	Key      string `json:"key"`
-	Receiver string `json:"receiver"`
-	Secret   string `json:"secret"`
-	Data     string `json:"data"`
+	URL string `json:"url"`
+	// Dashboard signs the browser in: the key stands behind #, which no server sees.
+	Dashboard string `json:"dashboard"`
+	Docs      string `json:"docs"`
+	Key       string `json:"key"`
+	Receiver  string `json:"receiver"`
+	Secret    string `json:"secret"`
+	Data      string `json:"data"`
 }
 
 func (p *program) devBanner(d devInfo, kept bool) {
@@ -175,6 +177,7 @@ func (p *program) devBanner(d devInfo, kept bool) {
 	}
 	fmt.Fprintf(p.out, `Eventhose %s
 
+  Dashboard  %s
   API        %s
   API key    %s
   Docs       %s
@@ -185,5 +188,5 @@ Append an event:
 
   curl %s/v1/tenants/default/events -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"type": "order.paid", "data": {"amount": 4200}}'
 
-`, p.version, d.URL, d.Key, d.Docs, d.Receiver, d.Secret, d.Data, note, d.URL, d.Key)
+`, p.version, d.Dashboard, d.URL, d.Key, d.Docs, d.Receiver, d.Secret, d.Data, note, d.URL, d.Key)
 }

@@ -24,7 +24,7 @@ import (
 type serverFlags struct {
 	listen, data, backupDir, adminKey, secretKey, logLevel, publicURL string
 	databaseURL, node                                                 string
-	allow                                                             []string
+	allow, portalOrigins                                              []string
 	maxInFlight                                                       int
 	drain                                                             time.Duration
 }
@@ -33,6 +33,7 @@ const defaultListen = "127.0.0.1:8080"
 
 func (s *serverFlags) add(f *pflag.FlagSet, data, logLevel string) {
 	f.StringVar(&s.listen, "listen", defaultListen, "the address to serve on; port 0 takes a free one")
+	f.StringSliceVar(&s.portalOrigins, "portal-origins", nil, "origins whose pages may show the portal within themselves, such as https://app.example.com (default none)")
 	f.StringVar(&s.publicURL, "public-url", "", "where the world reaches this server, such as https://hooks.example.com, for the addresses of sources (default where requests come)")
 	f.StringVar(&s.data, "data", data, "the data directory, which is made if it does not exist")
 	f.StringVar(&s.backupDir, "backup-dir", "", "where backups that are asked for over HTTP are made (default \"backups\" beside the data directory)")
@@ -49,7 +50,7 @@ func (s *serverFlags) add(f *pflag.FlagSet, data, logLevel string) {
 
 // options checks the flags; each error names its flag and shows no key.
 func (s *serverFlags) options(p *program) (app.Options, error) {
-	o := app.Options{Listen: s.listen, Data: s.data, BackupDir: s.backupDir, AdminKey: eventhose.Secret(s.adminKey), MaxInFlight: s.maxInFlight, Version: p.version}
+	o := app.Options{Listen: s.listen, Data: s.data, BackupDir: s.backupDir, AdminKey: eventhose.Secret(s.adminKey), MaxInFlight: s.maxInFlight, PortalOrigins: s.portalOrigins, Version: p.version}
 	var err error
 	if s.publicURL != "" {
 		u, err := url.Parse(s.publicURL)

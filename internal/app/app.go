@@ -19,6 +19,7 @@ import (
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/control"
+	"github.com/eventhose/eventhose/internal/dashboard"
 	"github.com/eventhose/eventhose/internal/deliver"
 	"github.com/eventhose/eventhose/internal/egress"
 	"github.com/eventhose/eventhose/internal/embedded"
@@ -57,6 +58,8 @@ type Options struct {
 	MaxInFlight int
 	// MinFree is how many bytes on the disk stay free of new events; 0 is the store's default.
 	MinFree int64
+	// PortalOrigins are the origins whose pages may show the portal within themselves.
+	PortalOrigins []string
 	// Node is what this server is called among those over one store.
 	Node    string
 	Logger  *slog.Logger
@@ -261,7 +264,11 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if st.database != nil {
 		a.follow(st.database, ctl, log, engine, forgetAt)
 	}
-	a.serve(api, door, graph, in)
+	pages, err := dashboard.New(dashboard.Options{PortalOrigins: a.opts.PortalOrigins})
+	if err != nil {
+		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--portal-origins", Message: err.Error()}
+	}
+	a.serve(api, door, graph, in, pages)
 	return nil
 }
 
@@ -283,7 +290,7 @@ type sources struct {
 }
 
 // serve starts the HTTP server on the listener.
-func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *inbound.Door) {
+func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *inbound.Door, pages *dashboard.Handler) {
 	server := httpapi.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rpc.Serves(r.URL.Path) {
 			door.ServeHTTP(w, r)
@@ -291,6 +298,10 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *i
 		}
 		if inbound.Serves(r.URL.Path) {
 			in.ServeHTTP(w, r)
+			return
+		}
+		if dashboard.Serves(r.URL.Path) {
+			pages.ServeHTTP(w, r)
 			return
 		}
 		api.ServeHTTP(w, r)
