@@ -4,11 +4,23 @@ import "./base.css"
 import { render, type ComponentType } from "preact"
 import { signedOut } from "./api"
 import { listen } from "./keyboard"
+import { Keys, PortalLinks } from "./pages/access"
+import { Attempt } from "./pages/attempt"
+import { Attempts } from "./pages/attempts"
+import { Audit } from "./pages/audit"
 import { Event } from "./pages/event"
 import { Events } from "./pages/events"
+import { Inspector, Inspectors } from "./pages/inspector"
 import { Live } from "./pages/live"
+import { NewSubscription } from "./pages/newsubscription"
 import { Overview } from "./pages/overview"
+import { Parked } from "./pages/parked"
+import { Health, Tenants } from "./pages/platform"
 import { SignIn } from "./pages/signin"
+import { NewSource, OneRejection, Source, Sources } from "./pages/sources"
+import { Start } from "./pages/start"
+import { Subscription } from "./pages/subscription"
+import { Subscriptions } from "./pages/subscriptions"
 import { Notices } from "./parts/notices"
 import { Empty, Waiting } from "./parts/small"
 import { link, page, portal, takeClicks, tenant } from "./route"
@@ -17,24 +29,49 @@ import { Help, Mark, Side } from "./shell"
 
 type Page = ComponentType<{ at: string[] }>
 
-/** The pages of a tenant, by the first part of their path and how many parts there are. */
+/** The pages of a tenant. A star stands for an id. */
 const ofTenant: Record<string, Page> = {
   "": Overview,
   live: Live,
   events: Events,
   "events/*": Event,
+  subscriptions: Subscriptions,
+  "subscriptions/new": NewSubscription,
+  "subscriptions/*": Subscription,
+  "subscriptions/*/attempts/*": Attempt,
+  parked: Parked,
+  attempts: Attempts,
 }
 
-/** The pages of no tenant. */
-const ofPlatform: Record<string, Page> = {}
+/** Those that no portal shows. */
+const ofOperator: Record<string, Page> = {
+  sources: Sources,
+  "sources/new": NewSource,
+  "sources/*": Source,
+  "sources/*/rejections/*": OneRejection,
+  inspector: Inspectors,
+  "inspector/*": Inspector,
+  start: Start,
+  "portal-links": PortalLinks,
+  keys: Keys,
+  audit: Audit,
+}
 
-/** The page at an address, and what it is given of it. */
+/** Those of no tenant. */
+const ofPlatform: Record<string, Page> = {
+  tenants: Tenants,
+  keys: Keys,
+  audit: Audit,
+  health: Health,
+}
+
+/** The page at an address, and the ids in it. */
 function found(): [Page, string[]] | undefined {
   const at = page.value
-  const pages = tenant.value ? ofTenant : ofPlatform
-  const name = at.map((part, i) => (i % 2 ? "*" : part)).join("/")
-  const p = Object.hasOwn(pages, name) ? pages[name] : undefined
-  return p && [p, at.filter((_, i) => i % 2)]
+  const pages = tenant.value === "" ? ofPlatform : portal ? ofTenant : { ...ofTenant, ...ofOperator }
+  const starred = at.map((part, i) => (i % 2 ? "*" : part)).join("/")
+  for (const name of [at.join("/"), starred]) if (Object.hasOwn(pages, name)) return [pages[name]!, at.filter((_, i) => i % 2)]
+  return undefined
 }
 
 function App() {

@@ -194,3 +194,128 @@ export interface Parked {
   reason?: string
   message?: string
 }
+
+export interface Source {
+  id: string
+  provider: string
+  name?: string
+  url: string
+  secrets?: string[]
+  public_keys?: string[]
+  public_url?: string
+  tolerance?: string
+  type_prefix?: string
+  options?: Record<string, string>
+  subscription: string
+  created: string
+  updated: string
+}
+
+export interface Rejection {
+  id: string
+  source: string
+  received: string
+  reason: string
+  detail: string
+  method: string
+  size: number
+  /** body is base64 */
+  request?: { query?: string; header: Record<string, string[]>; body: string; truncated?: boolean }
+}
+
+export interface InboxItem {
+  event: string
+  sequence: number
+  source: string
+  provider: string
+  topic: string
+  key?: string
+  status: "pending" | "processed" | "failed" | "dead"
+  received: string
+  processed?: string
+  attempts: number
+  last_error?: string
+}
+
+export interface Inspector {
+  id: string
+  name?: string
+  url: string
+  destination: string
+  status: number
+  delay?: string
+  fail_rate?: number
+  body?: string
+  expires: string
+  created?: string
+}
+
+export interface Inspected {
+  id: string
+  time: string
+  method: string
+  path: string
+  query?: string
+  headers: Record<string, string[] | string>
+  body?: string
+  body_base64?: string
+  signature: string
+  answered: number
+  took: string
+}
+
+export interface Tenant {
+  id: string
+  parent?: string
+  retention?: { age?: string; bytes?: number; dead_bytes?: number }
+  created: string
+  updated: string
+}
+
+export interface Key {
+  id: string
+  name?: string
+  tenant?: string
+  scopes: string[]
+  created: string
+  expires?: string
+  revoked?: string
+  last_used?: string
+}
+
+export interface PortalLink {
+  id: string
+  name?: string
+  capabilities: string[]
+  subscriptions?: string[]
+  created?: string
+  expires: string
+  url?: string
+  token?: string
+}
+
+export interface Entry {
+  id: string
+  time: string
+  actor: { kind: string; id: string; name?: string }
+  action: string
+  tenant?: string
+  target?: string
+  address?: string
+  request_id?: string
+  changes?: Record<string, [unknown, unknown]>
+}
+
+export interface Health {
+  version: string
+  started: string
+  node: string
+  store: "embedded" | "postgresql"
+  checks: Record<string, string>
+  disk?: { data: number; free: number; total: number }
+  database?: { version: string; connections: { open: number; in_use: number; max: number } }
+  nodes?: { id: string; leases: number; until?: string; self?: boolean }[]
+  leases?: { held: number; total: number }
+  streams?: number
+  retention_of_metrics?: string
+}

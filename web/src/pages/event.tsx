@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks"
 import { change, Problem, text, useGet, type List } from "../api"
 import { called } from "../parts/condition"
-import { Code, Copy, Tree } from "../parts/data"
+import { Code, Copy, decoded, Tree } from "../parts/data"
 import { Ask } from "../parts/dialog"
 import { attemptLink, subscriptionLink } from "../parts/mend"
 import { Act, say } from "../parts/notices"
@@ -182,16 +182,6 @@ function Data({ e, raw }: { e: EventStatus; raw: string | undefined }) {
       )}
     </>
   )
-}
-
-/** Data that is not JSON, as text if it is text. */
-function decoded(base64: string): string {
-  const b = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(b)
-  } catch {
-    return base64
-  }
 }
 
 function Lane({ e, d, sub, done }: { e: EventStatus; d: Delivery; sub?: Subscription; done: () => void }) {

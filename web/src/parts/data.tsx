@@ -94,3 +94,13 @@ function Branch({ node, name, depth, last }: { node: Node; name?: string; depth:
     </details>
   )
 }
+
+/** Data that is not JSON, as text if it is text. */
+export function decoded(base64: string): string {
+  const b = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(b)
+  } catch {
+    return base64
+  }
+}
