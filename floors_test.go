@@ -49,6 +49,7 @@ var floors = map[string][]string{
 	"internal/eventlog": {"", "internal/store", "internal/filter"},
 	"internal/deliver":  {"", "internal/store", "internal/sink", "internal/filter"},
 	"internal/control":  {"", "internal/store", "internal/sink", "internal/filter"},
+	"internal/rollup":   {"", "internal/store"},
 
 	"internal/httpapi":   {"", "internal/access", "internal/follow", "internal/overload", "internal/stall"},
 	"internal/gateway":   {"", "sign", "internal/egress"},
@@ -60,7 +61,7 @@ var floors = map[string][]string{
 
 	"internal/app": {"", "sign", "client", "internal/filter", "internal/store", "internal/sink", "internal/egress", "internal/follow", "internal/overload",
 		"internal/embedded", "internal/postgres", "internal/webhook", "internal/mail", "internal/broker",
-		"internal/eventlog", "internal/deliver", "internal/control",
+		"internal/eventlog", "internal/deliver", "internal/control", "internal/rollup",
 		"internal/httpapi", "internal/gateway", "internal/inbound", "internal/rpc", "internal/graphql", "internal/imap", "internal/dashboard"},
 
 	"internal/listen": {"", "client", "sign", "internal/sink", "internal/egress", "internal/webhook"},

@@ -30,6 +30,7 @@ import (
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/inbound"
 	"github.com/eventhose/eventhose/internal/overload"
+	"github.com/eventhose/eventhose/internal/rollup"
 	"github.com/eventhose/eventhose/internal/rpc"
 	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
@@ -60,6 +61,8 @@ type Options struct {
 	MinFree int64
 	// PortalOrigins are the origins whose pages may show the portal within themselves.
 	PortalOrigins []string
+	// MetricsRetention is how long metrics over time are kept; 0 is eventhose.DefaultMetricsRetention.
+	MetricsRetention time.Duration
 	// Node is what this server is called among those over one store.
 	Node    string
 	Logger  *slog.Logger
@@ -179,6 +182,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	a.onStop("listener", func(context.Context) error { a.listener.Close(); return nil })
 
+	started := time.Now().UTC()
 	registry, metrics := newMetrics(a.opts.Version)
 	st, err := a.open(ctx, metrics)
 	if err != nil {
@@ -205,12 +209,15 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 
+	ready := a.ready(st)
+	metrics.watchReady(ready)
 	var engine *deliver.Engine
 	var api *httpapi.API
 	var door *rpc.Door
 	var graph *graphql.Door
 	forgetAt := func(t eventhose.TenantID) { forget(ctl, t, api.Forget, door.Forget, graph.Forget) }
-	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
+	rollups := a.startRollups(st, metrics)
+	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Counted: rollups.Appended, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
 		Owns: func(t eventhose.TenantID) bool { return engine.Owns(t) },
 		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) {
 			engine.Erased(t, seq)
@@ -222,10 +229,12 @@ func (a *App) Start(ctx context.Context) (err error) {
 	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, Node: a.opts.Node, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail, Random: a.opts.Random,
 		Observe: func(at eventhose.Attempt, appended time.Time) {
 			metrics.attempt(at, appended)
+			rollups.Attempted(&at, appended)
 			if a.opts.Observe != nil {
 				a.opts.Observe(at)
 			}
-		}})
+		},
+		Worked: func(at eventhose.Attempt) { rollups.Attempted(&at, time.Time{}) }})
 	ctl.Announce(engine.Changed)
 	registry.MustRegister(newDeliveries(engine))
 	if err := engine.Start(ctx); err != nil {
@@ -252,7 +261,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
-		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph},
+		Version: a.opts.Version, Ready: ready, Metrics: rollups, Health: a.health(st, engine, streams, started), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph},
 		Sources: sources{ctl, in}, PublicURL: a.opts.PublicURL})
 	if err != nil {
 		return err
@@ -270,6 +279,25 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	a.serve(api, door, graph, in, pages)
 	return nil
+}
+
+// startRollups begins to count over time. What is counted until everything that counts has stopped is written.
+func (a *App) startRollups(st *opened, m *metrics) *rollup.Rollups {
+	rollups := rollup.New(st, rollup.Options{Retention: a.opts.MetricsRetention, Logger: a.logger})
+	m.watchRollups(rollups)
+	counting, stop := context.WithCancel(context.Background())
+	var writing sync.WaitGroup
+	writing.Go(func() { rollups.Run(counting) })
+	a.onStop("metrics over time", func(context.Context) error {
+		stop()
+		writing.Wait()
+		if err := rollups.Close(); err != nil {
+			// It is no reason for a stop to fail: nothing that was accepted is lost.
+			a.logger.Warn("the last minute of metrics is lost", "error", err)
+		}
+		return nil
+	})
+	return rollups
 }
 
 // graphQL is the GraphQL door as a route of the HTTP API, which says who may come in.

@@ -64,8 +64,9 @@ const (
 	maxTries = 20
 	// maxRecord is what a store takes, in bytes.
 	maxRecord = 256 << 10
-	// maxPage is the most that a list answers at once.
-	maxPage = 1000
+	// maxPage is the most that a list answers at once: one more than a page of the API holds, which so learns whether there is
+	// a next one.
+	maxPage = 1001
 
 	cachedTenants = 10_000
 	cachedKeys    = 10_000

@@ -167,7 +167,7 @@ func (c *Control) CreateKey(ctx context.Context, k eventhose.APIKey) (eventhose.
 	return made, eventhose.Secret(secret), nil
 }
 
-// Keys lists those of one tenant, or with "" all, by id, those after one, at most limit and at most 1,000.
+// Keys lists those of one tenant, or with "" all, by id, those after one, at most limit and at most 1,001.
 func (c *Control) Keys(ctx context.Context, tenant eventhose.TenantID, after string, limit int) ([]eventhose.APIKey, error) {
 	kind := kindKey
 	if tenant != "" {

@@ -53,6 +53,10 @@ type Options struct {
 	// Admit, if set, is asked after the credential and before the body is read; its error is the answer. This is the
 	// place for rate and overload limits.
 	Admit func(ctx context.Context, p eventhose.Principal, tenant eventhose.TenantID) error
+	// Metrics, if set, is behind …/metrics and …/overview, and what lists tell of subscriptions over time.
+	Metrics Metrics
+	// Health, if set, is behind GET /v1/health. It answers all but the checks, which are Ready's, and must end with its context.
+	Health func(ctx context.Context) (eventhose.Health, error)
 	// Backup, if set, is behind POST /v1/backup.
 	Backup Backups
 	// Overload limits the appends of all doors; nil makes one for this door alone.
@@ -89,6 +93,8 @@ type API struct {
 	ready    func(ctx context.Context) map[string]error
 	admitter func(ctx context.Context, p eventhose.Principal, tenant eventhose.TenantID) error
 	backup   Backups
+	counted  Metrics
+	sources  Sources
 	version  string
 	tickets  ticketOffice
 	streams  *streaming
@@ -142,7 +148,7 @@ func New(o Options) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		log: o.Log, control: o.Control, delivery: o.Delivery, logger: o.Logger, ready: o.Ready, admitter: o.Admit, backup: o.Backup,
+		log: o.Log, control: o.Control, delivery: o.Delivery, logger: o.Logger, ready: o.Ready, admitter: o.Admit, backup: o.Backup, counted: o.Metrics, sources: o.Sources,
 		version: o.Version, maxBody: o.MaxBody, maxWait: o.MaxWait,
 		mux: http.NewServeMux(), metrics: m, overload: o.Overload,
 	}
@@ -169,6 +175,8 @@ func New(o Options) (*API, error) {
 	a.addStreams()
 	a.addGraphQL(o.GraphQL)
 	a.addSources(o.Sources, o.PublicURL)
+	a.addMetrics()
+	a.addHealth(o.Health)
 	if err := a.describe(); err != nil {
 		return nil, err
 	}

@@ -68,6 +68,10 @@ var rows = map[string]row{
 	"GET /v1/tenants/{tenant}/sources/{id}/rejections/{rejection}":        {"source", "", 200},
 	"POST /v1/tenants/{tenant}/sources/{id}/rejections/{rejection}/retry": {"source", "", 200},
 	"GET /v1/tenants/{tenant}/inbox":                                      {"", "", 200},
+	"GET /v1/tenants/{tenant}/metrics":                                    {"", "", 200},
+	"GET /v1/tenants/{tenant}/overview":                                   {"", "", 200},
+	"GET /v1/metrics":                                                     {"", "", 200},
+	"GET /v1/health":                                                      {"", "", 200},
 	"POST /v1/backup":                                                     {"", `{"dir": "sunday"}`, 200},
 }
 

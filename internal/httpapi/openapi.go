@@ -84,15 +84,21 @@ var examples = map[string]map[string]map[string]string{
 		"generic": `{"provider": "generic", "secret": "a-shared-secret", "scheme": {"header": "X-Signature", "prefix": "sha256=", "hash": "sha256"}, "naming": {"id": ["json:id"], "type": ["json:kind"]}}`,
 		"inspect": `{"provider": "inspect", "answer": {"status": 202, "body": "seen"}}`,
 	}},
-	"updateSource": {typeJSON: {"secrets": `{"secrets": ["the-newer-secret", "the-new-secret"]}`}},
-	"inbox":        {"": {"dead": "status=dead", "provider": "provider=github&limit=10"}},
-	"listTenants":  {"": {"page": "limit=2"}},
-	"listKeys":     {"": {"tenant": "tenant=acme"}},
-	"backup":       {typeJSON: {"named": `{"dir": "sunday"}`}},
+	"updateSource":      {typeJSON: {"secrets": `{"secrets": ["the-newer-secret", "the-new-secret"]}`}},
+	"inbox":             {"": {"dead": "status=dead", "provider": "provider=github&limit=10"}},
+	"listSubscriptions": {"": {"page": "limit=10", "status": "status=true&metrics=1h"}},
+	"metricsOverTime": {"": {
+		"hour": "from=1h",
+		"day":  "from=2026-01-31T00:00:00Z&to=2026-02-01T00:00:00Z&step=15m",
+	}},
+	"platformMetrics": {"": {"week": "from=168h&step=1h"}},
+	"listTenants":     {"": {"page": "limit=2"}},
+	"listKeys":        {"": {"tenant": "tenant=acme"}},
+	"backup":          {typeJSON: {"named": `{"dir": "sunday"}`}},
 }
 
-// ofSources are the operations of those that are there only with sources.
-var ofSources = map[string]bool{"createSource": true, "updateSource": true, "inbox": true}
+// optional are the operations of those that are there only with an option of the API.
+var optional = map[string]bool{"backup": true, "graphql": true, "createSource": true, "updateSource": true, "inbox": true, "metricsOverTime": true, "platformMetrics": true}
 
 // describe puts the examples into the document and writes it, and the page made from it, once.
 func (a *API) describe() error {
@@ -108,7 +114,7 @@ func (a *API) describe() error {
 	for id, types := range examples {
 		op := known[id]
 		if op == nil {
-			if id == "backup" || id == "graphql" || ofSources[id] {
+			if optional[id] {
 				continue
 			}
 			return fmt.Errorf("openapi: an example is of the operation %s, which does not exist", id)

@@ -21,6 +21,14 @@ type Log interface {
 	Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error)
 }
 
+// Metrics is what the API needs of what was counted over time.
+type Metrics interface {
+	// Series answers what was counted in each step. CodeInvalid with the field (from, to, step), CodeLimit.
+	Series(ctx context.Context, q eventhose.MetricsQuery) (eventhose.MetricsSeries, error)
+	// Rates answers how much there is in each second at present.
+	Rates(ctx context.Context, tenant eventhose.TenantID) (eventhose.MetricsRates, error)
+}
+
 // Control is what the API needs of tenants, keys and subscriptions. All answers are copies that the caller owns.
 type Control interface {
 	// Authenticate answers who holds a key. CodeUnauthenticated if it is unknown, expired or revoked.
@@ -66,6 +74,10 @@ type Control interface {
 // Delivery is what the API needs of the delivery engine. The subscription is known to exist when these are called.
 type Delivery interface {
 	Status(ctx context.Context, s eventhose.Subscription) (eventhose.LaneStatus, error)
+	// Statuses is Status of several subscriptions of one tenant, in their order; nil for one that is there no more.
+	Statuses(ctx context.Context, tenant eventhose.TenantID, subs []eventhose.Subscription) ([]*eventhose.LaneStatus, error)
+	// Oldest finds which active one of them waits longest for an event, and when that was appended; zero if nothing waits.
+	Oldest(ctx context.Context, tenant eventhose.TenantID, subs []eventhose.Subscription, statuses []*eventhose.LaneStatus) (eventhose.SubscriptionID, time.Time, error)
 	// Attempts lists newest first, those before an attempt id ("" is the newest).
 	Attempts(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, before string, limit int) ([]eventhose.Attempt, error)
 	// AttemptsAt lists newest first those of the event at one place.

@@ -29,8 +29,9 @@ type NewSubscription struct {
 // SubscriptionAnswer is a subscription as the API tells it.
 type SubscriptionAnswer struct {
 	eventhose.Subscription
-	Secret string                `json:"secret,omitempty" doc:"The signing secret; only in the answers to create and rotate"`
-	Status *eventhose.LaneStatus `json:"status,omitempty" doc:"Where delivery stands; only in the answer to a request for one subscription"`
+	Secret  string                         `json:"secret,omitempty" doc:"The signing secret; only in the answers to create and rotate"`
+	Status  *eventhose.LaneStatus          `json:"status,omitempty" doc:"Where delivery stands; in the answer to a request for one subscription, and in lists if asked for"`
+	Metrics *eventhose.SubscriptionMetrics `json:"metrics,omitempty" doc:"How delivery went; only in lists, if asked for"`
 }
 
 // SecretAnswer is the answer of GET …/secret.
@@ -63,6 +64,8 @@ type (
 	listSubscriptionsInput struct {
 		InTenant
 		PageInput
+		Status  bool   `query:"status" doc:"Tell where the delivery of each stands; limit is at most 100 then"`
+		Metrics string `query:"metrics" doc:"Tell how the delivery of each went over this long, such as 1h: 30m to 24h, in 30 steps of whole minutes; limit is at most 100 then"`
 	}
 	updateSubscriptionInput struct {
 		InSubscription
@@ -101,6 +104,10 @@ func (a *API) addSubscriptions() {
 		OperationID: "listSubscriptions", Method: http.MethodGet, Path: path, Tags: tags,
 		Summary: "The subscriptions, by id",
 	}, func(ctx context.Context, in *listSubscriptionsInput) (*listOutput[SubscriptionAnswer], error) {
+		span, err := a.spanOf(in)
+		if err != nil {
+			return nil, err
+		}
 		list, err := a.control.Subscriptions(ctx, in.Tenant, eventhose.SubscriptionID(in.After), in.Limit+1)
 		if err != nil {
 			return nil, err
@@ -109,7 +116,8 @@ func (a *API) addSubscriptions() {
 		for i, s := range list {
 			answers[i].Subscription = s
 		}
-		return listed(answers, in.Limit, func(s SubscriptionAnswer) string { return string(s.ID) }), nil
+		out := listed(answers, in.Limit, func(s SubscriptionAnswer) string { return string(s.ID) })
+		return out, a.tellMore(ctx, in.Tenant, out.Body.Data, in.Status, span)
 	})
 	manage(a, reads(eventhose.ScopeRead), huma.Operation{
 		OperationID: "getSubscription", Method: http.MethodGet, Path: path + "/{id}", Tags: tags,

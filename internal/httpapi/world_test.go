@@ -34,6 +34,7 @@ import (
 	"github.com/eventhose/eventhose/internal/inbound"
 	"github.com/eventhose/eventhose/internal/pgtest"
 	"github.com/eventhose/eventhose/internal/postgres"
+	"github.com/eventhose/eventhose/internal/rollup"
 	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
 	"github.com/eventhose/eventhose/internal/webhook"
@@ -50,6 +51,7 @@ type world struct {
 	ctl     *control.Control
 	log     *eventlog.Log
 	engine  *deliver.Engine
+	rollups *rollup.Rollups
 	sink    *script
 	api     *httpapi.API
 	server  *httptest.Server
@@ -151,11 +153,13 @@ func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.log = eventlog.New(st, w.ctl, eventlog.Options{Appended: func(id eventhose.TenantID) { w.engine.Appended(id) },
+	w.rollups = rollup.New(st, rollup.Options{})
+	w.log = eventlog.New(st, w.ctl, eventlog.Options{Counted: w.rollups.Appended, Appended: func(id eventhose.TenantID) { w.engine.Appended(id) },
 		Erased: func(id eventhose.TenantID, _ eventhose.Sequence) { w.api.Forget(id) }})
 	w.engine = deliver.New(st, w.ctl, w.log, sinks, deliver.Options{Logger: slog.New(slog.DiscardHandler),
 		Fatal:   func(err error) { t.Errorf("the engine gave up: %v", err) },
-		Observe: func(a eventhose.Attempt, _ time.Time) { w.attempt <- a }})
+		Observe: func(a eventhose.Attempt, appended time.Time) { w.rollups.Attempted(&a, appended); w.attempt <- a },
+		Worked:  func(a eventhose.Attempt) { w.rollups.Attempted(&a, time.Time{}) }})
 	w.ctl.Announce(w.engine.Changed)
 	if err := w.engine.Start(context.Background()); err != nil {
 		t.Fatal(err)
@@ -165,7 +169,7 @@ func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := httpapi.Options{Log: w.gate, Control: w.ctl, Delivery: w.engine, Logger: logger, Version: "1.2.3", Backup: backups{}, Sources: sources{w.ctl, door}}
+	o := httpapi.Options{Log: w.gate, Control: w.ctl, Delivery: w.engine, Logger: logger, Version: "1.2.3", Backup: backups{}, Metrics: w.rollups, Health: health, Sources: sources{w.ctl, door}}
 	if change != nil {
 		change(&o)
 	}
@@ -214,6 +218,12 @@ func (w *world) source(tenant string) (id, rejection string) {
 		w.t.Fatal(err)
 	}
 	return id, r.ID
+}
+
+// health is all of it that the API does not know itself.
+func health(context.Context) (eventhose.Health, error) {
+	return eventhose.Health{Version: "1.2.3", Started: time.Now(), Node: "n", Store: eventhose.StoreEmbedded, Disk: &eventhose.DiskHealth{Data: 1, Free: 2, Total: 3},
+		Nodes: []eventhose.NodeHealth{{ID: "n", Leases: 256, Self: true}}, Leases: eventhose.LeasesHealth{Held: 256, Total: 256}}, nil
 }
 
 type backups struct{}
