@@ -63,6 +63,10 @@ type Options struct {
 	PortalOrigins []string
 	// MetricsRetention is how long metrics over time are kept; 0 is eventhose.DefaultMetricsRetention.
 	MetricsRetention time.Duration
+	// AuditRetention is how long it is kept who has changed what; 0 is eventhose.AuditKept.
+	AuditRetention time.Duration
+	// OIDC is an identity provider that operators may sign in with; none if it has no Issuer.
+	OIDC OIDC
 	// Node is what this server is called among those over one store.
 	Node    string
 	Logger  *slog.Logger
@@ -201,7 +205,13 @@ func (a *App) Start(ctx context.Context) (err error) {
 	metrics.watchEgress(policy)
 
 	checker := &inbound.Checker{Around: gateway.Surroundings{Fetcher: gateway.NewFetcher(policy, client)}, PublicURL: a.opts.PublicURL}
-	ctl, err := control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: st.secretKey, Sinks: sinks, CheckSource: checker.Check, Cached: st.cached})
+	var ctl *control.Control
+	provider, rules, err := a.identityProvider(st.secretKey, policy, client, func(ctx context.Context, id string, until time.Time) (bool, error) { return ctl.Once(ctx, id, until) })
+	if err != nil {
+		return err
+	}
+	ctl, err = control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: st.secretKey, Sinks: sinks, CheckSource: checker.Check, Cached: st.cached,
+		SignIns: rules, AuditKept: a.opts.AuditRetention})
 	if err != nil {
 		return err
 	}
@@ -246,6 +256,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	var retention sync.WaitGroup
 	retention.Go(func() { log.RunRetention(retaining, retentionInterval) })
 	a.onStop("retention", func(context.Context) error { stopRetaining(); retention.Wait(); return nil })
+	a.noteUses(ctl)
 
 	ticketKey, err := hkdf.Key(sha256.New, st.secretKey, nil, "eventhose: tickets for streams", sha256.Size)
 	if err != nil {
@@ -262,7 +273,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
 		Version: a.opts.Version, Ready: ready, Metrics: rollups, Health: a.health(st, engine, streams, started), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph},
-		Sources: sources{ctl, in}, PublicURL: a.opts.PublicURL})
+		Sources: sources{ctl, in}, PublicURL: a.opts.PublicURL, OIDC: provider})
 	if err != nil {
 		return err
 	}

@@ -12,9 +12,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -69,6 +71,8 @@ type Options struct {
 	Sources Sources
 	// PublicURL is where the world reaches this server, without a slash at its end; if "" it is where a request came.
 	PublicURL string
+	// OIDC, if set, is an identity provider that people may sign in with.
+	OIDC OIDC
 	// GraphQL, if set, answers …/graphql.
 	GraphQL GraphQL
 	// Heartbeat is how often a stream that has nothing to say says that it lives, 15 s if 0.
@@ -98,6 +102,11 @@ type API struct {
 	version  string
 	tickets  ticketOffice
 	streams  *streaming
+	// public is where the world reaches this server; nil if that is where requests come.
+	public   *url.URL
+	cross    *http.CrossOriginProtection
+	visitors visitors
+	auditing auditing
 
 	maxBody int64
 	maxWait time.Duration
@@ -155,6 +164,14 @@ func New(o Options) (*API, error) {
 	if a.tickets, err = newTicketOffice(o.TicketKey); err != nil {
 		return nil, err
 	}
+	if o.PublicURL != "" {
+		if a.public, err = url.Parse(o.PublicURL); err != nil {
+			return nil, fmt.Errorf("read the public URL: %w", err)
+		}
+	}
+	if a.cross, err = newCrossOrigin(a.public); err != nil {
+		return nil, fmt.Errorf("read the public URL: %w", err)
+	}
 	if err := a.newStreaming(o); err != nil {
 		return nil, err
 	}
@@ -174,9 +191,12 @@ func New(o Options) (*API, error) {
 	a.addPull()
 	a.addStreams()
 	a.addGraphQL(o.GraphQL)
-	a.addSources(o.Sources, o.PublicURL)
+	a.addSources(o.Sources)
 	a.addMetrics()
 	a.addHealth(o.Health)
+	a.addSessions(o.OIDC)
+	a.addPortal()
+	a.addAudit()
 	if err := a.describe(); err != nil {
 		return nil, err
 	}
@@ -242,7 +262,8 @@ func newHuma(a *API, version string) huma.API {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"key": {Type: "http", Scheme: "bearer", Description: "An API key: `Authorization: Bearer KEY`."},
+					"key":     {Type: "http", Scheme: "bearer", Description: "An API key, or the token of a portal link: `Authorization: Bearer KEY`."},
+					"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "What POST /v1/sessions has set; over https its name begins with `__Host-`."},
 				},
 			},
 		},

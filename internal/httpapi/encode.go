@@ -12,6 +12,33 @@ import (
 
 // appendEvent writes an event as readers get it, its data byte for byte. The closing brace is left to the caller, who may add to it.
 func appendEvent(b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
+	b = appendEnvelope(b, e, cursor)
+	switch {
+	case e.Erased:
+		b = append(b, `,"erased":true`...)
+	case !e.JSON():
+		b = append(b, `,"data_base64":"`...)
+		b = base64.StdEncoding.AppendEncode(b, e.Data)
+		b = append(b, '"')
+	case len(e.Data) == 0:
+		b = append(b, `,"data":null`...)
+	default:
+		b = append(b, `,"data":`...)
+		b = append(b, e.Data...)
+	}
+	return b
+}
+
+// appendFor is appendEvent for one who may not see data, perhaps.
+func appendFor(p eventhose.Principal, b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
+	if p.Can(eventhose.CapabilityData) || e.Erased {
+		return appendEvent(b, e, cursor)
+	}
+	return append(appendEnvelope(b, e, cursor), `,"data_omitted":true`...)
+}
+
+// appendEnvelope writes all of an event but its data.
+func appendEnvelope(b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
 	text := func(name, value string) {
 		b = append(append(append(b, `,"`...), name...), `":`...)
 		b = quote(b, value)
@@ -53,19 +80,6 @@ func appendEvent(b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
 	}
 	if e.ContentType != "" {
 		text("content_type", e.ContentType)
-	}
-	switch {
-	case e.Erased:
-		b = append(b, `,"erased":true`...)
-	case !e.JSON():
-		b = append(b, `,"data_base64":"`...)
-		b = base64.StdEncoding.AppendEncode(b, e.Data)
-		b = append(b, '"')
-	case len(e.Data) == 0:
-		b = append(b, `,"data":null`...)
-	default:
-		b = append(b, `,"data":`...)
-		b = append(b, e.Data...)
 	}
 	return b
 }

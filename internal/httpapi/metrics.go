@@ -72,7 +72,7 @@ func (a *API) addMetrics() {
 	}
 	tags := []string{"metrics"}
 	const about = "Counted minute by minute, and kept for as long as the operator says. Nodes tell each other once a minute. Quantiles are right within a sixteenth."
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "metricsOverTime", Method: http.MethodGet, Path: "/v1/tenants/{tenant}/metrics", Tags: tags,
 		Summary: "What was appended and delivered, over time", Description: about,
 	}, func(ctx context.Context, in *tenantMetricsInput) (*metricsOutput, error) {
@@ -89,7 +89,7 @@ func (a *API) addMetrics() {
 	}, func(ctx context.Context, in *MetricsInput) (*metricsOutput, error) {
 		return a.metricsOf(ctx, *in, "", "")
 	})
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "overview", Method: http.MethodGet, Path: "/v1/tenants/{tenant}/overview", Tags: tags,
 		Summary:     "How a tenant is: its log, its rates, its subscriptions, what is set aside",
 		Description: "Rates are of the last minute, lag and first tries of the last hour. At most 1,000 subscriptions are looked at, the first by id; `partial` says that there are more.",

@@ -11,7 +11,7 @@ import (
 )
 
 // examples are requests that work, by operation and content type: bodies, or for the empty content type the query.
-// Tests execute every one of them. EVENT and LEASE stand for what exists.
+// Tests execute every one of them. EVENT, LEASE and KEY stand for what exists.
 var examples = map[string]map[string]map[string]string{
 	"putTenant": {typeJSON: {
 		"plain":     `{}`,
@@ -19,7 +19,7 @@ var examples = map[string]map[string]map[string]string{
 	}},
 	"createKey": {typeJSON: {
 		"publisher": `{"tenant": "acme", "scopes": ["publish"]}`,
-		"temporary": `{"tenant": "acme", "scopes": ["read", "manage"], "expires": "2099-01-01T00:00:00Z"}`,
+		"temporary": `{"name": "the shop's worker", "tenant": "acme", "scopes": ["read", "manage"], "expires": "2099-01-01T00:00:00Z"}`,
 	}},
 	"appendEvents": {
 		typeJSON: {
@@ -92,6 +92,13 @@ var examples = map[string]map[string]map[string]string{
 		"day":  "from=2026-01-31T00:00:00Z&to=2026-02-01T00:00:00Z&step=15m",
 	}},
 	"platformMetrics": {"": {"week": "from=168h&step=1h"}},
+	"createSession":   {typeJSON: {"key": `{"key": "KEY"}`}},
+	"createPortalLink": {typeJSON: {
+		"look": `{"capabilities": ["view", "data"]}`,
+		"work": `{"name": "The shop", "capabilities": ["view", "data", "manage", "replay", "test"], "expires_in": "24h"}`,
+	}},
+	"listTenantAudit": {"": {"actor": "actor=admin&limit=10"}},
+	"listAudit":       {"": {"action": "action=createSubscription", "target": "target=sub_01j9z3k4m5n6p7q8r9s0t1v2w3"}},
 	"listTenants":     {"": {"page": "limit=2"}},
 	"listKeys":        {"": {"tenant": "tenant=acme"}},
 	"backup":          {typeJSON: {"named": `{"dir": "sunday"}`}},
@@ -126,7 +133,7 @@ func (a *API) describe() error {
 		}
 	}
 	for _, op := range known {
-		if ru, _ := op.Metadata[ruleKey].(rule); op.Method == http.MethodPost && ru.maxBody > 0 && !ru.stream {
+		if ru, _ := op.Metadata[ruleKey].(rule); op.Method == http.MethodPost && ru.maxBody > 0 && !ru.stream && ru.guarded() {
 			op.Parameters = append(op.Parameters, idempotencyParameter())
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +28,10 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r.Context())
 	after, f, limit, wait, err := a.readParameters(x, func() (eventhose.Head, error) { return a.log.Head(r.Context(), x.tenant) })
 	var page eventhose.Page
+	if err == nil && f.Expression != "" && !x.principal.Can(eventhose.CapabilityData) {
+		// Whether an expression holds of data tells what the data is.
+		err = &eventhose.Error{Code: eventhose.CodeForbidden, Field: "expression", Message: "the portal link does not open data, which an expression may ask about"}
+	}
 	if err == nil {
 		page, err = a.log.Page(r.Context(), x.tenant, after, f, eventhose.PageLimit{Events: limit})
 	}
@@ -37,7 +42,7 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, ofQuery(err))
 		return
 	}
-	tag := a.tagOf(&page)
+	tag := a.tagOf(&page, x.principal.Can(eventhose.CapabilityData))
 	w.Header().Set("ETag", tag)
 	if had := tagged(r.Header["If-None-Match"], tag); had != "" {
 		w.Header().Set("ETag", had)
@@ -54,7 +59,7 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 			body = append(body, ',')
 		}
 		e := &page.Events[i]
-		body = append(appendEvent(body, e, eventhose.Cursor{Incarnation: page.Cursor.Incarnation, Sequence: e.Sequence}), '}')
+		body = append(appendFor(x.principal, body, e, eventhose.Cursor{Incarnation: page.Cursor.Incarnation, Sequence: e.Sequence}), '}')
 	}
 	body = append(body, `],"cursor":`...)
 	body = quote(body, page.Cursor.String())
@@ -65,10 +70,11 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 }
 
 // tagOf is a page's ETag: the same address and the same tag are the same bytes. Events do not change but for being erased, so
-// it is of the places that the page holds, of the erased ones among them, of where it ends, and of the version of what writes it.
-func (a *API) tagOf(page *eventhose.Page) string {
+// it is of the places that the page holds, of the erased ones among them, of where it ends, of whether it has data, and of the version of what writes it.
+func (a *API) tagOf(page *eventhose.Page, data bool) string {
 	sum := sha256.New()
 	b := append(make([]byte, 0, 256), a.version...)
+	b = strconv.AppendBool(b, data)
 	b = strconv.AppendBool(append(b, page.Cursor.String()...), page.HasMore)
 	for i := range page.Events {
 		b = binary.BigEndian.AppendUint64(b, uint64(page.Events[i].Sequence))
@@ -181,8 +187,8 @@ func ofQuery(err error) error {
 func (a *API) event(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r.Context())
 	e, err := a.log.Event(r.Context(), x.tenant, x.query.Get("source"), r.PathValue("id"))
-	if err == nil && e.Erased {
-		err = &eventhose.Error{Code: eventhose.CodeErased, Message: "the event is in the log and its data was erased"}
+	if err == nil && e.Erased && !x.principal.Limited() {
+		err = erased()
 	}
 	var head eventhose.Head
 	if err == nil {
@@ -192,8 +198,21 @@ func (a *API) event(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		deliveries, err = a.delivery.Deliveries(r.Context(), e)
 	}
+	if err == nil && x.principal.Limited() {
+		// Of an event that does not concern what a link is limited to, it is told nothing at all.
+		deliveries = slices.DeleteFunc(deliveries, func(d eventhose.Delivery) bool { return !x.principal.Shows(d.Subscription) })
+		if len(deliveries) == 0 {
+			err = eventhose.NotFound("event")
+		}
+	}
+	if err == nil && e.Erased {
+		err = erased()
+	}
 	for i := range deliveries {
 		deliveries[i].Attempts = notNil(deliveries[i].Attempts)
+		for j := range deliveries[i].Attempts {
+			deliveries[i].Attempts[j] = shownTo(x.principal, deliveries[i].Attempts[j])
+		}
 	}
 	var told []byte
 	if err == nil {
@@ -203,10 +222,14 @@ func (a *API) event(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	body := appendEvent(make([]byte, 0, 512+len(e.Data)+len(told)), &e, head.Cursor(e.Sequence))
+	body := appendFor(x.principal, make([]byte, 0, 512+len(e.Data)+len(told)), &e, head.Cursor(e.Sequence))
 	body = append(append(append(body, `,"deliveries":`...), bytes.TrimSpace(told)...), '}')
 	w.Header().Set("Content-Type", typeJSON)
 	_, _ = w.Write(body)
+}
+
+func erased() error {
+	return &eventhose.Error{Code: eventhose.CodeErased, Message: "the event is in the log and its data was erased"}
 }
 
 // erase answers DELETE …/events/{id}/data.

@@ -31,9 +31,12 @@ type Metrics interface {
 
 // Control is what the API needs of tenants, keys and subscriptions. All answers are copies that the caller owns.
 type Control interface {
-	// Authenticate answers who holds a key. CodeUnauthenticated if it is unknown, expired or revoked.
+	Sessions
+	PortalLinks
+	Audits
+	// Authenticate answers who holds a key or a portal link. CodeUnauthenticated if it is unknown, expired or revoked.
 	Authenticate(ctx context.Context, key eventhose.Secret) (eventhose.Principal, error)
-	// Holder answers who holds the key with an id, as Authenticate would if it were given the key.
+	// Holder answers who holds the key, the session or the portal link with an id, as he would be answered who showed it.
 	Holder(ctx context.Context, id string) (eventhose.Principal, error)
 
 	// PutTenant creates a tenant or updates its retention; created says which. CodeInvalid, CodeConflict (another
@@ -44,12 +47,12 @@ type Control interface {
 	// Tenants lists by id those after one.
 	Tenants(ctx context.Context, after eventhose.TenantID, limit int) ([]eventhose.Tenant, error)
 
-	// CreateKey makes a key for k.Tenant ("" is all tenants), k.Scopes and k.Expires. The secret is shown this once.
+	// CreateKey makes a key for k.Tenant ("" is all tenants), k.Name, k.Scopes and k.Expires. The secret is shown this once.
 	CreateKey(ctx context.Context, k eventhose.APIKey) (eventhose.APIKey, eventhose.Secret, error)
 	// Keys lists those of one tenant, or with "" all, by id, those after one.
 	Keys(ctx context.Context, tenant eventhose.TenantID, after string, limit int) ([]eventhose.APIKey, error)
-	// RevokeKey ends a key of one tenant, or with "" of any. CodeNotFound.
-	RevokeKey(ctx context.Context, tenant eventhose.TenantID, id string) error
+	// RevokeKey ends a key of one tenant, or with "" of any, and answers it. CodeNotFound.
+	RevokeKey(ctx context.Context, tenant eventhose.TenantID, id string) (eventhose.APIKey, error)
 
 	// CreateSubscription validates and saves; from is "now" (or ""), "start" or a cursor's text. The answer holds the new secret.
 	CreateSubscription(ctx context.Context, s eventhose.Subscription, from string) (eventhose.Subscription, error)

@@ -91,18 +91,14 @@ type (
 )
 
 // addSources adds the routes of sources, if there are any.
-func (a *API) addSources(sources Sources, publicURL string) {
+func (a *API) addSources(sources Sources) {
 	if sources == nil {
 		return
 	}
 	const path = "/v1/tenants/{tenant}/sources"
 	tags := []string{"sources"}
 	tell := func(ctx context.Context, s eventhose.Source) SourceAnswer {
-		base := publicURL
-		if base == "" {
-			base = "http://" + exchangeOf(ctx).host
-		}
-		return SourceAnswer{Source: s, URL: base + "/in/" + string(s.ID)}
+		return SourceAnswer{Source: s, URL: a.base(exchangeOf(ctx)) + "/in/" + string(s.ID)}
 	}
 	answer := func(ctx context.Context, s eventhose.Source, err error) (*sourceOutput, error) {
 		return &sourceOutput{tell(ctx, s)}, err
@@ -116,6 +112,7 @@ func (a *API) addSources(sources Sources, publicURL string) {
 			return nil, err
 		}
 		s, err = sources.CreateSource(ctx, s)
+		exchangeOf(ctx).note(string(s.ID), nil, s)
 		return answer(ctx, s, err)
 	})
 	manage(a, reads(eventhose.ScopeRead), huma.Operation{
@@ -146,13 +143,23 @@ func (a *API) addSources(sources Sources, publicURL string) {
 		if err != nil {
 			return nil, err
 		}
+		before, err := sources.Source(ctx, in.Tenant, in.ID)
+		if err != nil {
+			return nil, err
+		}
 		s, err := sources.UpdateSource(ctx, in.Tenant, in.ID, p)
+		exchangeOf(ctx).note(string(in.ID), before, s)
 		return answer(ctx, s, err)
 	})
 	manage(a, reads(eventhose.ScopeManage), huma.Operation{
 		OperationID: "deleteSource", Method: http.MethodDelete, Path: path + "/{id}", Tags: tags,
 		Summary: "Remove a source with its inbox; its events stay in the log", DefaultStatus: http.StatusNoContent,
 	}, func(ctx context.Context, in *InSource) (*nothing, error) {
+		before, err := sources.Source(ctx, in.Tenant, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		exchangeOf(ctx).note(string(in.ID), before, nil)
 		return &nothing{}, sources.DeleteSource(ctx, in.Tenant, in.ID)
 	})
 	manage(a, reads(eventhose.ScopeRead), huma.Operation{

@@ -83,7 +83,7 @@ type (
 func (a *API) addSubscriptions() {
 	const path = "/v1/tenants/{tenant}/subscriptions"
 	tags := []string{"subscriptions"}
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "createSubscription", Method: http.MethodPost, Path: path, Tags: tags,
 		Summary: "Subscribe a destination, or workers, to the log", DefaultStatus: http.StatusCreated,
 	}, func(ctx context.Context, in *createSubscriptionInput) (*subscriptionOutput, error) {
@@ -98,9 +98,16 @@ func (a *API) addSubscriptions() {
 			Tenant: in.Tenant, Name: b.Name, Filter: b.Filter, Ordering: b.Ordering, OnExhausted: b.OnExhausted, Retry: b.Retry,
 			MaxInFlight: b.MaxInFlight, MaxRate: b.MaxRate, Batch: b.Batch, Destination: d,
 		}, b.From)
+		x := exchangeOf(ctx)
+		x.note(string(s.ID), nil, s)
+		if !x.principal.Can(eventhose.CapabilitySecrets) {
+			return told(s, err)
+		}
 		return shown(s, err)
 	})
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	list := reads(eventhose.ScopeRead).to(eventhose.CapabilityView)
+	list.narrows = true
+	manage(a, list, huma.Operation{
 		OperationID: "listSubscriptions", Method: http.MethodGet, Path: path, Tags: tags,
 		Summary: "The subscriptions, by id",
 	}, func(ctx context.Context, in *listSubscriptionsInput) (*listOutput[SubscriptionAnswer], error) {
@@ -108,7 +115,13 @@ func (a *API) addSubscriptions() {
 		if err != nil {
 			return nil, err
 		}
-		list, err := a.control.Subscriptions(ctx, in.Tenant, eventhose.SubscriptionID(in.After), in.Limit+1)
+		all := a.control.Subscriptions
+		if p := exchangeOf(ctx).principal; p.Limited() {
+			all = func(ctx context.Context, tenant eventhose.TenantID, after eventhose.SubscriptionID, limit int) ([]eventhose.Subscription, error) {
+				return a.subscriptionsFor(ctx, p, tenant, after, limit)
+			}
+		}
+		list, err := all(ctx, in.Tenant, eventhose.SubscriptionID(in.After), in.Limit+1)
 		if err != nil {
 			return nil, err
 		}
@@ -119,7 +132,7 @@ func (a *API) addSubscriptions() {
 		out := listed(answers, in.Limit, func(s SubscriptionAnswer) string { return string(s.ID) })
 		return out, a.tellMore(ctx, in.Tenant, out.Body.Data, in.Status, span)
 	})
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "getSubscription", Method: http.MethodGet, Path: path + "/{id}", Tags: tags,
 		Summary: "One subscription, and where its delivery stands",
 	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
@@ -133,7 +146,7 @@ func (a *API) addSubscriptions() {
 		}
 		return &subscriptionOutput{SubscriptionAnswer{Subscription: s, Status: &status}}, nil
 	})
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "updateSubscription", Method: http.MethodPatch, Path: path + "/{id}", Tags: tags,
 		Summary:     "Change what the body names",
 		Description: "`filter`, `retry`, `batch` and `destination` are replaced as a whole; a header of the destination whose value is `***` keeps the one it had. `null` takes a member back to its default; a destination has none.",
@@ -142,27 +155,36 @@ func (a *API) addSubscriptions() {
 		if err != nil {
 			return nil, err
 		}
-		return told(a.control.UpdateSubscription(ctx, in.Tenant, in.ID, p))
+		return a.changing(ctx, in.InSubscription, func() (eventhose.Subscription, error) { return a.control.UpdateSubscription(ctx, in.Tenant, in.ID, p) })
 	})
-	manage(a, reads(eventhose.ScopeManage), huma.Operation{
+	manage(a, reads(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "deleteSubscription", Method: http.MethodDelete, Path: path + "/{id}", Tags: tags,
 		Summary: "Remove a subscription with its state and its attempts", DefaultStatus: http.StatusNoContent,
 	}, func(ctx context.Context, in *InSubscription) (*nothing, error) {
+		before, err := a.control.Subscription(ctx, in.Tenant, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		exchangeOf(ctx).note(string(in.ID), before, nil)
 		return &nothing{}, a.control.DeleteSubscription(ctx, in.Tenant, in.ID)
 	})
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "pauseSubscription", Method: http.MethodPost, Path: path + "/{id}/pause", Tags: tags,
 		Summary: "Hold delivery; the cursor stands, so that nothing is lost",
 	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
-		return told(a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StatePaused))
+		return a.changing(ctx, *in, func() (eventhose.Subscription, error) {
+			return a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StatePaused)
+		})
 	})
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "resumeSubscription", Method: http.MethodPost, Path: path + "/{id}/resume", Tags: tags,
 		Summary: "Go on from the cursor, after a pause as after being disabled",
 	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
-		return told(a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StateActive))
+		return a.changing(ctx, *in, func() (eventhose.Subscription, error) {
+			return a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StateActive)
+		})
 	})
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityTest), huma.Operation{
 		OperationID: "testSubscription", Method: http.MethodPost, Path: path + "/{id}/test", Tags: tags,
 		Summary: "Send a test event at once and tell what happened. It is not in the log",
 	}, func(ctx context.Context, in *InSubscription) (*testOutput, error) {
@@ -170,9 +192,9 @@ func (a *API) addSubscriptions() {
 			return nil, err
 		}
 		attempt, err := a.delivery.Test(ctx, in.Tenant, in.ID)
-		return &testOutput{attemptShown(attempt)}, err
+		return &testOutput{attemptShown(shownTo(exchangeOf(ctx).principal, attempt))}, err
 	})
-	manage(a, reads(eventhose.ScopeManage), huma.Operation{
+	manage(a, reads(eventhose.ScopeManage).to(eventhose.CapabilitySecrets), huma.Operation{
 		OperationID: "getSecret", Method: http.MethodGet, Path: path + "/{id}/secret", Tags: tags,
 		Summary: "The signing secrets in clear",
 	}, func(ctx context.Context, in *InSubscription) (*secretOutput, error) {
@@ -186,7 +208,7 @@ func (a *API) addSubscriptions() {
 		}
 		return out, nil
 	})
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilitySecrets), huma.Operation{
 		OperationID: "rotateSecret", Method: http.MethodPost, Path: path + "/{id}/secret/rotate", Tags: tags,
 		Summary:     "Make a new signing secret; the old one goes on signing beside it for a while",
 		Description: "At most three secrets sign at once: a rotation beyond that ends the oldest before its time.",
@@ -242,6 +264,17 @@ func nulls(text []byte) (names []string, err error) {
 		}
 	}
 	return names, nil
+}
+
+// changing makes a change of a subscription, and notes what it was.
+func (a *API) changing(ctx context.Context, in InSubscription, change func() (eventhose.Subscription, error)) (*subscriptionOutput, error) {
+	before, err := a.control.Subscription(ctx, in.Tenant, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	after, err := change()
+	exchangeOf(ctx).note(string(in.ID), before, after)
+	return told(after, err)
 }
 
 // told answers a subscription without its secret, shown with it.

@@ -70,7 +70,7 @@ func TestAccess(t *testing.T) {
 	_, publishes := w.key("acme", eventhose.ScopePublish)
 	_, others := w.key("globex", eventhose.ScopeAdmin)
 	revoked, gone := w.key("acme", eventhose.ScopeAdmin)
-	if err := w.ctl.RevokeKey(t.Context(), "", revoked); err != nil {
+	if _, err := w.ctl.RevokeKey(t.Context(), "", revoked); err != nil {
 		t.Fatal(err)
 	}
 	for name, call := range methods(c, sub) {
