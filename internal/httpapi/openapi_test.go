@@ -56,11 +56,13 @@ func TestExamples(t *testing.T) {
 					ids["key"], _ = w.key("acme", "read")
 					var rejection string
 					ids["source"], rejection = w.source("acme")
+					ids["link"], _ = w.link("acme", `{}`)
+					ids["session"], _ = w.signIn(rootKey)
 					var lease string
 					if rows[name].id == "pull" {
 						ids["pull"], lease = w.leased("acme")
 					}
-					body = strings.ReplaceAll(body, "LEASE", lease)
+					body = strings.NewReplacer("LEASE", lease, "KEY", rootKey).Replace(body)
 					target := strings.NewReplacer("{tenant}", "acme", "{id}", ids[rows[name].id], "{rejection}", rejection).Replace(path)
 					if query != "" {
 						target += "?" + strings.NewReplacer("EVENT", ids["event"], " ", "%20", `"`, "%22").Replace(query)

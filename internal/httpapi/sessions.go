@@ -73,12 +73,18 @@ type Me struct {
 // SignInMethods are the ways to sign in.
 type SignInMethods struct {
 	Key  bool        `json:"key" doc:"With an API key"`
-	OIDC *OIDCMethod `json:"oidc" nullable:"true" doc:"With an identity provider; null if there is none"`
+	OIDC *OIDCMethod `json:"oidc" doc:"With an identity provider; null if there is none"`
 }
 
 // OIDCMethod is an identity provider.
 type OIDCMethod struct {
 	Name string `json:"name"`
+}
+
+// Schema describes an OIDCMethod, or null.
+func (OIDCMethod) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, Nullable: true, Description: "An identity provider", Required: []string{"name"},
+		Properties: map[string]*huma.Schema{"name": {Type: huma.TypeString, Description: "What people are shown: its host"}}}
 }
 
 type (

@@ -89,6 +89,9 @@ type script struct {
 	refuse string // the id of an event that no batch's receiver takes
 }
 
+// What receivers answer, which not everybody may see.
+const saidHeader, saidBody = "said-in-a-header", "said-in-a-body"
+
 func (s *script) answer(status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +101,8 @@ func (s *script) answer(status int) {
 func (s *script) Send(_ context.Context, b *sink.Batch) sink.Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := sink.Result{Outcome: eventhose.OutcomeTaken, Status: s.status, Started: time.Now(), URL: b.Subscription.Destination.URL}
+	r := sink.Result{Outcome: eventhose.OutcomeTaken, Status: s.status, Started: time.Now(), URL: b.Subscription.Destination.URL,
+		ResponseHeaders: map[string]string{"X-Said": saidHeader}, ResponseBody: saidBody}
 	if s.status >= 300 {
 		r.Outcome, r.Reason, r.Message = eventhose.OutcomeFailed, eventhose.ReasonStatus, "the receiver refused it"
 	}
