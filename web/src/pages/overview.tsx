@@ -61,7 +61,7 @@ export function Overview() {
         <Figure value={rate(o.events_per_s)} unit="/s" of="events in" href={link("/live")} />
         <Figure value={rate(o.deliveries_per_s)} unit="/s" of="deliveries" />
         <Figure value={o.first_try === null ? "–" : share(o.first_try)} of="taken at first try" tone={o.first_try !== null && o.first_try < 0.95 ? "warn" : ""} />
-        <Figure value={o.lag.p50_ms ? took(o.lag.p50_ms) : "–"} of={o.lag.p99_ms ? `p50 to delivery · p99 ${took(o.lag.p99_ms)}` : "p50 to delivery"} />
+        <Figure value={o.lag.p50_ms ? took(o.lag.p50_ms) : "–"} of={o.lag.p99_ms ? `p50 lag · p99 ${took(o.lag.p99_ms)}` : "p50 lag"} />
         <Figure value={age} of="oldest event not taken" tone={o.oldest && /min|h|d/.test(age) ? "warn" : ""} href={o.oldest ? link("/subscriptions/" + o.oldest.subscription) : undefined} />
         <Figure value={count(o.subscriptions.failing + o.subscriptions.disabled)} of={`failing of ${count(o.subscriptions.total)}`} tone={o.subscriptions.failing + o.subscriptions.disabled ? "bad" : ""} href={link("/subscriptions" + (o.subscriptions.failing ? "?state=failing" : ""))} />
       </section>

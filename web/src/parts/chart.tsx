@@ -11,6 +11,8 @@ export interface Line {
   dash?: number[]
 }
 
+const hhmm = (seconds: number) => new Date(seconds * 1000).toTimeString().slice(0, 5)
+
 const token = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
 
 /** Lines over time. Times are RFC 3339; show writes a value. What it shows is told in a sentence too. */
@@ -21,6 +23,7 @@ export function Chart({ title, times, lines, show }: { title: string; times: str
   const data = [times.map((t) => new Date(t).getTime() / 1000), ...lines.map((l) => l.values)] as uPlot.AlignedData
   useEffect(() => {
     const axis: uPlot.Axis = { stroke: token("--faint"), grid: { stroke: token("--rule"), width: 1 }, ticks: { show: false }, font: `12px ${token("--sans")}` }
+    const span = (data[0].at(-1) ?? 0) - (data[0][0] ?? 0)
     const u = new uPlot(
       {
         width: at.current!.clientWidth,
@@ -28,9 +31,9 @@ export function Chart({ title, times, lines, show }: { title: string; times: str
         legend: { show: true, live: true },
         cursor: { points: { size: 6 }, y: false },
         scales: { y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.1 : 1] } },
-        axes: [axis, { ...axis, size: 64, values: (_u, splits) => splits.map((v) => show(v)) }],
+        axes: [{ ...axis, space: 60, values: (_u, splits) => splits.map((v) => (span < 172_800 ? hhmm(v) : `${new Date(v * 1000).getDate()}.${new Date(v * 1000).getMonth() + 1}. ${hhmm(v)}`)) }, { ...axis, size: 64, values: (_u, splits) => splits.map((v) => show(v)) }],
         series: [
-          { value: (_u, v) => (v ? new Date(v * 1000).toTimeString().slice(0, 5) : "–") },
+          { label: "at", value: (_u, v) => (v ? hhmm(v) : "–") },
           ...lines.map((l) => ({ label: l.label, stroke: token(l.color), width: 1.5, dash: l.dash, fill: l.fill ? token(l.color) + "22" : undefined, points: { show: false }, value: (_u: uPlot, v: number | null) => (v == null ? "–" : show(v)) })),
         ],
       },

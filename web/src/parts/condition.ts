@@ -26,7 +26,7 @@ export function condition(s: Subscription): Condition {
   if (!l) return { word: "active", tone: "" }
   if (l.circuit === "open") return { word: "failing", tone: "b" }
   if (slow(s)) return { word: "slow", tone: "w" }
-  if (l.dead) return { word: "flowing, some dead", tone: "w" }
+  if (l.dead) return { word: "some dead", tone: "w" }
   if (l.retrying) return { word: "retrying", tone: "w" }
   if (l.replays?.length) return { word: "replaying", tone: "" }
   if (pull(s)) return { word: l.leased ? "working" : l.lag ? "waiting for workers" : "idle", tone: l.lag && !l.leased ? "w" : "" }

@@ -37,18 +37,17 @@ export const color: Record<string, string> = { "": "var(--water)", w: "var(--war
 /** Where a lane is in the log, and how much is parked behind it. Lag is drawn by its magnitude: a few events behind can be seen beside a million. */
 export function LaneLine({ lane, tone, head }: { lane: Lane; tone: string; head: number }) {
   const behind = head > 0 ? Math.min(1, Math.log10(1 + lane.lag) / Math.log10(10 + head)) : 0
-  const x = 392 * (1 - behind * 0.94)
+  const at = 100 * (1 - behind * 0.94)
   const parked = lane.dead + lane.retrying + lane.waiting
   const ticks = parked ? Math.min(12, Math.ceil(Math.log2(1 + parked))) : 0
   return (
-    <svg class="line" viewBox="0 0 400 18" preserveAspectRatio="none" style={{ color: color[tone] }} role="img" aria-label={`${count(lane.lag)} behind, ${count(parked)} parked`}>
-      <line class="rail" x1={0} x2={400} y1={9} y2={9} />
-      <line class="done" x1={0} x2={x} y1={9} y2={9} />
+    <div class="line" style={{ color: color[tone] }} role="img" aria-label={`${count(lane.lag)} behind, ${count(parked)} parked`}>
+      <i class="done" style={{ width: at + "%" }} />
       {Array.from({ length: ticks }, (_, i) => (
-        <rect key={i} class="parked" x={Math.max(0, x - 12 - i * 9)} y={4} width={2.5} height={10} />
+        <i key={i} class="parked" style={{ left: `max(0px, calc(${at}% - ${14 + i * 6}px))` }} />
       ))}
-      <circle class="head" cx={x + 2} cy={9} r={4} />
-    </svg>
+      <i class="head" style={{ left: `calc(${at}% - 8px)` }} />
+    </div>
   )
 }
 
