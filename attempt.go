@@ -1,7 +1,9 @@
 package eventhose
 
 import (
+	"encoding/binary"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -96,6 +98,25 @@ type Attempt struct {
 	Replay string `json:"replay,omitempty"`
 	// Failed are the places of those events that the receiver did not take, with ReasonPartly.
 	Failed []Sequence `json:"failed,omitempty"`
+	// Previous are, for each of Sequences, the place that this subscription was due before it, 0 if there was none: what
+	// the request said. Attempts by workers have none.
+	Previous []Sequence `json:"previous,omitempty"`
+}
+
+const attemptPrefix = "att_"
+
+// AttemptIDAt answers the least id that an attempt recorded at a time can have.
+func AttemptIDAt(t time.Time) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(t.UnixMicro()))
+	return attemptPrefix + IDText(b)
+}
+
+// AttemptIDTime answers when the attempt with an id was recorded, to the microsecond; false if it is no such id.
+func AttemptIDTime(id string) (time.Time, bool) {
+	text, is := strings.CutPrefix(id, attemptPrefix)
+	b, ok := IDBytes(text)
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(b[:8]))).UTC(), is && ok
 }
 
 // Took reports whether the receiver took the event at a place, which is one of a.Sequences.
@@ -125,6 +146,9 @@ const (
 
 // Parked is an event set aside so that the cursor can move on.
 type Parked struct {
+	// Subscription is who has set it aside, in lists of all subscriptions.
+	Subscription SubscriptionID `json:"subscription,omitempty"`
+
 	Event    string      `json:"event"`
 	Sequence Sequence    `json:"sequence"`
 	Type     string      `json:"type"`

@@ -28,6 +28,7 @@ var floors = map[string][]string{
 	"internal/sink":                         {""},
 	"internal/egress":                       {""},
 	"internal/access":                       {""},
+	"internal/diagnose":                     {""},
 	"internal/follow":                       {""},
 	"internal/stall":                        nil,
 	"internal/overload":                     {""},
@@ -47,7 +48,7 @@ var floors = map[string][]string{
 	"internal/sinktest":  {"", "internal/sink"},
 
 	"internal/eventlog": {"", "internal/store", "internal/filter"},
-	"internal/deliver":  {"", "internal/store", "internal/sink", "internal/filter"},
+	"internal/deliver":  {"", "internal/store", "internal/sink", "internal/filter", "internal/diagnose"},
 	"internal/control":  {"", "internal/store", "internal/sink", "internal/filter"},
 	"internal/rollup":   {"", "internal/store"},
 

@@ -136,6 +136,7 @@ const (
 	MaxBatchWait        = Duration(time.Minute)
 	MaxSubscriptions    = 20_000 // of one tenant
 	MaxLiveSecrets      = 3
+	MaxOverlap          = Duration(7 * 24 * time.Hour) // that a replaced secret goes on signing
 )
 
 // Retry says when a failed event is tried again.

@@ -15,7 +15,7 @@ import (
 const (
 	// DefaultOverlap and MaxOverlap are how long a replaced signing secret goes on signing.
 	DefaultOverlap = 24 * time.Hour
-	MaxOverlap     = 7 * 24 * time.Hour
+	MaxOverlap     = time.Duration(eventhose.MaxOverlap)
 )
 
 // subscriptionRecord is a subscription as it is stored. In Subscription the values of headers read "***" and the
@@ -162,7 +162,7 @@ func (c *Control) prepare(ctx context.Context, s eventhose.Subscription, from st
 	if err != nil {
 		return fail(err)
 	}
-	lane = store.LaneChange{Create: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: s.Tenant, Subscription: s.ID}, Cursor: cursor, Behind: true}}
+	lane = store.LaneChange{Create: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: s.Tenant, Subscription: s.ID}, Cursor: cursor, Began: cursor, Behind: true}}
 	return s, change, lane, nil
 }
 

@@ -15,15 +15,24 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// deadRows finds the dead rows with the given event ids, or all.
-func (e *Engine) deadRows(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) ([]store.Parked, error) {
+// decided is the state of the parked events that a person decides about.
+func decided(op string) eventhose.ParkedState {
+	if op == opRetry {
+		return eventhose.ParkedRetrying
+	}
+	return eventhose.ParkedDead
+}
+
+// rowsFor finds the parked rows that an operation is about: those with the given event ids, or all.
+func (e *Engine) rowsFor(ctx context.Context, op string, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) ([]store.Parked, error) {
+	state := decided(op)
 	places := map[string]int{}
 	for i, id := range events {
 		places[id] = i
 	}
 	var rows []store.Parked
 	for after := eventhose.Sequence(0); ; {
-		page, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{State: eventhose.ParkedDead, After: after, Limit: 1000})
+		page, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{State: state, After: after, Limit: 1000})
 		if err != nil {
 			return nil, err
 		}
@@ -45,7 +54,7 @@ func (e *Engine) deadRows(ctx context.Context, tenant eventhose.TenantID, sub ev
 		}
 	}
 	if missing >= 0 {
-		err := eventhose.NotFound("dead event")
+		err := eventhose.NotFound(string(state) + " event")
 		err.Field = fmt.Sprintf("events[%d]", missing)
 		return nil, err
 	}
@@ -63,8 +72,14 @@ func (e *Engine) Discard(ctx context.Context, tenant eventhose.TenantID, sub eve
 	return e.decide(ctx, opDiscard, tenant, sub, events)
 }
 
+// Retry has retrying events of a subscription due at once, in the same way. Their schedule goes on from where it was; what is
+// under way at this moment is left alone.
+func (e *Engine) Retry(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error) {
+	return e.decide(ctx, opRetry, tenant, sub, events)
+}
+
 func (e *Engine) decide(ctx context.Context, op string, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (n int, err error) {
-	rows, err := e.deadRows(ctx, tenant, sub, events)
+	rows, err := e.rowsFor(ctx, op, tenant, sub, events)
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}
@@ -81,9 +96,9 @@ func (e *Engine) decide(ctx context.Context, op string, tenant eventhose.TenantI
 	return n, err
 }
 
-// decideNamed is decide on the node that delivers, for the dead events at some places, or all.
+// decideNamed is decide on the node that delivers, for the events at some places, or all.
 func (e *Engine) decideNamed(ctx context.Context, op string, tenant eventhose.TenantID, sub eventhose.SubscriptionID, named []eventhose.Sequence) (int, error) {
-	rows, err := e.deadRows(ctx, tenant, sub, nil)
+	rows, err := e.rowsFor(ctx, op, tenant, sub, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -100,26 +115,46 @@ func (e *Engine) decideHere(ctx context.Context, op string, tenant eventhose.Ten
 	err = e.withLane(ctx, tenant, sub, func(l *lane) error {
 		now := time.Now().UTC()
 		for _, p := range rows {
-			if !l.dead[p.Sequence] {
+			switch {
+			case op == opRetry:
+				if !l.hasten(p.Sequence, now) {
+					continue
+				}
+			case !l.dead[p.Sequence]:
 				continue
-			}
-			delete(l.dead, p.Sequence)
-			n++
-			if op == opDiscard {
+			case op == opDiscard:
+				delete(l.dead, p.Sequence)
 				l.unparkRow(p.Sequence)
 				l.unblock(p.Sequence)
-				continue
+			default:
+				delete(l.dead, p.Sequence)
+				p.State, p.Attempts, p.Due, p.Redriven = eventhose.ParkedRetrying, 0, now, true
+				l.hang(&parked{Parked: p})
+				l.parkRow(p)
 			}
-			p.State, p.Attempts, p.Due, p.Redriven = eventhose.ParkedRetrying, 0, now, true
-			l.hang(&parked{Parked: p})
-			l.parkRow(p)
+			n++
 		}
-		if op == opRedrive && l.circuit.open {
+		if op != opDiscard && n > 0 && l.circuit.open {
 			l.circuit.nextProbe = now
 		}
 		return nil
 	})
 	return n, err
+}
+
+// hasten has a retrying event due at a time that is sooner, and reports whether it did: not if it is under way.
+func (l *lane) hasten(seq eventhose.Sequence, now time.Time) bool {
+	p := l.parked[seq]
+	if p == nil || p.sending || p.leased() {
+		return false
+	}
+	if p.Due.After(now) {
+		l.takeDown(p)
+		p.Due = now
+		l.hang(p)
+		l.parkRow(p.Parked)
+	}
+	return true
 }
 
 // Replay sends a range of what a subscription was due once more; dry only counts. CodeLimit when MaxReplays are
@@ -231,8 +266,7 @@ func (e *Engine) Test(ctx context.Context, tenant eventhose.TenantID, sub eventh
 		return eventhose.Attempt{}, &eventhose.Error{Code: eventhose.CodeConflict, Message: "the subscription has no destination to send a test to: workers pull from it", Fix: "append an event of a type that it wants"}
 	}
 	now := time.Now().UTC()
-	event := &eventhose.Event{ID: "test_" + idAt(uint64(now.UnixMicro()), e.opts.Random()), Tenant: tenant, Type: eventhose.SystemPrefix + "test", Time: now, Appended: now,
-		Data: []byte(`{"message":"a test event from Eventhose"}`)}
+	event, _ := testEvent(tenant, e.newTestID(now))
 	b := &sink.Batch{ID: event.WebhookID(), Subscription: &s, Kind: eventhose.AttemptTest, Number: 1, Items: []sink.Item{{Event: event}}}
 	if s.Batch.Batched() {
 		b.ID = batchID(b)

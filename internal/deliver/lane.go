@@ -37,6 +37,8 @@ type lane struct {
 	// loaded says that the stored row, parked events and blocked keys are here. Before that only the window is filled.
 	loaded bool
 
+	began eventhose.Sequence // the lane is due nothing up to there
+
 	// window holds the due events above the cursor, by sequence; its first is never done.
 	window []*entry
 	// examined is how far the log was looked at for this lane. A tailing lane has also seen all that its tenant has
@@ -218,7 +220,7 @@ func (l *lane) next(n *entry, back bool) {
 
 // row is the lane as it is stored.
 func (l *lane) row() store.Lane {
-	r := store.Lane{LaneRef: store.LaneRef{Tenant: l.tenant.id, Subscription: l.id}, Behind: l.unfinished(),
+	r := store.Lane{LaneRef: store.LaneRef{Tenant: l.tenant.id, Subscription: l.id}, Began: l.began, Behind: l.unfinished(),
 		Retrying: len(l.parked), Dead: len(l.dead), FailingSince: l.circuit.failingSince, Run: l.circuit.run, Open: l.circuit.open,
 		Probes: l.circuit.probes, LastSuccess: l.lastTaken, Due: l.nextDue()}
 	r.Cursor, r.Previous = l.position()
@@ -359,7 +361,7 @@ func (l *lane) load(row store.Lane, rows []store.Parked, keys []store.BlockedKey
 	for _, s := range row.Settled {
 		l.settled[s] = true
 	}
-	l.lastTaken = row.LastSuccess
+	l.began, l.lastTaken = row.Began, row.LastSuccess
 	l.writtenBehind = row.Behind
 	l.circuit.restore(row)
 	holders := map[string][]eventhose.Sequence{}

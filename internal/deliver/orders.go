@@ -34,6 +34,7 @@ const (
 const (
 	opRedrive = "redrive"
 	opDiscard = "discard"
+	opRetry   = "retry"
 	opReplay  = "replay"
 	opRecord  = "record"
 	opPull    = "pull"
@@ -291,7 +292,7 @@ func (e *Engine) carryOut(r store.Record, o order) {
 
 func (e *Engine) obey(ctx context.Context, o order) (any, error) {
 	switch o.Op {
-	case opRedrive, opDiscard:
+	case opRedrive, opDiscard, opRetry:
 		var named []eventhose.Sequence
 		if err := json.Unmarshal(o.Args, &named); err != nil {
 			return nil, err

@@ -164,21 +164,21 @@ func (e *Engine) record(b *sink.Batch, r sink.Result) eventhose.Attempt {
 	}
 	if len(b.Items) == 1 {
 		var one struct {
-			event    [1]string
-			sequence [1]eventhose.Sequence
+			event              [1]string
+			sequence, previous [1]eventhose.Sequence
 		}
-		a.Events, a.Sequences = one.event[:0], one.sequence[:0]
+		a.Events, a.Sequences, a.Previous = one.event[:0], one.sequence[:0], one.previous[:0]
 	} else {
-		a.Events, a.Sequences = make([]string, 0, len(b.Items)), make([]eventhose.Sequence, 0, len(b.Items))
+		a.Events, a.Sequences, a.Previous = make([]string, 0, len(b.Items)), make([]eventhose.Sequence, 0, len(b.Items)), make([]eventhose.Sequence, 0, len(b.Items))
 	}
 	for _, item := range b.Items {
 		a.Events = append(a.Events, item.Event.ID)
 		if item.Event.Sequence > 0 {
-			a.Sequences = append(a.Sequences, item.Event.Sequence)
+			a.Sequences, a.Previous = append(a.Sequences, item.Event.Sequence), append(a.Previous, item.Previous)
 		}
 	}
 	if len(a.Sequences) == 0 {
-		a.Sequences = nil // of a test
+		a.Sequences, a.Previous = nil, nil // of a test
 	}
 	return a
 }

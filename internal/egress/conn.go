@@ -156,7 +156,7 @@ func (c *conn) send(r *Request) written {
 			heads.Put(buffer)
 		}
 	}()
-	*buffer = r.appendHead((*buffer)[:0])
+	*buffer = r.AppendHead((*buffer)[:0])
 	if len(r.Body) > maxOneWrite {
 		return c.sendLong(*buffer, r.Body)
 	}

@@ -109,8 +109,8 @@ type Request struct {
 	Still func() bool
 }
 
-// appendHead appends all that comes before the body.
-func (r *Request) appendHead(b []byte) []byte {
+// AppendHead appends all that comes before the body, as it travels.
+func (r *Request) AppendHead(b []byte) []byte {
 	b = append(b, r.Target.head...)
 	b = append(b, r.Header...)
 	if len(r.Body) > 0 || r.Target.request.Method == http.MethodPost {

@@ -69,20 +69,20 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		r := Request{Target: to, Header: AppendHeader(nil, "X-Own", own), Body: body}
-		reader := bufio.NewReader(bytes.NewReader(append(r.appendHead(nil), body...)))
+		reader := bufio.NewReader(bytes.NewReader(append(r.AppendHead(nil), body...)))
 		got, err := http.ReadRequest(reader)
 		if err != nil {
-			t.Fatalf("%q cannot be read: %v", r.appendHead(nil), err)
+			t.Fatalf("%q cannot be read: %v", r.AppendHead(nil), err)
 		}
 		read, err := io.ReadAll(got.Body)
 		if err != nil || !bytes.Equal(read, body) || len(got.Header) != 3 || got.ContentLength != int64(len(body)) || !got.ProtoAtLeast(1, 1) || got.Method != "POST" {
-			t.Fatalf("%q is read as %+v with %q, %v", r.appendHead(nil), got, read, err)
+			t.Fatalf("%q is read as %+v with %q, %v", r.AppendHead(nil), got, read, err)
 		}
 		if want := strings.Trim(fixed, " \t"); got.Header.Get("X-Fixed") != want {
 			t.Fatalf("%q is read as %q", want, got.Header.Get("X-Fixed"))
 		}
 		if _, err := reader.ReadByte(); err != io.EOF {
-			t.Fatalf("something follows %q", r.appendHead(nil))
+			t.Fatalf("something follows %q", r.AppendHead(nil))
 		}
 	})
 }

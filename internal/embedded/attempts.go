@@ -61,10 +61,13 @@ func (s *Store) Attempts(ctx context.Context, tenant tenantID, q store.AttemptQu
 	}
 	var found []eventhose.Attempt
 	var err error
-	if q.Sequence == 0 {
-		found, err = s.attemptsOfLane(tenant, q)
-	} else {
+	switch {
+	case q.Sequence != 0:
 		found, err = s.attemptsOfEvent(ctx, tenant, q)
+	case q.Subscription == "":
+		found, err = s.attemptsOfAll(ctx, tenant, q)
+	default:
+		found, err = s.attemptsOfLane(tenant, q)
 	}
 	if err != nil {
 		return nil, err

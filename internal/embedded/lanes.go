@@ -368,6 +368,9 @@ func (s *Store) Parked(ctx context.Context, tenant tenantID, sub subscriptionID,
 	if q.Limit <= 0 || q.After == ^sequence(0) {
 		return nil, nil
 	}
+	if sub == "" {
+		return s.parkedOfAll(ctx, tenant, q)
+	}
 	lower := lanePrefix(spaceParked, tenant, sub, 0)
 	var rows []store.Parked
 	err := s.scan(parkedKey(tenant, sub, q.After+1), end(lower), func(key, value []byte) (bool, error) {

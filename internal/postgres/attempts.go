@@ -25,6 +25,9 @@ const (
 	// maxRun bounds the attempts of a run, so that reading one of them is cheap, and maxRunBytes what they keep of answers.
 	maxRun      = 64
 	maxRunBytes = 256 << 10
+	// maxRunTime is how far apart the ids of a run's attempts may be. So whoever has seen the runs of all lanes from a place on
+	// knows all attempts from so much later on.
+	maxRunTime = 100 * time.Millisecond
 )
 
 // attemptColumns are the a_ arguments of eventhose._lanes.
@@ -47,10 +50,11 @@ func (c *attemptColumns) add(lane int32, attempts []eventhose.Attempt) {
 		n, size := 1, len(attempts[0].ResponseBody)
 		lo, hi := reach(&attempts[0])
 		wide := hi-lo >= runSpan
+		end := endOfRun(attempts[0].ID)
 		for ; n < len(attempts) && n < maxRun && !wide && hi > 0; n++ {
 			l, h := reach(&attempts[n])
 			size += len(attempts[n].ResponseBody)
-			if h == 0 || max(hi, h)-min(lo, l) >= runSpan || size > maxRunBytes {
+			if h == 0 || max(hi, h)-min(lo, l) >= runSpan || size > maxRunBytes || attempts[n].ID >= end {
 				break
 			}
 			lo, hi = min(lo, l), max(hi, h)
@@ -58,6 +62,15 @@ func (c *attemptColumns) add(lane int32, attempts []eventhose.Attempt) {
 		c.run(lane, attempts[:n], hi, wide)
 		attempts = attempts[n:]
 	}
+}
+
+// endOfRun is what the ids of a run are below that begins with one.
+func endOfRun(first string) string {
+	at, ok := eventhose.AttemptIDTime(first)
+	if !ok {
+		return beyondIDs
+	}
+	return eventhose.AttemptIDAt(at.Add(maxRunTime))
 }
 
 func byID(a, b eventhose.Attempt) int { return cmp.Compare(a.ID, b.ID) }
@@ -105,20 +118,26 @@ func (s *Store) Attempts(ctx context.Context, tenant tenantID, q store.AttemptQu
 	if q.Limit <= 0 {
 		return nil, nil
 	}
-	if q.Sequence == 0 {
-		return s.attemptsOfLane(ctx, tenant, q)
+	switch {
+	case q.Sequence != 0:
+		return s.attemptsAt(ctx, tenant, q)
+	case q.Subscription == "":
+		return s.attemptsOfAll(ctx, tenant, q)
 	}
-	return s.attemptsAt(ctx, tenant, q)
+	return s.attemptsOfLane(ctx, tenant, q)
 }
+
+// beyondIDs is greater than every id.
+const beyondIDs = "~"
 
 // attemptsOfLane lists the attempts of one subscription. Runs of a lane follow one another, so pages of them are pages of attempts.
 func (s *Store) attemptsOfLane(ctx context.Context, tenant tenantID, q store.AttemptQuery) ([]eventhose.Attempt, error) {
 	var list []eventhose.Attempt
-	for before := q.Before; len(list) < q.Limit; {
+	for before := cmp.Or(q.Before, beyondIDs); len(list) < q.Limit; {
 		runs, had, last := 0, len(list), before
 		err := s.query(ctx, "list attempts", `SELECT l.subscription, a.first_id, a.runs, g.first FROM eventhose.lanes l
 			LEFT JOIN eventhose.logs g ON g.tenant = l.tenant JOIN eventhose.attempts a ON a.lane = l.id
-			WHERE l.tenant = $1 AND l.subscription = $2 AND ($3 = '' OR a.first_id < $3) AND (a.hi = 0 OR a.hi >= coalesce(g.first, 1)) ORDER BY a.first_id DESC LIMIT 20`,
+			WHERE l.tenant = $1 AND l.subscription = $2 AND a.first_id < $3 AND (a.hi = 0 OR a.hi >= coalesce(g.first, 1)) ORDER BY a.first_id DESC LIMIT 20`,
 			[]any{string(tenant), string(q.Subscription), before}, func() { runs, list = 0, list[:had] }, func(r pgx.Rows) error {
 				runs++
 				run, first, err := scanRun(r, tenant, &last)
@@ -147,9 +166,13 @@ func scanRun(r pgx.Rows, tenant tenantID, firstID *string) ([]eventhose.Attempt,
 	if err := r.Scan(&sub, firstID, &value, &first); err != nil {
 		return nil, 0, err
 	}
+	return decodeRun(tenant, sub, *firstID, value, first)
+}
+
+func decodeRun(tenant tenantID, sub subscriptionID, firstID string, value []byte, first *int64) ([]eventhose.Attempt, sequence, error) {
 	run, err := row.DecodeRun(tenant, sub, "", value)
 	if err != nil {
-		return nil, 0, corrupt(fmt.Sprintf("attempts of lane %s of %s from %s", sub, tenant, *firstID), err)
+		return nil, 0, corrupt(fmt.Sprintf("attempts of lane %s of %s from %s", sub, tenant, firstID), err)
 	}
 	if first == nil {
 		return run, 1, nil

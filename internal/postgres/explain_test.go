@@ -144,6 +144,18 @@ func TestHotPathsUseIndexes(t *testing.T) {
 		}},
 		{"matched", func() { _, _, err := st.Lane(ctx, "t7", ""); ok(err) }},
 		{"work", func() { _, err := st.Work(ctx, store.LaneRef{Tenant: "t7"}, 100); ok(err) }},
+		{"attempts of all lanes", func() {
+			_, err := st.Attempts(ctx, "t7", store.AttemptQuery{Limit: 10})
+			ok(err)
+		}},
+		{"attempts of all lanes, further back", func() {
+			_, err := st.Attempts(ctx, "t7", store.AttemptQuery{Before: eventhose.AttemptIDAt(time.Now()), Limit: 10})
+			ok(err)
+		}},
+		{"parked of all lanes", func() {
+			_, err := st.Parked(ctx, "t7", "", store.ParkedQuery{After: 1, Limit: 10})
+			ok(err)
+		}},
 		{"attempts of a lane", func() {
 			_, err := st.Attempts(ctx, "t7", store.AttemptQuery{Subscription: lane(7), Limit: 10})
 			ok(err)

@@ -80,6 +80,9 @@ func (s *Store) Parked(ctx context.Context, tenant tenantID, sub subscriptionID,
 	if q.Limit <= 0 {
 		return nil, nil
 	}
+	if sub == "" {
+		return s.parkedOfAll(ctx, tenant, q)
+	}
 	var rows []store.Parked
 	err := s.query(ctx, "list parked events", `SELECT p.seq, p.row FROM eventhose.lanes l JOIN eventhose.parked p ON p.lane = l.id
 		WHERE l.tenant = $1 AND l.subscription = $2 AND p.seq > $3 AND ($4 = '' OR p.state = $4) ORDER BY p.seq LIMIT $5`,
@@ -89,14 +92,19 @@ func (s *Store) Parked(ctx context.Context, tenant tenantID, sub subscriptionID,
 			if err := r.Scan(&seq, &value); err != nil {
 				return err
 			}
-			p, err := row.DecodeParked(seq, value)
-			if err != nil {
-				return corrupt(fmt.Sprintf("parked event %d of lane %s of %s", seq, sub, tenant), err)
-			}
+			p, err := decodeParked(tenant, sub, seq, value)
 			rows = append(rows, p)
-			return nil
+			return err
 		})
 	return rows, err
+}
+
+func decodeParked(tenant tenantID, sub subscriptionID, seq sequence, value []byte) (store.Parked, error) {
+	p, err := row.DecodeParked(seq, value)
+	if err != nil {
+		return p, corrupt(fmt.Sprintf("parked event %d of lane %s of %s", seq, sub, tenant), err)
+	}
+	return p, nil
 }
 
 // Work implements store.Lanes.

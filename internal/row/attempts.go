@@ -35,11 +35,40 @@ func EncodeAttempt(a *eventhose.Attempt) []byte {
 	w.Str(a.ResponseBody)
 	w.Time(a.Next)
 	w.Str(a.Replay)
-	if a.Batch != "" { // rows from before there were batches end here
+	if a.Batch != "" || len(a.Previous) > 0 { // rows from before there were batches end here
 		w.Str(a.Batch)
 		w.Seqs(a.Failed)
 	}
+	if len(a.Previous) > 0 { // and rows from before this was kept, here
+		w.previous(a)
+	}
 	return w.B
+}
+
+// previous writes how far each place is from the one before it, which is little most times.
+func (w *Writer) previous(a *eventhose.Attempt) {
+	w.Uint(uint64(len(a.Previous)))
+	for i, prev := range a.Previous {
+		w.Uint(uint64(placeOf(a, i) - prev))
+	}
+}
+
+func (r *Reader) previous(a *eventhose.Attempt) {
+	n := r.Count()
+	if n == 0 {
+		return
+	}
+	a.Previous = make([]eventhose.Sequence, n)
+	for i := range a.Previous {
+		a.Previous[i] = placeOf(a, i) - eventhose.Sequence(r.Uint())
+	}
+}
+
+func placeOf(a *eventhose.Attempt, i int) eventhose.Sequence {
+	if i < len(a.Sequences) {
+		return a.Sequences[i]
+	}
+	return 0
 }
 
 func DecodeAttempt(tenant eventhose.TenantID, sub eventhose.SubscriptionID, id string, value []byte) (eventhose.Attempt, error) {
@@ -64,19 +93,28 @@ func DecodeAttempt(tenant eventhose.TenantID, sub eventhose.SubscriptionID, id s
 	}
 	a.ResponseBody, a.Next, a.Replay = r.Str(), r.Time(), r.Str()
 	if r.More() {
-		a.Batch, a.Failed = r.Name(), r.Seqs()
+		a.Batch, a.Failed = r.Str(), r.Seqs()
+		if r.More() {
+			r.previous(&a)
+		}
+		if a.Batch == "" && len(a.Previous) == 0 {
+			r.Fail()
+		}
 	}
 	return a, r.Done()
 }
 
 // A run is one row for the attempts that a commit brings, where a row for each would cost too much:
 //
-//	version  1 byte, 2: it tells a run from a row of one attempt, which begins with 1
+//	version  1 byte, 3: it tells a run from a row of one attempt, which begins with 1; 2 is a run without Previous
 //	count    of attempts, newest first; each with its id and its fields
 //
 // Texts that are those of the attempt before are not written again.
 
-const runVersion = 2
+const (
+	runVersion         = 3
+	runWithoutPrevious = 2
+)
 
 // EncodeRun writes attempts, which need not be in order.
 func EncodeRun(attempts []eventhose.Attempt) []byte {
@@ -145,6 +183,7 @@ func (w *Writer) attempt(a, before *eventhose.Attempt) {
 	w.again(a.Replay, before.Replay)
 	w.again(a.Batch, before.Batch)
 	w.Seqs(a.Failed)
+	w.previous(a)
 }
 
 // headers writes 0 for those of the attempt before, and else one more than how many there are.
@@ -185,7 +224,7 @@ func (r *Reader) headers(before map[string]string) map[string]string {
 // DecodeRun reads the attempts of a row, be it a run or a single one, newest first. id is that of the newest, by which the
 // row is found. With "" a run may begin with any; a single attempt, whose id is not in its row, then has none.
 func DecodeRun(tenant eventhose.TenantID, sub eventhose.SubscriptionID, id string, value []byte) ([]eventhose.Attempt, error) {
-	if len(value) == 0 || value[0] != runVersion {
+	if len(value) == 0 || value[0] != runVersion && value[0] != runWithoutPrevious {
 		a, err := DecodeAttempt(tenant, sub, id, value)
 		return []eventhose.Attempt{a}, err
 	}
@@ -200,6 +239,9 @@ func DecodeRun(tenant eventhose.TenantID, sub eventhose.SubscriptionID, id strin
 		a := &attempts[i]
 		a.ID, a.Tenant, a.Subscription = r.Str(), tenant, sub
 		r.attempt(a, before)
+		if value[0] == runVersion {
+			r.previous(a)
+		}
 		if i > 0 && a.ID >= before.ID || i == 0 && id != "" && a.ID != id {
 			r.Fail()
 		}

@@ -40,6 +40,9 @@ func EncodeLane(l *store.Lane) []byte {
 		w.Int(int64(r.Sent))
 		w.Time(r.Created)
 	}
+	if l.Began > 0 { // rows from before lanes knew it end here
+		w.Uint(uint64(l.Began))
+	}
 	return w.B
 }
 
@@ -58,6 +61,11 @@ func DecodeLane(ref store.LaneRef, value []byte) (store.Lane, error) {
 	for range r.Count() {
 		l.Replays = append(l.Replays, eventhose.Replay{ID: r.Str(), From: eventhose.Sequence(r.Uint()), To: eventhose.Sequence(r.Uint()),
 			Types: r.Strs(), Status: r.Str(), At: eventhose.Sequence(r.Uint()), Sent: int(r.Int()), Created: r.Time()})
+	}
+	if r.More() {
+		if l.Began = eventhose.Sequence(r.Uint()); l.Began == 0 {
+			r.Fail()
+		}
 	}
 	return l, r.Done()
 }

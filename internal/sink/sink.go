@@ -21,6 +21,21 @@ type Sink interface {
 	Send(ctx context.Context, b *Batch) Result
 }
 
+// Renderer is a Sink that can tell what it would send. It is safe for concurrent use.
+type Renderer interface {
+	// Render answers what Send would send of a batch at a time, byte for byte but for two things: what the subscription sets
+	// of headers is "***", and without signed there is no signature. It answers false if nothing would be sent. It connects
+	// to nothing, and puts no secret into the request.
+	Render(b *Batch, at time.Time, signed bool) (Request, bool)
+}
+
+// Request is an HTTP request. URL is without user, password and query; Body is before it is compressed.
+type Request struct {
+	Method, URL string
+	Headers     map[string]string
+	Body        []byte
+}
+
 // Batch is the events that travel in one request, with everything needed to send them.
 type Batch struct {
 	// ID is stable over all tries of this batch. With Subscription.Batch.Batched it names the batch, else its one event.

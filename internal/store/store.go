@@ -147,9 +147,11 @@ type Lanes interface {
 	// Lane answers the lane's row and its blocked keys. ErrNotFound if there is none. The matcher is one more reader of a
 	// log: the empty subscription answers a row whose Cursor is how far the log is matched (0 if not at all, never an error).
 	Lane(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID) (Lane, []BlockedKey, error)
-	// Parked lists parked rows by sequence, those after a sequence, of one state or "" for all.
+	// Parked lists parked rows by sequence, those after a sequence, of one state or "" for all. The empty subscription is all
+	// of the tenant's: the rows then have a Subscription, and are by sequence and subscription.
 	Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, q ParkedQuery) ([]Parked, error)
-	// Attempts lists attempts newest first.
+	// Attempts lists attempts newest first. Those of all subscriptions may have attempts without a Subscription among them,
+	// which have nothing but an id and stand for some that are gone: the caller passes over them.
 	Attempts(ctx context.Context, tenant eventhose.TenantID, q AttemptQuery) ([]eventhose.Attempt, error)
 	// Commit writes progress atomically and durably. ErrFenced if a lease of p.Fence is not held, and then nobody who takes
 	// one of them can see a part of it later. After ErrUnavailable nobody knows whether it was written: it is committed again
@@ -183,6 +185,8 @@ type Lane struct {
 	Cursor eventhose.Sequence
 	// Previous is the last due sequence up to Cursor, 0 if there was none.
 	Previous eventhose.Sequence
+	// Began is the Cursor that the lane was made with: it is due nothing up to there. It does not change.
+	Began eventhose.Sequence
 	// Settled are the settled due sequences above Cursor, ascending, at most 1,024.
 	Settled []eventhose.Sequence
 	// Behind: there may be due events after Cursor that are not settled.
@@ -229,10 +233,13 @@ type BlockedKey struct {
 type ParkedQuery struct {
 	State eventhose.ParkedState
 	After eventhose.Sequence
-	Limit int
+	// AfterSubscription, in a list of all subscriptions, is which of them were listed of the sequence After; "" is all.
+	AfterSubscription eventhose.SubscriptionID
+	Limit             int
 }
 
-// AttemptQuery pages through attempts: of one subscription, or of one event (Sequence), or of one event at one subscription.
+// AttemptQuery pages through attempts: of one subscription, or of one event (Sequence), or of one event at one subscription,
+// or with neither of all subscriptions.
 type AttemptQuery struct {
 	Subscription eventhose.SubscriptionID
 	Sequence     eventhose.Sequence

@@ -30,6 +30,11 @@ func (s *Script) Check(ctx context.Context, st store.Store, lookups int) error {
 				return fmt.Errorf("lane %s of %s: %w", sub, tenant, err)
 			}
 		}
+		if lookups < 0 || s.chance(15) {
+			if err := s.checkEverywhere(ctx, st, tenant); err != nil {
+				return fmt.Errorf("lanes of %s: %w", tenant, err)
+			}
+		}
 	}
 	page := 100
 	if lookups < 0 || s.chance(15) {
@@ -265,6 +270,60 @@ func (s *Script) checkAttemptsOfEvent(ctx context.Context, st store.Store, ref s
 		return fmt.Errorf("attempts of event %d: %w", seq, err)
 	}
 	return nil
+}
+
+// checkEverywhere asks for the attempts, and for what is parked, of all of a tenant's lanes, page by page.
+func (s *Script) checkEverywhere(ctx context.Context, st store.Store, tenant eventhose.TenantID) error {
+	var attempts, tried []eventhose.Attempt
+	var parked, aside []store.Parked
+	for ref, lane := range s.Model.lanes {
+		if ref.Tenant != tenant {
+			continue
+		}
+		attempts = append(attempts, lane.attempts...)
+		for _, p := range lane.parked {
+			p.Subscription = ref.Subscription
+			parked = append(parked, p)
+		}
+	}
+	slices.SortFunc(attempts, func(a, b eventhose.Attempt) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(parked, func(a, b store.Parked) int {
+		return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.Subscription, b.Subscription))
+	})
+	for q := (store.AttemptQuery{Limit: 7}); ; {
+		page, err := st.Attempts(ctx, tenant, q)
+		if err != nil {
+			return err
+		}
+		for _, a := range page {
+			if q.Before != "" && a.ID >= q.Before {
+				return fmt.Errorf("all attempts: %s comes after %s", a.ID, q.Before)
+			}
+			if q.Before = a.ID; a.Subscription != "" {
+				tried = append(tried, a)
+			}
+		}
+		if len(page) < q.Limit {
+			break
+		}
+	}
+	if err := s.sameAttempts(tenant, tried, attempts); err != nil {
+		return fmt.Errorf("all attempts: %w", err)
+	}
+	for q := (store.ParkedQuery{Limit: 3}); ; {
+		page, err := st.Parked(ctx, tenant, "", q)
+		if err != nil {
+			return err
+		}
+		for _, p := range page {
+			aside = append(aside, p)
+			q.After, q.AfterSubscription = p.Sequence, p.Subscription
+		}
+		if len(page) < q.Limit || len(aside) > len(parked) {
+			break
+		}
+	}
+	return same("all that is parked", aside, parked)
 }
 
 // sameAttempts compares newest first with oldest first. Attempts go with the events that they are about: those of

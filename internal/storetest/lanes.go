@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -12,7 +14,7 @@ import (
 // fullLane is a change that sets every field of a lane's row.
 func fullLane(sub eventhose.SubscriptionID) store.LaneChange {
 	c := newLane(acme, sub)
-	c.Lane = store.Lane{LaneRef: c.Lane.LaneRef, Cursor: 7, Previous: 6, Settled: []eventhose.Sequence{9, 11, 1 << 40}, Behind: true, Due: epoch,
+	c.Lane = store.Lane{LaneRef: c.Lane.LaneRef, Cursor: 7, Previous: 6, Began: 2, Settled: []eventhose.Sequence{9, 11, 1 << 40}, Behind: true, Due: epoch,
 		Retrying: 1, Dead: 2, Waiting: 3, FailingSince: epoch.Add(time.Second), Run: 4, Open: true, Probes: 5, LastSuccess: epoch.Add(-time.Second),
 		Replays: []eventhose.Replay{{ID: "r", From: 1, To: math.MaxUint64, Types: []string{"a", "b.*"}, Status: "dead", At: 3, Sent: 4, Created: epoch}}}
 	return c
@@ -180,7 +182,7 @@ func attemptCases() []Case {
 			full.Duration, full.Phases = 5, eventhose.Phases{DNS: 1, Connect: 2, TLS: 3, Wait: 4}
 			full.URL, full.Address, full.ResponseHeaders = "https://example.com", "192.0.2.1:443", map[string]string{"A": "b"}
 			full.ResponseBody, full.Next, full.Replay = "body\x00\xff"[:5], epoch.Add(time.Hour), "r"
-			full.Batch, full.Failed = "bat_1", []eventhose.Sequence{2}
+			full.Batch, full.Failed, full.Previous = "bat_1", []eventhose.Sequence{2}, []eventhose.Sequence{0, 1}
 			test := attempt(acme, subA, 8)
 			test.Kind, test.Events = eventhose.AttemptTest, []string{"test"}
 			c := newLane(acme, subA)
@@ -205,7 +207,7 @@ func attemptCases() []Case {
 					{Lane: a.Lane, Create: true, Attempts: a.Attempts[i : i+1]}, {Lane: b.Lane, Create: true, Attempts: b.Attempts[i : i+1]}}})
 			}
 			for range 2 {
-				for _, q := range []store.AttemptQuery{{Subscription: subA}, {Subscription: subB}, {Sequence: 1}, {Sequence: 2}, {Subscription: subA, Sequence: 3}, {Subscription: subB, Sequence: 3}} {
+				for _, q := range []store.AttemptQuery{{}, {Subscription: subA}, {Subscription: subB}, {Sequence: 1}, {Sequence: 2}, {Subscription: subA, Sequence: 3}, {Subscription: subB, Sequence: 3}} {
 					var want []string
 					for n := 12; n >= 1; n-- {
 						for _, x := range []eventhose.Attempt{b.Attempts[n-1], a.Attempts[n-1]} {
@@ -226,6 +228,102 @@ func attemptCases() []Case {
 					}
 					t.same(fmt.Sprintf("attempts of %+v", q), got, want)
 				}
+				t.reopen()
+			}
+		}},
+	}
+}
+
+// everywhereCases are lists over all of a tenant's lanes.
+func everywhereCases() []Case {
+	return []Case{
+		{"everywhere/attempts", "the attempts of all subscriptions are merged newest first, miss nothing, and are those of no deleted one and no other tenant", func(t *trial) {
+			t.fill(acme, 40, 1)
+			t.fill(other, 1, 1)
+			subs := []eventhose.SubscriptionID{subA, subB, "sub_0000000000000000000000000c"}
+			var want []string
+			for n := 1; n <= 120; { // several in one write, of subscriptions by turns, whose times overlap
+				p := store.Progress{}
+				for i, sub := range subs {
+					c := newLane(acme, sub)
+					for k := range 1 + n%3*4 {
+						a := attempt(acme, sub, n+3*k+i, eventhose.Sequence(1+(n+k)%40))
+						if c.Attempts = append(c.Attempts, a); i < 2 {
+							want = append(want, a.ID)
+						}
+					}
+					p.Lanes = append(p.Lanes, c)
+				}
+				t.commit(p)
+				n += 3 * (1 + n%3*4)
+			}
+			c := newLane(other, subA)
+			c.Attempts = []eventhose.Attempt{attempt(other, subA, 50, 1)}
+			t.change(c)
+			gone := newLane(acme, subs[2])
+			gone.Create, gone.Delete = false, true
+			t.change(gone)
+			slices.Sort(want)
+			slices.Reverse(want)
+			for range 2 {
+				for _, limit := range []int{1, 7, 1000} {
+					var got []string
+					for q := (store.AttemptQuery{Limit: limit}); ; {
+						page, err := t.s.Attempts(t.ctx, acme, q)
+						t.ok("attempts", err)
+						for _, a := range page {
+							if q.Before = a.ID; a.Subscription != "" {
+								got = append(got, a.ID)
+							}
+						}
+						if len(page) < limit || len(got) > 1000 {
+							break
+						}
+					}
+					t.same(fmt.Sprintf("all attempts by %d", limit), got, want)
+				}
+				t.reopen()
+			}
+		}},
+		{"everywhere/parked", "what all subscriptions have parked is listed by sequence and subscription, miss nothing, of one state too", func(t *trial) {
+			t.fill(acme, 12, 1)
+			states := []eventhose.ParkedState{eventhose.ParkedDead, eventhose.ParkedRetrying, eventhose.ParkedLeased}
+			var all []store.Parked
+			for i, sub := range []eventhose.SubscriptionID{subA, subB} {
+				c := newLane(acme, sub)
+				for seq := eventhose.Sequence(1); seq <= 12; seq += eventhose.Sequence(1 + i) {
+					p := parkedRow(seq, states[(int(seq)+i)%3])
+					c.Park = append(c.Park, p)
+					p.Subscription = sub
+					all = append(all, p)
+				}
+				t.change(c)
+			}
+			elsewhere := newLane(other, subA)
+			elsewhere.Park = []store.Parked{parkedRow(1, eventhose.ParkedDead)}
+			t.fill(other, 1, 1)
+			t.change(elsewhere)
+			slices.SortFunc(all, func(a, b store.Parked) int {
+				return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.Subscription, b.Subscription))
+			})
+			for range 2 {
+				for _, state := range append(states, "") {
+					for limit := 1; limit <= 100; limit *= 10 {
+						var got []store.Parked
+						for q := (store.ParkedQuery{State: state, Limit: limit}); ; {
+							page := t.parked(acme, "", q)
+							if len(page) == 0 || len(got) > len(all) {
+								break
+							}
+							got = append(got, page...)
+							last := page[len(page)-1]
+							q.After, q.AfterSubscription = last.Sequence, last.Subscription
+						}
+						want := slices.DeleteFunc(slices.Clone(all), func(p store.Parked) bool { return state != "" && p.State != state })
+						t.same(fmt.Sprintf("all parked %q by %d", state, limit), got, want)
+					}
+				}
+				t.same("after a sequence", len(t.parked(acme, "", store.ParkedQuery{After: 11, Limit: 10})), 1)
 				t.reopen()
 			}
 		}},

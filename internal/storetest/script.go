@@ -462,6 +462,11 @@ func (s *Script) attempt(ref store.LaneRef, i int, at time.Time) eventhose.Attem
 			a.Failed = a.Sequences[:1]
 		}
 	}
+	if s.chance(50) {
+		for _, seq := range a.Sequences {
+			a.Previous = append(a.Previous, seq-seq%3)
+		}
+	}
 	return a
 }
 

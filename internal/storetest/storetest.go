@@ -41,7 +41,7 @@ type Case struct {
 func Cases() []Case {
 	var all []Case
 	for _, of := range [][]Case{appendCases(), dedupeCases(), readCases(), lookupCases(), trimCases(), eraseCases(), parentCases(),
-		headCases(), laneCases(), parkedCases(), attemptCases(), workCases(), leaseCases(), recordCases(), limitCases(), concurrencyCases()} {
+		headCases(), laneCases(), parkedCases(), attemptCases(), everywhereCases(), workCases(), leaseCases(), recordCases(), limitCases(), concurrencyCases()} {
 		all = append(all, of...)
 	}
 	return all
@@ -228,7 +228,7 @@ func parkedRow(seq eventhose.Sequence, state eventhose.ParkedState) store.Parked
 
 // attempt number n of a subscription, at some events.
 func attempt(tenant eventhose.TenantID, sub eventhose.SubscriptionID, n int, seqs ...eventhose.Sequence) eventhose.Attempt {
-	a := eventhose.Attempt{ID: "att_" + eventhose.IDText([16]byte{0: byte(n >> 8), 1: byte(n)}), Tenant: tenant, Subscription: sub, Kind: eventhose.AttemptFirst,
+	a := eventhose.Attempt{ID: "att_" + eventhose.IDText([16]byte{6: byte(n >> 8), 7: byte(n)}), Tenant: tenant, Subscription: sub, Kind: eventhose.AttemptFirst,
 		Number: 1, Outcome: eventhose.OutcomeTaken, Status: 200, Started: epoch.Add(time.Duration(n) * time.Second), Sequences: seqs}
 	for _, seq := range seqs {
 		a.Events = append(a.Events, fmt.Sprintf("e%d", seq))
