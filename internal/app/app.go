@@ -28,6 +28,7 @@ import (
 	"github.com/eventhose/eventhose/internal/graphql"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/inbound"
+	"github.com/eventhose/eventhose/internal/inspector"
 	"github.com/eventhose/eventhose/internal/overload"
 	"github.com/eventhose/eventhose/internal/rpc"
 	"github.com/eventhose/eventhose/internal/sink"
@@ -63,6 +64,9 @@ type Options struct {
 	Version string
 	// Observe is called with each attempt; it must not block.
 	Observe func(eventhose.Attempt)
+	// Inspected is called with each request to an inspector, before it is answered and with its whole body, which it must not
+	// keep; it must not block.
+	Inspected func(id eventhose.InspectorID, r eventhose.InspectedRequest, body []byte)
 
 	// What follows is for tests, which have no disk, network or chance. Memory keeps everything in memory, in place of Data;
 	// SecretKey must be given then.
@@ -182,7 +186,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 
-	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks, Resolver: a.opts.Resolver, Connect: a.opts.Connect})
+	inspected := inspector.NewListener()
+	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks, Resolver: a.opts.Resolver, Connect: a.opts.Connect,
+		Within: map[string]func(context.Context) (net.Conn, error){eventhose.InspectorHost: inspected.Dial}})
 	if listening, err := netip.ParseAddrPort(a.Addr()); err == nil {
 		policy.RefuseListener(listening)
 	}
@@ -194,13 +200,19 @@ func (a *App) Start(ctx context.Context) (err error) {
 	metrics.watchEgress(policy)
 
 	checker := &inbound.Checker{Around: gateway.Surroundings{Fetcher: gateway.NewFetcher(policy, client)}, PublicURL: a.opts.PublicURL}
-	ctl, err := control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: st.secretKey, Sinks: sinks, CheckSource: checker.Check, Cached: st.cached})
+	ctl, err := control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: st.secretKey, Sinks: sinks, CheckSource: checker.Check, CheckInspector: inspector.Check, Cached: st.cached})
 	if err != nil {
 		return err
 	}
 	if err := a.firstStart(ctx, ctl); err != nil {
 		return err
 	}
+
+	inspect, err := inspector.New(inspector.Options{Inspectors: ctl, Logger: a.logger, Registry: registry, Observe: a.opts.Inspected})
+	if err != nil {
+		return err
+	}
+	a.serveWithin(inspected, inspect)
 
 	var engine *deliver.Engine
 	var api *httpapi.API
@@ -250,7 +262,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
 		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph},
-		Sources: sources{ctl, in}, PublicURL: a.opts.PublicURL})
+		Sources: sources{ctl, in}, Inspectors: inspectors{ctl, inspect}, PublicURL: a.opts.PublicURL})
 	if err != nil {
 		return err
 	}
@@ -261,7 +273,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if st.database != nil {
 		a.follow(st.database, ctl, log, engine, forgetAt)
 	}
-	a.serve(api, door, graph, in)
+	a.serve(api, door, graph, in, inspect)
 	return nil
 }
 
@@ -282,8 +294,34 @@ type sources struct {
 	*inbound.Door
 }
 
+// inspectors is what the HTTP API manages of inspectors: control keeps them, and the door knows when they get something.
+type inspectors struct {
+	*control.Control
+	*inspector.Door
+}
+
+// serveWithin starts the HTTP server that deliveries to inspectors reach within the process, until they have stopped.
+func (a *App) serveWithin(l net.Listener, inspect *inspector.Door) {
+	server := httpapi.Server(inspect.Within())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.fail(fmt.Errorf("serve inspectors: %w", err))
+		}
+	})
+	a.onStop("inspectors", func(ctx context.Context) error {
+		inspect.Drain()
+		err := server.Shutdown(ctx)
+		if err != nil {
+			server.Close()
+		}
+		serving.Wait()
+		return err
+	})
+}
+
 // serve starts the HTTP server on the listener.
-func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *inbound.Door) {
+func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *inbound.Door, inspect *inspector.Door) {
 	server := httpapi.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rpc.Serves(r.URL.Path) {
 			door.ServeHTTP(w, r)
@@ -291,6 +329,10 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *i
 		}
 		if inbound.Serves(r.URL.Path) {
 			in.ServeHTTP(w, r)
+			return
+		}
+		if inspector.Serves(r.URL.Path) {
+			inspect.ServeHTTP(w, r)
 			return
 		}
 		api.ServeHTTP(w, r)
@@ -307,6 +349,7 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *i
 		door.Drain()
 		graph.Drain()
 		in.Drain()
+		inspect.Drain()
 		err := server.Shutdown(ctx)
 		if err != nil {
 			server.Close()

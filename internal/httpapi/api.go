@@ -63,6 +63,8 @@ type Options struct {
 	TicketKey eventhose.Secret
 	// Sources, if set, is behind …/sources and …/inbox.
 	Sources Sources
+	// Inspectors, if set, is behind …/inspectors.
+	Inspectors Inspectors
 	// PublicURL is where the world reaches this server, without a slash at its end; if "" it is where a request came.
 	PublicURL string
 	// GraphQL, if set, answers …/graphql.
@@ -169,6 +171,7 @@ func New(o Options) (*API, error) {
 	a.addStreams()
 	a.addGraphQL(o.GraphQL)
 	a.addSources(o.Sources, o.PublicURL)
+	a.addInspectors(o.Inspectors, o.PublicURL)
 	if err := a.describe(); err != nil {
 		return nil, err
 	}

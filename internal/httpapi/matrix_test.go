@@ -17,7 +17,7 @@ var open = []string{"GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi
 
 // row says how one route is called when it works: what stands in for {id}, and a body.
 type row struct {
-	id   string // event, subscription, source or key
+	id   string // event, subscription, source, inspector or key
 	body string
 	ok   int
 }
@@ -68,6 +68,13 @@ var rows = map[string]row{
 	"GET /v1/tenants/{tenant}/sources/{id}/rejections/{rejection}":        {"source", "", 200},
 	"POST /v1/tenants/{tenant}/sources/{id}/rejections/{rejection}/retry": {"source", "", 200},
 	"GET /v1/tenants/{tenant}/inbox":                                      {"", "", 200},
+	"POST /v1/tenants/{tenant}/inspectors":                                {"", `{"fail_rate": 0.5}`, 201},
+	"GET /v1/tenants/{tenant}/inspectors":                                 {"", "", 200},
+	"GET /v1/tenants/{tenant}/inspectors/{id}":                            {"inspector", "", 200},
+	"PATCH /v1/tenants/{tenant}/inspectors/{id}":                          {"inspector", `{"name": "x"}`, 200},
+	"DELETE /v1/tenants/{tenant}/inspectors/{id}":                         {"inspector", "", 204},
+	"GET /v1/tenants/{tenant}/inspectors/{id}/requests":                   {"inspector", "", 200},
+	"DELETE /v1/tenants/{tenant}/inspectors/{id}/requests":                {"inspector", "", 204},
 	"POST /v1/backup":                                                     {"", `{"dir": "sunday"}`, 200},
 }
 
@@ -119,6 +126,7 @@ func TestRouteMatrix(t *testing.T) {
 			}
 			var rejection string
 			ids["source"], rejection = w.source("globex")
+			ids["inspector"] = w.inspector("globex")
 			path := func(tenant, id string) string {
 				return strings.NewReplacer("{tenant}", tenant, "{id}", id, "{rejection}", rejection).Replace(route.Path)
 			}

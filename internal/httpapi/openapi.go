@@ -86,13 +86,21 @@ var examples = map[string]map[string]map[string]string{
 	}},
 	"updateSource": {typeJSON: {"secrets": `{"secrets": ["the-newer-secret", "the-new-secret"]}`}},
 	"inbox":        {"": {"dead": "status=dead", "provider": "provider=github&limit=10"}},
-	"listTenants":  {"": {"page": "limit=2"}},
-	"listKeys":     {"": {"tenant": "tenant=acme"}},
-	"backup":       {typeJSON: {"named": `{"dir": "sunday"}`}},
+	"createInspector": {typeJSON: {
+		"plain":  `{}`,
+		"shaky":  `{"name": "Shaky", "delay": "50ms", "fail_rate": 0.5}`,
+		"verify": `{"status": 202, "body": "seen", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}`,
+	}},
+	"updateInspector": {typeJSON: {"mend": `{"fail_rate": 0}`}},
+	"listInspected":   {"": {"newest": "limit=1", "follow": "after=inr_0000000000000000&wait=1ms"}},
+	"listTenants":     {"": {"page": "limit=2"}},
+	"listKeys":        {"": {"tenant": "tenant=acme"}},
+	"backup":          {typeJSON: {"named": `{"dir": "sunday"}`}},
 }
 
-// ofSources are the operations of those that are there only with sources.
-var ofSources = map[string]bool{"createSource": true, "updateSource": true, "inbox": true}
+// optional are the operations of what an API may be without.
+var optional = map[string]bool{"backup": true, "graphql": true, "createSource": true, "updateSource": true, "inbox": true,
+	"createInspector": true, "updateInspector": true, "listInspected": true}
 
 // describe puts the examples into the document and writes it, and the page made from it, once.
 func (a *API) describe() error {
@@ -108,7 +116,7 @@ func (a *API) describe() error {
 	for id, types := range examples {
 		op := known[id]
 		if op == nil {
-			if id == "backup" || id == "graphql" || ofSources[id] {
+			if optional[id] {
 				continue
 			}
 			return fmt.Errorf("openapi: an example is of the operation %s, which does not exist", id)

@@ -56,6 +56,7 @@ func TestExamples(t *testing.T) {
 					ids["key"], _ = w.key("acme", "read")
 					var rejection string
 					ids["source"], rejection = w.source("acme")
+					ids["inspector"] = w.inspector("acme")
 					var lease string
 					if rows[name].id == "pull" {
 						ids["pull"], lease = w.leased("acme")
