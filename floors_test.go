@@ -56,6 +56,7 @@ var floors = map[string][]string{
 	"internal/gateway":   {"", "sign", "internal/egress"},
 	"internal/oidc":      {"", "internal/egress"},
 	"internal/inbound":   {"", "internal/gateway", "internal/overload"},
+	"internal/inspector": {"", "sign", "internal/overload"},
 	"internal/rpc":       {"", "internal/access", "internal/follow", "internal/overload", "proto/eventhose/v1", "proto/eventhose/v1/eventhosev1connect"},
 	"internal/graphql":   {"", "internal/follow", "internal/stall"},
 	"internal/imap":      {""},
@@ -64,7 +65,7 @@ var floors = map[string][]string{
 	"internal/app": {"", "sign", "client", "internal/filter", "internal/store", "internal/sink", "internal/egress", "internal/follow", "internal/overload",
 		"internal/embedded", "internal/postgres", "internal/webhook", "internal/mail", "internal/broker",
 		"internal/eventlog", "internal/deliver", "internal/control", "internal/rollup",
-		"internal/httpapi", "internal/gateway", "internal/oidc", "internal/inbound", "internal/rpc", "internal/graphql", "internal/imap", "internal/dashboard"},
+		"internal/httpapi", "internal/gateway", "internal/oidc", "internal/inbound", "internal/inspector", "internal/rpc", "internal/graphql", "internal/imap", "internal/dashboard"},
 
 	"internal/listen": {"", "client", "sign", "internal/sink", "internal/egress", "internal/webhook"},
 

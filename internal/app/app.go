@@ -29,6 +29,7 @@ import (
 	"github.com/eventhose/eventhose/internal/graphql"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/inbound"
+	"github.com/eventhose/eventhose/internal/inspector"
 	"github.com/eventhose/eventhose/internal/overload"
 	"github.com/eventhose/eventhose/internal/rollup"
 	"github.com/eventhose/eventhose/internal/rpc"
@@ -73,6 +74,9 @@ type Options struct {
 	Version string
 	// Observe is called with each attempt; it must not block.
 	Observe func(eventhose.Attempt)
+	// Inspected is called with each request to an inspector, before it is answered and with its whole body, which it must not
+	// keep; it must not block.
+	Inspected func(id eventhose.InspectorID, r eventhose.InspectedRequest, body []byte)
 
 	// What follows is for tests, which have no disk, network or chance. Memory keeps everything in memory, in place of Data;
 	// SecretKey must be given then.
@@ -193,7 +197,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 
-	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks, Resolver: a.opts.Resolver, Connect: a.opts.Connect})
+	inspected := inspector.NewListener()
+	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks, Resolver: a.opts.Resolver, Connect: a.opts.Connect,
+		Within: map[string]func(context.Context) (net.Conn, error){eventhose.InspectorHost: inspected.Dial}})
 	if listening, err := netip.ParseAddrPort(a.Addr()); err == nil {
 		policy.RefuseListener(listening)
 	}
@@ -210,7 +216,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	ctl, err = control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: st.secretKey, Sinks: sinks, CheckSource: checker.Check, Cached: st.cached,
+	ctl, err = control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: st.secretKey, Sinks: sinks, CheckSource: checker.Check, CheckInspector: inspector.Check, Cached: st.cached,
 		SignIns: rules, AuditKept: a.opts.AuditRetention})
 	if err != nil {
 		return err
@@ -221,6 +227,12 @@ func (a *App) Start(ctx context.Context) (err error) {
 
 	ready := a.ready(st)
 	metrics.watchReady(ready)
+	inspect, err := inspector.New(inspector.Options{Inspectors: ctl, Logger: a.logger, Registry: registry, Observe: a.opts.Inspected})
+	if err != nil {
+		return err
+	}
+	a.serveWithin(inspected, inspect)
+
 	var engine *deliver.Engine
 	var api *httpapi.API
 	var door *rpc.Door
@@ -273,7 +285,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
 		Version: a.opts.Version, Ready: ready, Metrics: rollups, Health: a.health(st, engine, streams, started), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph},
-		Sources: sources{ctl, in}, PublicURL: a.opts.PublicURL, OIDC: provider})
+		Sources: sources{ctl, in}, Inspectors: inspectors{ctl, inspect}, PublicURL: a.opts.PublicURL, OIDC: provider})
 	if err != nil {
 		return err
 	}
@@ -288,7 +300,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--portal-origins", Message: err.Error()}
 	}
-	a.serve(api, door, graph, in, pages)
+	a.serve(api, door, graph, in, inspect, pages)
 	return nil
 }
 
@@ -328,8 +340,34 @@ type sources struct {
 	*inbound.Door
 }
 
+// inspectors is what the HTTP API manages of inspectors: control keeps them, and the door knows when they get something.
+type inspectors struct {
+	*control.Control
+	*inspector.Door
+}
+
+// serveWithin starts the HTTP server that deliveries to inspectors reach within the process, until they have stopped.
+func (a *App) serveWithin(l net.Listener, inspect *inspector.Door) {
+	server := httpapi.Server(inspect.Within())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.fail(fmt.Errorf("serve inspectors: %w", err))
+		}
+	})
+	a.onStop("inspectors", func(ctx context.Context) error {
+		inspect.Drain()
+		err := server.Shutdown(ctx)
+		if err != nil {
+			server.Close()
+		}
+		serving.Wait()
+		return err
+	})
+}
+
 // serve starts the HTTP server on the listener.
-func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *inbound.Door, pages *dashboard.Handler) {
+func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *inbound.Door, inspect *inspector.Door, pages *dashboard.Handler) {
 	server := httpapi.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rpc.Serves(r.URL.Path) {
 			door.ServeHTTP(w, r)
@@ -341,6 +379,10 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *i
 		}
 		if dashboard.Serves(r.URL.Path) {
 			pages.ServeHTTP(w, r)
+			return
+		}
+		if inspector.Serves(r.URL.Path) {
+			inspect.ServeHTTP(w, r)
 			return
 		}
 		api.ServeHTTP(w, r)
@@ -357,6 +399,7 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *i
 		door.Drain()
 		graph.Drain()
 		in.Drain()
+		inspect.Drain()
 		err := server.Shutdown(ctx)
 		if err != nil {
 			server.Close()

@@ -1,5 +1,6 @@
 // Package control keeps what people decide: tenants, API keys, subscriptions, sources and their secrets; who has signed in, the links
-// of portals, and who has changed what; the answers kept for idempotent requests, and the requests that sources have rejected. It validates, saves to the store's records with compare-and-set, and announces what changed.
+// of portals, and who has changed what; the answers kept for idempotent requests, the requests that sources have rejected, inspectors and
+// what they got. It validates, saves to the store's records with compare-and-set, and announces what changed.
 //
 // Secrets are sealed before they reach the store (secrets.go). Everything it answers is a copy that the caller owns.
 package control
@@ -44,6 +45,8 @@ type Options struct {
 	SignIns []string
 	// AuditKept is how long audit entries are kept, eventhose.AuditKept if 0.
 	AuditKept time.Duration
+	// CheckInspector judges what an inspector has beside what Inspector.Validate knows; nil takes everything.
+	CheckInspector func(eventhose.Inspector) error
 	// Cached is how long tenants and keys are remembered when other nodes may change them, who tell by Heard but may not
 	// be heard; 0 is for ever.
 	Cached time.Duration
@@ -66,6 +69,9 @@ const (
 	kindSourceOf     = "sourceof"     // of no tenant: whose a source is, by source id
 	kindRejection    = "rejection"    // of a tenant, by source and rejection id
 	kindRejected     = "rejected"     // the sealed request of a rejection
+	kindInspector    = "inspector"    // of no tenant, by inspector id
+	kindInspectorOf  = "inspectorof"  // empty, of the tenant that an inspector is of, by inspector id
+	kindInspected    = "inspected"    // the sealed request that an inspector got, of a tenant, by inspector and request id
 	kindCount        = "count"        // how many of a kind a tenant has, by kind
 	kindKeyset       = "keyset"       // the sealed keyset, one
 	kindAnswer       = "answer"       // of a tenant, by the digest of an Idempotency-Key
@@ -108,10 +114,15 @@ type Control struct {
 	// extending are the ids of sessions whose use is being noted.
 	extending sync.Map
 
-	checkSource func(eventhose.Source) error
+	inspectors *cache[eventhose.InspectorID, eventhose.Inspector]
+
+	checkSource    func(eventhose.Source) error
+	checkInspector func(eventhose.Inspector) error
 
 	// counting serialises changes of a tenant's counts within this process, so that they do not fail by compare-and-set.
 	counting [64]sync.Mutex
+	// inspecting does the same for the inspectors that get requests.
+	inspecting [64]sync.Mutex
 
 	announce atomic.Pointer[func(eventhose.TenantID, eventhose.SubscriptionID)]
 }
@@ -129,12 +140,18 @@ func New(st Store, o Options) (*Control, error) {
 		sessions: newCache[string, sessionRecord](cachedSessions, o.Cached),
 		links:    newCache[string, linkRecord](cachedLinks, o.Cached),
 
-		checkSource: o.CheckSource,
-		signIns:     slices.Clone(o.SignIns),
-		auditKept:   o.AuditKept,
+		inspectors: newCache[eventhose.InspectorID, eventhose.Inspector](cachedInspectors, inspectorSeen),
+
+		checkSource:    o.CheckSource,
+		checkInspector: o.CheckInspector,
+		signIns:        slices.Clone(o.SignIns),
+		auditKept:      o.AuditKept,
 	}
 	if c.auditKept == 0 {
 		c.auditKept = eventhose.AuditKept
+	}
+	if c.checkInspector == nil {
+		c.checkInspector = func(eventhose.Inspector) error { return nil }
 	}
 	if c.checkSource == nil {
 		c.checkSource = func(eventhose.Source) error { return eventhose.Invalid("provider", "is not supported by this server") }

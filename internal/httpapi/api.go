@@ -69,6 +69,8 @@ type Options struct {
 	TicketKey eventhose.Secret
 	// Sources, if set, is behind …/sources and …/inbox.
 	Sources Sources
+	// Inspectors, if set, is behind …/inspectors.
+	Inspectors Inspectors
 	// PublicURL is where the world reaches this server, without a slash at its end; if "" it is where a request came.
 	PublicURL string
 	// OIDC, if set, is an identity provider that people may sign in with.
@@ -192,6 +194,7 @@ func New(o Options) (*API, error) {
 	a.addStreams()
 	a.addGraphQL(o.GraphQL)
 	a.addSources(o.Sources)
+	a.addInspectors(o.Inspectors)
 	a.addMetrics()
 	a.addHealth(o.Health)
 	a.addSessions(o.OIDC)

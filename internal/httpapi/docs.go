@@ -87,7 +87,7 @@ func renderDocs(doc *huma.OpenAPI) ([]byte, error) {
 			}
 		}
 	}
-	for _, tag := range []string{"events", "streams", "graphql", "subscriptions", "workers", "deliveries", "metrics", "sources", "portal", "tenants", "keys", "sessions", "audit", "service"} {
+	for _, tag := range []string{"events", "streams", "graphql", "subscriptions", "workers", "deliveries", "metrics", "sources", "inspectors", "portal", "tenants", "keys", "sessions", "audit", "service"} {
 		if len(groups[tag]) > 0 {
 			page.Groups = append(page.Groups, docsGroup{tag, groups[tag]})
 		}

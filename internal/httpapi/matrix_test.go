@@ -24,7 +24,7 @@ var openRows = map[string]row{
 
 // row says how one route is called when it works: what stands in for {id}, and a body.
 type row struct {
-	id   string // event, subscription, source, link, session or key
+	id   string // event, subscription, source, inspector, link, session or key
 	body string
 	ok   int
 }
@@ -87,6 +87,13 @@ var rows = map[string]row{
 	"DELETE /v1/tenants/{tenant}/portal-links/{id}":                       {"link", "", 204},
 	"GET /v1/tenants/{tenant}/audit":                                      {"", "", 200},
 	"GET /v1/audit":                                                       {"", "", 200},
+	"POST /v1/tenants/{tenant}/inspectors":                                {"", `{"fail_rate": 0.5}`, 201},
+	"GET /v1/tenants/{tenant}/inspectors":                                 {"", "", 200},
+	"GET /v1/tenants/{tenant}/inspectors/{id}":                            {"inspector", "", 200},
+	"PATCH /v1/tenants/{tenant}/inspectors/{id}":                          {"inspector", `{"name": "x"}`, 200},
+	"DELETE /v1/tenants/{tenant}/inspectors/{id}":                         {"inspector", "", 204},
+	"GET /v1/tenants/{tenant}/inspectors/{id}/requests":                   {"inspector", "", 200},
+	"DELETE /v1/tenants/{tenant}/inspectors/{id}/requests":                {"inspector", "", 204},
 	"POST /v1/backup":                                                     {"", `{"dir": "sunday"}`, 200},
 }
 
@@ -146,6 +153,7 @@ func TestRouteMatrix(t *testing.T) {
 			if row.id == "session" {
 				ids["session"], _ = w.signIn(globexAdmin)
 			}
+			ids["inspector"] = w.inspector("globex")
 			path := func(tenant, id string) string {
 				return strings.NewReplacer("{tenant}", tenant, "{id}", id, "{rejection}", rejection).Replace(route.Path)
 			}

@@ -99,13 +99,21 @@ var examples = map[string]map[string]map[string]string{
 	}},
 	"listTenantAudit": {"": {"actor": "actor=admin&limit=10"}},
 	"listAudit":       {"": {"action": "action=createSubscription", "target": "target=sub_01j9z3k4m5n6p7q8r9s0t1v2w3"}},
+	"createInspector": {typeJSON: {
+		"plain":  `{}`,
+		"shaky":  `{"name": "Shaky", "delay": "50ms", "fail_rate": 0.5}`,
+		"verify": `{"status": 202, "body": "seen", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}`,
+	}},
+	"updateInspector": {typeJSON: {"mend": `{"fail_rate": 0}`}},
+	"listInspected":   {"": {"newest": "limit=1", "follow": "after=inr_0000000000000000&wait=1ms"}},
 	"listTenants":     {"": {"page": "limit=2"}},
 	"listKeys":        {"": {"tenant": "tenant=acme"}},
 	"backup":          {typeJSON: {"named": `{"dir": "sunday"}`}},
 }
 
-// optional are the operations of those that are there only with an option of the API.
-var optional = map[string]bool{"backup": true, "graphql": true, "createSource": true, "updateSource": true, "inbox": true, "metricsOverTime": true, "platformMetrics": true}
+// optional are the operations of what an API may be without.
+var optional = map[string]bool{"backup": true, "graphql": true, "createSource": true, "updateSource": true, "inbox": true, "metricsOverTime": true, "platformMetrics": true,
+	"createInspector": true, "updateInspector": true, "listInspected": true}
 
 // describe puts the examples into the document and writes it, and the page made from it, once.
 func (a *API) describe() error {

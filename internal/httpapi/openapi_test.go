@@ -58,6 +58,7 @@ func TestExamples(t *testing.T) {
 					ids["source"], rejection = w.source("acme")
 					ids["link"], _ = w.link("acme", `{}`)
 					ids["session"], _ = w.signIn(rootKey)
+					ids["inspector"] = w.inspector("acme")
 					var lease string
 					if rows[name].id == "pull" {
 						ids["pull"], lease = w.leased("acme")

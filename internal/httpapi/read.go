@@ -136,15 +136,23 @@ func (a *API) readParameters(x *exchange, head func() (eventhose.Head, error)) (
 	if limit, err = limitOf(q.Get("limit")); err != nil {
 		return
 	}
-	if s := q.Get("wait"); s != "" {
-		wait, err = time.ParseDuration(s)
-		if err != nil || wait < 0 || wait > a.maxWait {
-			err = eventhose.Invalid("wait", "must be a duration of at most %v, such as 30s", a.maxWait)
-			return
-		}
+	if wait, err = a.waitOf(q.Get("wait")); err != nil {
+		return
 	}
 	f, err = filterOf(x)
 	return after, f, limit, wait, err
+}
+
+// waitOf reads how long a request may wait; "" is not at all.
+func (a *API) waitOf(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(s)
+	if err != nil || wait < 0 || wait > a.maxWait {
+		return 0, eventhose.Invalid("wait", "must be a duration of at most %v, such as 30s", a.maxWait)
+	}
+	return wait, nil
 }
 
 // filterOf reads what narrows a read.

@@ -32,6 +32,7 @@ import (
 	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/inbound"
+	"github.com/eventhose/eventhose/internal/inspector"
 	"github.com/eventhose/eventhose/internal/pgtest"
 	"github.com/eventhose/eventhose/internal/postgres"
 	"github.com/eventhose/eventhose/internal/rollup"
@@ -173,7 +174,11 @@ func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := httpapi.Options{Log: w.gate, Control: w.ctl, Delivery: w.engine, Logger: logger, Version: "1.2.3", Backup: backups{}, Metrics: w.rollups, Health: health, Sources: sources{w.ctl, door}}
+	inspect, err := inspector.New(inspector.Options{Inspectors: w.ctl})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := httpapi.Options{Log: w.gate, Control: w.ctl, Delivery: w.engine, Logger: logger, Version: "1.2.3", Backup: backups{}, Metrics: w.rollups, Health: health, Sources: sources{w.ctl, door}, Inspectors: inspectors{w.ctl, inspect}}
 	if change != nil {
 		change(&o)
 	}
@@ -207,6 +212,22 @@ func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 type sources struct {
 	*control.Control
 	*inbound.Door
+}
+
+type inspectors struct {
+	*control.Control
+	*inspector.Door
+}
+
+// inspector makes an inspector that has got a request, and answers its id.
+func (w *world) inspector(tenant string) string {
+	w.t.Helper()
+	id := w.want(201, w.root("POST", "/v1/tenants/"+tenant+"/inspectors", "{}")).json(w.t)["id"].(string)
+	if _, err := w.ctl.KeepInspected(w.t.Context(), eventhose.TenantID(tenant), eventhose.InspectorID(id), eventhose.InspectedRequest{Time: time.Now(), Method: "POST",
+		Path: "/", Headers: map[string][]string{"Host": {"example.com"}}, Body: "x", Signature: eventhose.SignatureNone, Answered: 200}); err != nil {
+		w.t.Fatal(err)
+	}
+	return id
 }
 
 // source makes a source with a rejected request, and answers the ids of both.
