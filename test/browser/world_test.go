@@ -33,6 +33,8 @@ type server struct {
 	receiver string
 	// mended makes the receiver below /mended take what it refused before.
 	mended atomic.Bool
+	// hostile answers below /hostile.
+	hostile http.Handler
 }
 
 // start starts a server over a driver. It ends with the test.
@@ -73,6 +75,8 @@ func start(t *testing.T, driver string, change ...func(*app.Options)) *server {
 func (s *server) receive(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body) // the sender sees whether it was read
 	switch path := strings.Trim(r.URL.Path, "/"); {
+	case strings.HasPrefix(path, "hostile/"):
+		s.hostile.ServeHTTP(w, r)
 	case path == "mended" && !s.mended.Load():
 		w.WriteHeader(http.StatusUnauthorized)
 		fmt.Fprint(w, `{"error": "invalid signature"}`)
@@ -236,7 +240,13 @@ func newAcme(t *testing.T, driver string, change ...func(*app.Options)) *acme {
 		st, _ := o["status"].(map[string]any)
 		return st != nil && st["lag"] == 0.0
 	})
-	a.failed = a.call("GET", "/v1/tenants/acme/subscriptions/"+a.ledger+"/attempts", nil)["data"].([]any)[0].(map[string]any)["id"].(string)
+	a.await("/v1/tenants/acme/subscriptions/"+a.ledger+"/attempts", "an attempt on record", func(o object) bool {
+		list, _ := o["data"].([]any)
+		if len(list) > 0 {
+			a.failed = list[0].(map[string]any)["id"].(string)
+		}
+		return len(list) > 0
+	})
 	return a
 }
 

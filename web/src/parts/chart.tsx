@@ -34,7 +34,7 @@ export function Chart({ title, times, lines, show }: { title: string; times: str
         axes: [{ ...axis, space: 60, values: (_u, splits) => splits.map((v) => (span < 172_800 ? hhmm(v) : `${new Date(v * 1000).getDate()}.${new Date(v * 1000).getMonth() + 1}. ${hhmm(v)}`)) }, { ...axis, size: 64, values: (_u, splits) => splits.map((v) => show(v)) }],
         series: [
           { label: "at", value: (_u, v) => (v ? hhmm(v) : "–") },
-          ...lines.map((l) => ({ label: l.label, stroke: token(l.color), width: 1.5, dash: l.dash, fill: l.fill ? token(l.color) + "22" : undefined, points: { show: false }, value: (_u: uPlot, v: number | null) => (v == null ? "–" : show(v)) })),
+          ...lines.map((l) => ({ label: l.label, stroke: token(l.color), width: 1.5, dash: l.dash, fill: l.fill ? token(l.color) + "22" : undefined, points: { show: l.values.filter((v) => v != null).length < 3, size: 5 }, value: (_u: uPlot, v: number | null) => (v == null ? "–" : show(v)) })),
         ],
       },
       data,
