@@ -160,7 +160,7 @@ const (
 type Resent struct {
 	Subscription SubscriptionID `json:"subscription"`
 	// Replay is the replay that sends it; nil if none was needed.
-	Replay *Replay `json:"replay"`
+	Replay *Replay `json:"replay,omitempty"`
 	// Did is "replay", or what else sends it: "redrive" of a dead event, "retry" at once of one that is retrying, "pending"
 	// if it is to come anyway, "failed" if none of it could be done.
 	Did string `json:"did"`

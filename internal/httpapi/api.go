@@ -189,6 +189,7 @@ func New(o Options) (*API, error) {
 	a.addEvents()
 	a.addSubscriptions()
 	a.addLanes()
+	a.addSearch()
 	a.addBatches()
 	a.addPull()
 	a.addStreams()

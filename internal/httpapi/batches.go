@@ -45,12 +45,12 @@ func (a *API) addBatches() {
 	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "listBatches", Method: http.MethodGet, Path: "/v1/tenants/{tenant}/subscriptions/{id}/batches", Tags: []string{"deliveries"},
 		Summary:     "The batches that were sent, newest first, each with its attempts",
-		Description: "A batch is listed where it was tried first; one that was sent once more by a replay is listed where that began. Tests, and events that travelled alone, are not batches.",
+		Description: "A batch is listed where it was tried first; one that was sent once more by a replay is listed where that began. Tests, and events that travelled alone, are not batches. A page may be short, or empty, and yet have others behind it.",
 	}, a.batches)
 }
 
-// maxBatchAttempts bounds the attempts that one page looks at: it may hold fewer batches than asked for, and go on.
-const maxBatchAttempts = 10_000
+// maxBatchAttempts bounds the attempts that one page looks at, beside the time: it may hold fewer batches than asked for, and go on.
+const maxBatchAttempts = eventhose.MaxExamined
 
 func (a *API) batches(ctx context.Context, in *batchesInput) (*listOutput[Batch], error) {
 	s, err := a.control.Subscription(ctx, in.Tenant, in.ID)
@@ -62,14 +62,14 @@ func (a *API) batches(ctx context.Context, in *batchesInput) (*listOutput[Batch]
 	}
 	out := &listOutput[Batch]{}
 	out.Body.Data = []Batch{}
-	at := in.After
+	at, until := in.After, time.Now().Add(eventhose.SearchTime)
 	for looked := 0; ; {
 		page, err := a.delivery.Attempts(ctx, in.Tenant, in.ID, at, 100)
 		if err != nil {
 			return nil, err
 		}
 		for i := range page {
-			if looked++; len(out.Body.Data) == in.Limit || looked > maxBatchAttempts {
+			if looked++; len(out.Body.Data) == in.Limit || looked > maxBatchAttempts || looked > 1 && !time.Now().Before(until) {
 				out.Body.Next = &at
 				return out, nil
 			}

@@ -67,12 +67,12 @@ type ReplayAnswer struct {
 	Count  *int              `json:"count,omitempty" doc:"How many events it concerns, if nothing was started"`
 }
 
-// Chosen is the body of redrive and discard.
+// Chosen is the body of retry, redrive and discard.
 type Chosen struct {
-	Events []string `json:"events,omitempty" maxItems:"1000" doc:"The ids of dead events; all of them if left out"`
+	Events []string `json:"events,omitempty" maxItems:"1000" doc:"The ids of events in the state that this is for; all of them if left out"`
 }
 
-// Count is the answer of redrive and discard.
+// Count is the answer of retry, redrive and discard.
 type Count struct {
 	Count int `json:"count" doc:"How many events it concerned"`
 }
@@ -156,7 +156,7 @@ func (a *API) addLanes() {
 		}
 		return listed(list, in.Limit, func(p eventhose.Parked) string { return strconv.FormatUint(uint64(p.Sequence), 10) }), nil
 	})
-	settle := func(id, verb, summary string, do func(context.Context, eventhose.TenantID, eventhose.SubscriptionID, []string) (int, error)) {
+	settle := func(id, verb, summary, state string, do func(context.Context, eventhose.TenantID, eventhose.SubscriptionID, []string) (int, error)) {
 		manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityReplay), huma.Operation{
 			OperationID: id, Method: http.MethodPost, Path: path + "/parked/" + verb, Tags: tags, Summary: summary,
 		}, func(ctx context.Context, in *chosenInput) (*countOutput, error) {
@@ -166,15 +166,16 @@ func (a *API) addLanes() {
 			var events []string
 			if in.Body != nil {
 				if events = in.Body.Events; events != nil && len(events) == 0 {
-					return nil, eventhose.Invalid("events", "must not be empty; leave it out for all dead events")
+					return nil, eventhose.Invalid("events", "must not be empty; leave it out for all %s events", state)
 				}
 			}
 			n, err := do(ctx, in.Tenant, in.ID, events)
 			return &countOutput{Count{n}}, err
 		})
 	}
-	settle("redrive", "redrive", "Try dead events again at once", a.delivery.Redrive)
-	settle("discard", "discard", "Give up dead events", a.delivery.Discard)
+	settle("retryNow", "retry", "Try retrying events at once; their schedule goes on from where it was", "retrying", a.delivery.Retry)
+	settle("redrive", "redrive", "Try dead events again at once", "dead", a.delivery.Redrive)
+	settle("discard", "discard", "Give up dead events", "dead", a.delivery.Discard)
 	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityReplay), huma.Operation{
 		OperationID: "replay", Method: http.MethodPost, Path: path + "/replay", Tags: tags,
 		Summary: "Send events once more, beside live order and marked by a header", DefaultStatus: http.StatusAccepted,
@@ -188,20 +189,18 @@ func (a *API) attemptsOf(ctx context.Context, in *attemptsInput) (*listOutput[ev
 	if err != nil {
 		return nil, err
 	}
-	deliveries, err := a.delivery.Deliveries(ctx, e)
+	list, err := a.delivery.AttemptsAt(ctx, in.Tenant, in.ID, e.Sequence, maxEventAttempts)
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range deliveries {
-		if d.Subscription == in.ID {
-			for i := range d.Attempts {
-				d.Attempts[i] = shownTo(exchangeOf(ctx).principal, d.Attempts[i])
-			}
-			return listed(d.Attempts, len(d.Attempts), nil), nil
-		}
+	for i := range list {
+		list[i] = shownTo(exchangeOf(ctx).principal, list[i])
 	}
-	return listed[eventhose.Attempt](nil, 0, nil), nil
+	return listed(list, len(list), nil), nil
 }
+
+// maxEventAttempts is how many attempts at one event are listed.
+const maxEventAttempts = 100
 
 func (a *API) replay(ctx context.Context, in *replayInput) (*replayOutput, error) {
 	if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {

@@ -54,6 +54,12 @@ var rows = map[string]row{
 	"GET /v1/tenants/{tenant}/subscriptions/{id}/secret":                  {"subscription", "", 200},
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/secret/rotate":          {"subscription", "", 200},
 	"GET /v1/tenants/{tenant}/subscriptions/{id}/attempts":                {"subscription", "", 200},
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/attempts/{attempt}":      {"subscription", "", 200},
+	"GET /v1/tenants/{tenant}/attempts":                                   {"", "", 200},
+	"GET /v1/tenants/{tenant}/parked":                                     {"", "", 200},
+	"GET /v1/tenants/{tenant}/events/search":                              {"", "", 200},
+	"POST /v1/tenants/{tenant}/events/{id}/resend":                        {"event", "", 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/retry":           {"subscription", "", 200},
 	"GET /v1/tenants/{tenant}/subscriptions/{id}/batches":                 {"subscription", "", 200},
 	"GET /v1/tenants/{tenant}/subscriptions/{id}/parked":                  {"subscription", "", 200},
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/redrive":         {"subscription", "", 200},
@@ -154,8 +160,12 @@ func TestRouteMatrix(t *testing.T) {
 				ids["session"], _ = w.signIn(globexAdmin)
 			}
 			ids["inspector"] = w.inspector("globex")
+			attempt := ""
+			if strings.Contains(route.Path, "{attempt}") {
+				attempt = w.tried("globex", ids["subscription"])
+			}
 			path := func(tenant, id string) string {
-				return strings.NewReplacer("{tenant}", tenant, "{id}", id, "{rejection}", rejection).Replace(route.Path)
+				return strings.NewReplacer("{tenant}", tenant, "{id}", id, "{rejection}", rejection, "{attempt}", attempt).Replace(route.Path)
 			}
 			body := func(tenant string) string {
 				return strings.NewReplacer("TENANT", tenant, "LEASE", lease).Replace(row.body)

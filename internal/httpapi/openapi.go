@@ -43,6 +43,14 @@ var examples = map[string]map[string]map[string]string{
 		"filter":    "types=order.*,refund.*&keys=order_17&wait=1ms",
 		"cel":       "expression=" + `type.startsWith("order.")`,
 	}},
+	"searchEvents": {"": {
+		"failed": "status=failed&types=order.*&limit=20",
+		"hour":   "since=1h",
+		"id":     "id=EVENT",
+	}},
+	"resendEvent":    {typeJSON: {"all": `{}`}},
+	"searchAttempts": {"": {"failed": "outcome=failed&since=24h"}},
+	"searchParked":   {"": {"dead": "state=dead"}},
 	"createSubscription": {typeJSON: {
 		"plain": `{"destination": {"type": "webhook", "url": "https://example.com/hook"}}`,
 		"whole": `{"name": "Payments", "filter": {"types": ["order.*"], "expression": "key != ''"}, "ordering": "key", "on_exhausted": "block", "retry": {"schedule": ["0s", "5s", "5m"], "timeout": "10s"}, "from": "start", "max_in_flight": 8, "destination": {"type": "webhook", "url": "https://example.com/hook", "headers": {"X-Team": "payments"}}}`,
@@ -57,6 +65,7 @@ var examples = map[string]map[string]map[string]string{
 	"listAttempts": {"": {"event": "event=EVENT", "page": "limit=10"}},
 	"listBatches":  {"": {"page": "limit=10"}},
 	"listParked":   {"": {"dead": "state=dead"}},
+	"retryNow":     {typeJSON: {"all": `{}`}},
 	"redrive":      {typeJSON: {"all": `{}`}},
 	"discard":      {typeJSON: {"all": `{}`}},
 	"replay": {typeJSON: {

@@ -64,7 +64,8 @@ func TestExamples(t *testing.T) {
 						ids["pull"], lease = w.leased("acme")
 					}
 					body = strings.NewReplacer("LEASE", lease, "KEY", rootKey).Replace(body)
-					target := strings.NewReplacer("{tenant}", "acme", "{id}", ids[rows[name].id], "{rejection}", rejection).Replace(path)
+					attempt := w.tried("acme", ids["subscription"])
+					target := strings.NewReplacer("{tenant}", "acme", "{id}", ids[rows[name].id], "{rejection}", rejection, "{attempt}", attempt).Replace(path)
 					if query != "" {
 						target += "?" + strings.NewReplacer("EVENT", ids["event"], " ", "%20", `"`, "%22").Replace(query)
 					}

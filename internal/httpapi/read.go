@@ -28,10 +28,6 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r.Context())
 	after, f, limit, wait, err := a.readParameters(x, func() (eventhose.Head, error) { return a.log.Head(r.Context(), x.tenant) })
 	var page eventhose.Page
-	if err == nil && f.Expression != "" && !x.principal.Can(eventhose.CapabilityData) {
-		// Whether an expression holds of data tells what the data is.
-		err = &eventhose.Error{Code: eventhose.CodeForbidden, Field: "expression", Message: "the portal link does not open data, which an expression may ask about"}
-	}
 	if err == nil {
 		page, err = a.log.Page(r.Context(), x.tenant, after, f, eventhose.PageLimit{Events: limit})
 	}
@@ -158,6 +154,10 @@ func (a *API) waitOf(s string) (time.Duration, error) {
 // filterOf reads what narrows a read.
 func filterOf(x *exchange) (eventhose.Filter, error) {
 	f := eventhose.Filter{Types: listOf(x.query["types"]), Keys: x.query["keys"], Expression: x.query.Get("expression")}
+	if f.Expression != "" && !x.principal.Can(eventhose.CapabilityData) {
+		// Whether an expression holds of data tells what the data is.
+		return f, &eventhose.Error{Code: eventhose.CodeForbidden, Field: "expression", Message: "the portal link does not open data, which an expression may ask about"}
+	}
 	return f, ofQuery(f.Validate())
 }
 

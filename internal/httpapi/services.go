@@ -19,6 +19,8 @@ type Log interface {
 	// Erase removes an event's data. CodeNotFound.
 	Erase(ctx context.Context, tenant eventhose.TenantID, scope, id string) error
 	Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error)
+	// Search reads backwards, a bounded page. keep says which of some matches are answered. CodeInvalid (field "filter.…").
+	Search(ctx context.Context, tenant eventhose.TenantID, q eventhose.Search, keep func(context.Context, []eventhose.Event) ([]bool, error)) (eventhose.SearchPage, error)
 }
 
 // Metrics is what the API needs of what was counted over time.
@@ -92,6 +94,19 @@ type Delivery interface {
 	Redrive(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error)
 	// Discard gives up dead events, in the same way.
 	Discard(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error)
+	// Retry has retrying events due at once, in the same way.
+	Retry(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error)
+	// Resend hands one event over once more, to some subscriptions or with none given to all that want it. CodeErased, CodeLimit,
+	// CodeNotFound and CodeInvalid with the field ("subscriptions[2]"), CodeCursorGone.
+	Resend(ctx context.Context, event eventhose.Event, to []eventhose.SubscriptionID) ([]eventhose.Resent, error)
+	// Attempt answers one attempt whole. CodeNotFound.
+	Attempt(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, id string) (eventhose.AttemptDetail, error)
+	// SearchAttempts reads a bounded page of attempts, newest first.
+	SearchAttempts(ctx context.Context, tenant eventhose.TenantID, q eventhose.AttemptSearch) (eventhose.AttemptPage, error)
+	// SearchParked reads a bounded page of what all subscriptions have parked; more says that there may be others behind next.
+	SearchParked(ctx context.Context, tenant eventhose.TenantID, state eventhose.ParkedState, after eventhose.ParkedPlace, limit int) (list []eventhose.Parked, next eventhose.ParkedPlace, more bool, err error)
+	// Outlook answers what counts the subscriptions by what became of events, for one answer; whole says that none is left out.
+	Outlook(ctx context.Context, tenant eventhose.TenantID) (count func(context.Context, []eventhose.Event) ([]eventhose.DeliveryCounts, error), whole bool, err error)
 	// Replay sends a range once more; dry only counts. CodeLimit when MaxReplays are running, CodeCursorGone.
 	Replay(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, r eventhose.ReplaySpec, dry bool) (replay eventhose.Replay, count int, err error)
 	// Test sends a test event at once and answers what happened. It is not in the log.

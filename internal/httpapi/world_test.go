@@ -370,6 +370,12 @@ func (w *world) subscribe(tenant, more string) string {
 	return r.json(w.t)["id"].(string)
 }
 
+// tried makes a test at a subscription and answers the attempt's id.
+func (w *world) tried(tenant, id string) string {
+	w.t.Helper()
+	return w.want(200, w.root("POST", "/v1/tenants/"+tenant+"/subscriptions/"+id+"/test", "")).json(w.t)["id"].(string)
+}
+
 // append adds one event and answers its id.
 func (w *world) append(tenant, body string) string {
 	w.t.Helper()
