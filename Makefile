@@ -27,7 +27,7 @@ test: test-needs proto-check ## Vet, then every test with the race detector; wha
 	cd test/differential && $(GO) vet ./... && $(GO) test ./...
 
 .PHONY: test-needs
-test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node for the interop oracle
+test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node and Python for the interop oracles
 	@test/needs
 
 .PHONY: proto
