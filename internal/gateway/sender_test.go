@@ -282,6 +282,7 @@ var senders = sync.OnceValue(func() map[string]sender {
 		"terraform":         plain("X-TFE-Notification-Signature", "", sha512.New, "hex"),
 		"typeform":          plain("Typeform-Signature", "sha256=", sha256.New, "base64"),
 		"vercel":            plain("x-vercel-signature", "", sha1.New, "hex"),
+		"flutterwave-v4":    plain("flutterwave-signature", "", sha256.New, "base64"),
 		"viber":             plain("X-Viber-Content-Signature", "", sha256.New, "hex"),
 		"woocommerce":       plain("X-WC-Webhook-Signature", "", sha256.New, "base64"),
 	}

@@ -23,8 +23,9 @@ const (
 func twilio() Provider {
 	return Provider{
 		Name: "twilio", Title: "Twilio", Source: "https://www.twilio.com/docs/usage/security#validating-requests",
-		Doc:   twilioSignature + ": base64 of HMAC-SHA1 over {url} and the sorted parameters, or {url} with bodySHA256; HMAC-SHA256 with a shared key",
-		Needs: []Need{{fieldSecrets, true, "the account's auth token, or the shared key's secret"}, needPublicURL},
+		Checked: "PyPI twilio 9.13.0, npm twilio 6.3.1, Go twilio-go 1.31.0, all Twilio's own",
+		Doc:     twilioSignature + ": base64 of HMAC-SHA1 over {url} and the sorted parameters, or {url} with bodySHA256; HMAC-SHA256 with a shared key",
+		Needs:   []Need{{fieldSecrets, true, "the account's auth token, or the shared key's secret"}, needPublicURL},
 		naming: Naming{
 			ID: []string{"header:I-Twilio-Idempotency-Token", "form:MessageSid+form:MessageStatus", "form:CallSid+form:CallStatus+form:SequenceNumber", "form:MessageSid+form:SmsStatus",
 				"json:0.id", "json:id"},
