@@ -37,7 +37,8 @@ func twilio() Provider {
 			if err != nil {
 				return scheme{}, err
 			}
-			check := func(_ context.Context, r *Request) *Rejection { return checkTwilio(c, keys, r) }
+			m := map[Hash]*macs{SHA1: newMACs(SHA1, keys...), SHA256: newMACs(SHA256, keys...)}
+			check := func(_ context.Context, r *Request) *Rejection { return checkTwilio(c, m, r) }
 			return scheme{check: check, probe: func(ctx context.Context, r *Request, v *Verifier) Verdict {
 				if r.Method != http.MethodGet || len(r.Body) > 0 {
 					return rejected(reject(ReasonMethod, "the method is %s, and should be POST, or GET without a body", quoted(r.Method)))
@@ -48,7 +49,7 @@ func twilio() Provider {
 	}
 }
 
-func checkTwilio(c *configuration, keys [][]byte, r *Request) *Rejection {
+func checkTwilio(c *configuration, of map[Hash]*macs, r *Request) *Rejection {
 	value, rejection := one(r.Header, twilioSignature)
 	if rejection != nil {
 		return rejection
@@ -57,11 +58,10 @@ func checkTwilio(c *configuration, keys [][]byte, r *Request) *Rejection {
 	if rejection != nil {
 		return rejection
 	}
-	m := &macs{hash: hash.make(), keys: keys}
-	size := m.hash().Size()
+	m := of[hash]
 	signature, ok := Base64.decode(value)
-	if !ok || len(signature) != size {
-		return malformed(twilioSignature, value, fmt.Sprintf("base64 of %d bytes", size))
+	if !ok || len(signature) != m.size {
+		return malformed(twilioSignature, value, fmt.Sprintf("base64 of %d bytes", m.size))
 	}
 	content, rejection := twilioParameters(r)
 	if rejection != nil {
