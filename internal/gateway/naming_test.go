@@ -31,6 +31,7 @@ func TestNames(t *testing.T) {
 		{"meta", `{"object":"page","entry":[{"id":"p1","time":1458692752478,"changes":[{"field":"feed"}]}]}`, nil, "", "meta.page.feed", "p1", "2016-03-23T00:25:52.478Z", "application/json"},
 		{"mandrill", `{"event":"open","_id":"m1","ts":1700000000}`, nil, "m1.open.1700000000", "mandrill.open", "m1", "2023-11-14T22:13:20Z", formType},
 		{"sparkpost", `[{"msys":{"message_event":{"type":"delivery","event_id":"9","message_id":"000","timestamp":"1700000000"}}}]`, []string{"X-MessageSystems-Batch-ID", "b1"}, "b1", "sparkpost.delivery", "000", "2023-11-14T22:13:20Z", "application/json"},
+		{"stripe", `{"\u0069d":"evt_2","type":"charge.\u0073ucceeded","data":{"object":{"\u0069d":"ch_\u0032"}}}`, nil, "evt_2", "stripe.charge.succeeded", "ch_2", "", "application/json"},
 		{"flutterwave-v4", `{"type":"charge.completed","data":{"id":"chg_1","status":"succeeded","reference":"order-1","created_datetime":"2026-05-24T15:34:09.001Z"}}`, nil,
 			"charge.completed.chg_1.succeeded", "flutterwave-v4.charge.completed", "order-1", "2026-05-24T15:34:09.001Z", "application/json"},
 		{"twilio", `hello`, nil, "SM1.sent", "twilio.sent", "SM1", "", formType},
