@@ -195,7 +195,6 @@ func like(group string, s sender) sender { s.like = group; return s }
 
 func with(settings func([]string) Settings, s sender) sender { s.settings = settings; return s }
 
-func dotted(ts, body string) string   { return ts + "." + body }
 func version0(ts, body string) string { return "v0:" + ts + ":" + body }
 
 // senders has a row for each provider: one without fails TestMatrix.
