@@ -41,7 +41,7 @@ web-packages:
 	@[ web/node_modules/.package-lock.json -nt web/package-lock.json ] || { npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error >&2 && touch web/node_modules/.package-lock.json; }
 
 .PHONY: test-needs
-test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node for the interop oracle
+test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node and Python for the interop oracles
 	@test/needs
 
 .PHONY: proto
@@ -72,8 +72,9 @@ crash: ## kill -9 the real binary N (5000) times under load and check every prom
 	CGO_ENABLED=1 EVENTHOSE_KILLS=$(N) $(GO) test -race -count 1 -timeout 24h -v -run '^TestKill$$' ./internal/crashtest
 
 .PHONY: soak
-soak: ## For hours: 10,000,000 events behind a dead destination, ten minutes of killed and frozen nodes, 1,000,000 appends in order
+soak: ## For hours: 10,000,000 events behind a dead destination, 100,000 webhooks at a worker of 200/s, ten minutes of killed and frozen nodes, 1,000,000 appends in order
 	EVENTHOSE_BACKLOG=10000000 $(GO) test -count 1 -timeout 24h -v -run '^TestBacklogIsTheLog$$' ./internal/deliver
+	EVENTHOSE_FLOOD=100000 $(GO) test -count 1 -timeout 1h -v -run '^TestFlood$$' ./test/interop
 	CGO_ENABLED=1 EVENTHOSE_NODES_SECONDS=600 $(GO) test -race -count 1 -timeout 24h -v -run '^TestNodes$$' ./internal/crashtest
 	CGO_ENABLED=1 EVENTHOSE_ORDER_APPENDS=1000000 $(GO) test -race -count 1 -timeout 24h -v -run '^TestOrderUnderDelay$$' ./internal/postgres
 	CGO_ENABLED=1 EVENTHOSE_GROWTH_APPENDS=1000000 $(GO) test -race -count 1 -timeout 24h -v -run '^TestGrowth$$' ./internal/postgres

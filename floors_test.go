@@ -72,6 +72,8 @@ var floors = map[string][]string{
 	"eventhosetest":  {"", "internal/app", "client", "sign"},
 	"internal/bench": {"", "internal/app", "client", "sign", "proto/eventhose/v1", "proto/eventhose/v1/eventhosev1connect"},
 	"cmd/eventhose":  {"", "internal/app", "client", "sign", "internal/bench", "internal/listen"},
+
+	"examples/worker": {"", "client"},
 }
 
 // bare are the packages that import the standard library and nothing else.

@@ -61,7 +61,7 @@ type Options struct {
 	Sources  Sources
 	Delivery Delivery
 	Checker  *Checker
-	// Logger gets a line for each request, without query, headers and body; nil discards them.
+	// Logger gets a line for each request, without query, headers and body, those that were taken at debug; nil discards them.
 	Logger *slog.Logger
 	// Registry takes the door's metrics; nil makes one.
 	Registry *prometheus.Registry

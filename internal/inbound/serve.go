@@ -106,7 +106,8 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			d.metrics.duration.Observe(took.Seconds())
 		}
 		level := slog.LevelInfo
-		if x.outcome == unknown {
+		switch x.outcome {
+		case appended, repeated, unknown: // what was taken is in the log of events
 			level = slog.LevelDebug
 		}
 		if d.logger.Enabled(ctx, level) {
