@@ -25,6 +25,9 @@ type serverFlags struct {
 	listen, data, backupDir, adminKey, secretKey, logLevel, publicURL string
 	databaseURL, node                                                 string
 	allow, portalOrigins                                              []string
+	oidcIssuer, oidcClientID, oidcClientSecret                        string
+	oidcAllow                                                         []string
+	auditRetention                                                    time.Duration
 	maxInFlight                                                       int
 	drain                                                             time.Duration
 }
@@ -42,6 +45,11 @@ func (s *serverFlags) add(f *pflag.FlagSet, data, logLevel string) {
 	f.StringSliceVar(&s.allow, "allow-networks", nil, "CIDRs that destinations may reach beside the public internet, over http as well")
 	f.StringVar(&s.logLevel, "log-level", logLevel, "debug, info, warn or error")
 	f.IntVar(&s.maxInFlight, "max-in-flight", 0, "how many deliveries at once, over all subscriptions; 0 is the default")
+	f.DurationVar(&s.auditRetention, "audit-retention", eventhose.AuditKept, "how long it is kept who has changed what")
+	f.StringVar(&s.oidcIssuer, "oidc-issuer", "", "the URL of an identity provider that operators may sign in with (OpenID Connect)")
+	f.StringVar(&s.oidcClientID, "oidc-client-id", "", "what this server is called there")
+	f.StringVar(&s.oidcClientSecret, "oidc-client-secret", "", "its secret there, if it has one")
+	f.StringSliceVar(&s.oidcAllow, "oidc-allow", nil, "who may sign in, as an operator of all tenants: verified e-mail addresses, @domain, or claim=value")
 	f.DurationVar(&s.drain, "drain", 30*time.Second, "how long a stop waits for what is under way")
 	f.VisitAll(func(f2 *pflag.Flag) {
 		variable(f, f2.Name, "EVENTHOSE_"+strings.ToUpper(strings.ReplaceAll(f2.Name, "-", "_")))
@@ -58,6 +66,14 @@ func (s *serverFlags) options(p *program) (app.Options, error) {
 			return o, &usageError{what: "--public-url must be an absolute http or https URL without user, query and fragment", fix: "--public-url https://hooks.example.com"}
 		}
 		o.PublicURL = strings.TrimRight(s.publicURL, "/")
+	}
+	if s.auditRetention != 0 && s.auditRetention < time.Hour {
+		return o, &usageError{what: "--audit-retention must be at least 1h", fix: "--audit-retention 2160h"}
+	}
+	o.AuditRetention = s.auditRetention
+	o.OIDC = app.OIDC{Issuer: s.oidcIssuer, ClientID: s.oidcClientID, ClientSecret: eventhose.Secret(s.oidcClientSecret), Allow: s.oidcAllow}
+	if s.oidcIssuer == "" && (s.oidcClientID != "" || s.oidcClientSecret != "" || len(s.oidcAllow) > 0) {
+		return o, &usageError{what: "--oidc-issuer is missing beside the other --oidc- flags", fix: "--oidc-issuer https://id.example.com"}
 	}
 	if o.AllowNetworks, err = networks(s.allow); err != nil {
 		return o, err
