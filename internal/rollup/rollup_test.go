@@ -569,3 +569,18 @@ func TestConcurrent(t *testing.T) {
 		}
 	})
 }
+
+// Counting makes no garbage once a series has begun.
+func TestCountingAllocatesNothing(t *testing.T) {
+	st := openStore(t, vfs.NewMem())
+	defer st.Close()
+	r := rollup.New(st, rollup.Options{})
+	a := eventhose.Attempt{Tenant: "t", Subscription: "sub_1", Kind: eventhose.AttemptFirst, Outcome: eventhose.OutcomeTaken, Duration: 5e6, Started: time.Now(), Events: []string{"e"}}
+	appended := a.Started.Add(-time.Millisecond)
+	if n := testing.AllocsPerRun(1000, func() {
+		r.Appended("t", "parent", 1, 100)
+		r.Attempted(&a, appended)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
