@@ -47,7 +47,7 @@ type MetricsQuery struct {
 	Tenant TenantID
 	// Subscription narrows to one of the tenant.
 	Subscription SubscriptionID
-	// From and To bound the time; From is moved down and To up to a whole step.
+	// From and To bound the time; From is moved down and To up to a whole step, counted from 1970 in UTC.
 	From, To time.Time
 	// Step is a multiple of MetricsStep. There are at most MaxMetricsPoints of them.
 	Step time.Duration

@@ -29,7 +29,7 @@ type serverFlags struct {
 	oidcAllow                                                         []string
 	auditRetention                                                    time.Duration
 	maxInFlight                                                       int
-	drain                                                             time.Duration
+	drain, metricsRetention                                           time.Duration
 }
 
 const defaultListen = "127.0.0.1:8080"
@@ -51,6 +51,7 @@ func (s *serverFlags) add(f *pflag.FlagSet, data, logLevel string) {
 	f.StringVar(&s.oidcClientSecret, "oidc-client-secret", "", "its secret there, if it has one")
 	f.StringSliceVar(&s.oidcAllow, "oidc-allow", nil, "who may sign in, as an operator of all tenants: verified e-mail addresses, @domain, or claim=value")
 	f.DurationVar(&s.drain, "drain", 30*time.Second, "how long a stop waits for what is under way")
+	f.DurationVar(&s.metricsRetention, "metrics-retention", eventhose.DefaultMetricsRetention, "how long metrics over time are kept")
 	f.VisitAll(func(f2 *pflag.Flag) {
 		variable(f, f2.Name, "EVENTHOSE_"+strings.ToUpper(strings.ReplaceAll(f2.Name, "-", "_")))
 	})
@@ -58,7 +59,8 @@ func (s *serverFlags) add(f *pflag.FlagSet, data, logLevel string) {
 
 // options checks the flags; each error names its flag and shows no key.
 func (s *serverFlags) options(p *program) (app.Options, error) {
-	o := app.Options{Listen: s.listen, Data: s.data, BackupDir: s.backupDir, AdminKey: eventhose.Secret(s.adminKey), MaxInFlight: s.maxInFlight, PortalOrigins: s.portalOrigins, Version: p.version}
+	o := app.Options{Listen: s.listen, Data: s.data, BackupDir: s.backupDir, AdminKey: eventhose.Secret(s.adminKey), MaxInFlight: s.maxInFlight,
+		PortalOrigins: s.portalOrigins, MetricsRetention: s.metricsRetention, Version: p.version}
 	var err error
 	if s.publicURL != "" {
 		u, err := url.Parse(s.publicURL)
@@ -95,6 +97,9 @@ func (s *serverFlags) options(p *program) (app.Options, error) {
 	}
 	if s.drain < 0 || s.maxInFlight < 0 {
 		return o, &usageError{what: "--drain and --max-in-flight must not be negative"}
+	}
+	if s.metricsRetention < eventhose.MinMetricsRetention || s.metricsRetention > eventhose.MaxMetricsRetention {
+		return o, &usageError{what: fmt.Sprintf("--metrics-retention must be between %v and %v", eventhose.MinMetricsRetention, eventhose.MaxMetricsRetention), fix: "--metrics-retention 720h"}
 	}
 	var handler slog.Handler = slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: level})
 	if p.output != "text" {

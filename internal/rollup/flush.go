@@ -156,7 +156,7 @@ func (r *Rollups) put(k key, at int64, c *counts) {
 	of := hourOf{k, at / 60}
 	h := r.hours[of]
 	if h == nil {
-		if k != platform && int64(len(r.hours)) >= r.room(k) {
+		if k != platform && int64(len(r.hours)) >= 2*r.room(k) { // those of the hour before may be there, too
 			r.left.Add(1)
 			return
 		}

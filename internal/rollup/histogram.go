@@ -76,7 +76,7 @@ func (h histogram) quantiles() eventhose.Quantiles {
 		rank := max(1, uint64(math.Ceil(q*float64(total))))
 		for _, c := range h {
 			if c.n >= rank {
-				return middle(c.bucket) / 1000
+				return math.Round(middle(c.bucket)) / 1000
 			}
 			rank -= c.n
 		}
