@@ -63,11 +63,11 @@ func (p *Policy) ParseURL(field, raw string) (*url.URL, error) {
 	} else if strings.HasSuffix(u.Host, ":") {
 		return bad("has no usable port")
 	}
-	within := p.within[host] != nil
-	if within && (u.Scheme != "http" || port != withinPort) {
+	inProcess := p.within[host] != nil
+	if inProcess && (u.Scheme != "http" || port != withinPort) {
 		return bad("must begin with http://%s/: it is within this server, and has no other port", host)
 	}
-	listed := within || addr.IsValid() && p.Listed(addr)
+	listed := inProcess || addr.IsValid() && p.Listed(addr)
 	denied := addr.IsValid() && p.Check(netip.AddrPortFrom(addr, port)) != nil
 	if localhost(host) {
 		listed = len(p.loopback()) > 0

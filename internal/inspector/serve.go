@@ -70,7 +70,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, path string, limit 
 		return
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // or the connection would be given up while the answer is held
-	request := eventhose.InspectedRequest{Time: started.UTC().Truncate(time.Microsecond), Method: text(r.Method), Path: text("/" + rest),
+	request := eventhose.InspectedRequest{Time: started.UTC().Truncate(time.Microsecond), Method: r.Method, Path: text("/" + rest),
 		Query: text(r.URL.RawQuery), Headers: headersOf(r)}
 	request.SetContent(body)
 	request.Signature = d.verify(&i, r.Header, body, limit)
