@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -30,26 +31,34 @@ func (w *world) linkWith(capabilities ...eventhose.Capability) string {
 
 // portalRoutes are those that a portal link opens, and the capability that it takes. Opening one is a decision, taken here.
 var portalRoutes = map[string]eventhose.Capability{
-	"GET /v1/tenants/{tenant}/events":                             eventhose.CapabilityView,
-	"GET /v1/tenants/{tenant}/events/{id}":                        eventhose.CapabilityView,
-	"GET /v1/tenants/{tenant}/subscriptions":                      eventhose.CapabilityView,
-	"GET /v1/tenants/{tenant}/subscriptions/{id}":                 eventhose.CapabilityView,
-	"GET /v1/tenants/{tenant}/subscriptions/{id}/attempts":        eventhose.CapabilityView,
-	"GET /v1/tenants/{tenant}/subscriptions/{id}/batches":         eventhose.CapabilityView,
-	"GET /v1/tenants/{tenant}/subscriptions/{id}/parked":          eventhose.CapabilityView,
-	"GET /v1/tenants/{tenant}/events/stream":                      eventhose.CapabilityData,
-	"POST /v1/tenants/{tenant}/tickets":                           eventhose.CapabilityData,
-	"POST /v1/tenants/{tenant}/subscriptions":                     eventhose.CapabilityManage,
-	"PATCH /v1/tenants/{tenant}/subscriptions/{id}":               eventhose.CapabilityManage,
-	"DELETE /v1/tenants/{tenant}/subscriptions/{id}":              eventhose.CapabilityManage,
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/pause":          eventhose.CapabilityManage,
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/resume":         eventhose.CapabilityManage,
-	"GET /v1/tenants/{tenant}/subscriptions/{id}/secret":          eventhose.CapabilitySecrets,
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/secret/rotate":  eventhose.CapabilitySecrets,
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/replay":         eventhose.CapabilityReplay,
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/redrive": eventhose.CapabilityReplay,
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/discard": eventhose.CapabilityReplay,
-	"POST /v1/tenants/{tenant}/subscriptions/{id}/test":           eventhose.CapabilityTest,
+	"GET /v1/tenants/{tenant}/events":                                eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/events/{id}":                           eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/events/search":                         eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/attempts":                              eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/parked":                                eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/attempts/{attempt}": eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/metrics":                               eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/overview":                              eventhose.CapabilityView,
+	"POST /v1/tenants/{tenant}/events/{id}/resend":                   eventhose.CapabilityReplay,
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/retry":      eventhose.CapabilityReplay,
+	"GET /v1/tenants/{tenant}/subscriptions":                         eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/subscriptions/{id}":                    eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/attempts":           eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/batches":            eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/parked":             eventhose.CapabilityView,
+	"GET /v1/tenants/{tenant}/events/stream":                         eventhose.CapabilityData,
+	"POST /v1/tenants/{tenant}/tickets":                              eventhose.CapabilityData,
+	"POST /v1/tenants/{tenant}/subscriptions":                        eventhose.CapabilityManage,
+	"PATCH /v1/tenants/{tenant}/subscriptions/{id}":                  eventhose.CapabilityManage,
+	"DELETE /v1/tenants/{tenant}/subscriptions/{id}":                 eventhose.CapabilityManage,
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/pause":             eventhose.CapabilityManage,
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/resume":            eventhose.CapabilityManage,
+	"GET /v1/tenants/{tenant}/subscriptions/{id}/secret":             eventhose.CapabilitySecrets,
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/secret/rotate":     eventhose.CapabilitySecrets,
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/replay":            eventhose.CapabilityReplay,
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/redrive":    eventhose.CapabilityReplay,
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/parked/discard":    eventhose.CapabilityReplay,
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/test":              eventhose.CapabilityTest,
 }
 
 // Every route with a link of each capability: it opens exactly what the table says, in its own tenant, and a link whose
@@ -93,8 +102,15 @@ func TestPortalMatrix(t *testing.T) {
 			ids["source"], rejection = w.source("globex")
 			ids["link"], _ = w.link("globex", `{}`)
 			ids["session"] = "ses_00000000000000000000000000"
+			if row.id == "inspector" {
+				ids["inspector"] = w.inspector("globex")
+			}
+			attempt := ""
+			if strings.Contains(route.Path, "{attempt}") {
+				attempt = w.tried("globex", ids["subscription"])
+			}
 			call := func(token, tenant string) reply {
-				path := strings.NewReplacer("{tenant}", tenant, "{id}", ids[row.id], "{rejection}", rejection).Replace(route.Path)
+				path := strings.NewReplacer("{tenant}", tenant, "{id}", ids[row.id], "{rejection}", rejection, "{attempt}", attempt).Replace(route.Path)
 				return w.call(token, route.Method, path, strings.NewReplacer("TENANT", tenant, "LEASE", lease).Replace(row.body))
 			}
 			w.refused(eventhose.CodeUnauthenticated, "", call(revoked, "globex"))
@@ -260,8 +276,12 @@ func TestPortalLimited(t *testing.T) {
 		if portalRoutes[name] == "" || !strings.Contains(name, "/subscriptions/{id}") {
 			continue
 		}
+		attempts := map[string]string{}
+		if strings.Contains(route.Path, "{attempt}") {
+			attempts[own], attempts[other] = w.tried("globex", own), w.tried("globex", other)
+		}
 		call := func(id string) reply {
-			return w.call(token, route.Method, strings.NewReplacer("{tenant}", "globex", "{id}", id).Replace(route.Path), rows[name].body)
+			return w.call(token, route.Method, strings.NewReplacer("{tenant}", "globex", "{id}", id, "{attempt}", cmp.Or(attempts[id], attempts[own])).Replace(route.Path), rows[name].body)
 		}
 		w.refused(eventhose.CodeNotFound, "", call(other))
 		if a, b := call(other), call("sub_00000000000000000000000000"); string(a.body) != string(b.body) {

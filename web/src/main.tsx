@@ -24,7 +24,7 @@ import { Subscriptions } from "./pages/subscriptions"
 import { Notices } from "./parts/notices"
 import { Empty, Waiting } from "./parts/small"
 import { link, page, portal, takeClicks, tenant } from "./route"
-import { begin, refused, session } from "./session"
+import { begin, limited, refused, session } from "./session"
 import { Help, Mark, Side } from "./shell"
 
 type Page = ComponentType<{ at: string[] }>
@@ -68,6 +68,7 @@ const ofPlatform: Record<string, Page> = {
 /** The page at an address, and the ids in it. */
 function found(): [Page, string[]] | undefined {
   const at = page.value
+  if (limited() && (at.length === 0 || !["subscriptions", "events"].includes(at[0]!))) return [Subscriptions, []]
   const pages = tenant.value === "" ? ofPlatform : portal ? ofTenant : { ...ofTenant, ...ofOperator }
   const starred = at.map((part, i) => (i % 2 ? "*" : part)).join("/")
   for (const name of [at.join("/"), starred]) if (Object.hasOwn(pages, name)) return [pages[name]!, at.filter((_, i) => i % 2)]

@@ -77,5 +77,8 @@ export function may(scope: "read" | "publish" | "manage" | "admin", capability?:
   return s.scopes.includes("admin") || s.scopes.includes(scope)
 }
 
+/** Whether the reader sees some subscriptions only, and nothing of the whole log. */
+export const limited = () => (session.value?.subscriptions?.length ?? 0) > 0
+
 /** Whether the reader is an operator of all tenants. */
 export const operator = () => !!session.value && session.value.kind !== "portal" && !session.value.tenant && session.value.scopes.includes("admin")

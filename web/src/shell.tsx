@@ -5,7 +5,7 @@ import { Dialog } from "./parts/dialog"
 import { Act } from "./parts/notices"
 import { brief } from "./parts/words"
 import { api, go, link, page, platform, portal, tenant } from "./route"
-import { operator, session, signOut } from "./session"
+import { limited, operator, session, signOut } from "./session"
 import { choose, theme } from "./theme"
 import type { Overview } from "./wire"
 
@@ -30,9 +30,11 @@ interface Item {
 /** The way to every page. */
 export function Side() {
   const of = tenant.value
-  const overview = useGet<Overview>(of ? api("/overview") : null, 5000).data
+  const overview = useGet<Overview>(of && !limited() ? api("/overview") : null, 5000).data
   const dead = overview?.parked.dead ?? 0
-  const items: Item[] = [
+  const items: Item[] = limited()
+    ? [{ path: "/subscriptions", name: "Subscriptions" }]
+    : [
     { path: "", name: "Overview" },
     { path: "/live", name: "Live" },
     { path: "/events", name: "Events", note: overview && brief(overview.head.last) },

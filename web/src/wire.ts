@@ -6,6 +6,8 @@ export interface Session {
   tenant?: string
   scopes: string[]
   capabilities?: string[]
+  /** A link that is limited to these. */
+  subscriptions?: string[]
   expires?: string
 }
 

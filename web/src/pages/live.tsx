@@ -102,8 +102,9 @@ export function Live() {
               </tr>
             </thead>
             <tbody>
-              {rows.map((e) => (
-                <tr key={e.sequence}>
+              {rows.map((e, i) => (
+                // Rows stay where they are and change what they say: nothing shifts.
+                <tr key={i}>
                   <td class="soft">{when(e.appended)}</td>
                   <td class="name">
                     <a href={link("/events/" + encodeURIComponent(e.id) + params({ source: e.source }))} data-row>

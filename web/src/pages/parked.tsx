@@ -25,7 +25,7 @@ export function Parked() {
       <section class="figures" aria-label="How many">
         <Figure value={of ? count(of.dead) : "–"} of={<>dead: need a person{state === "dead" && " ·  shown"}</>} tone={of?.dead ? "bad" : ""} href={to("dead")} />
         <Figure value={of ? count(of.retrying) : "–"} of={<>will be tried again{state === "retrying" && " ·  shown"}</>} href={to("retrying")} />
-        <Figure value={of ? count(of.waiting) : "–"} of={<>wait behind their keys{state === "waiting" && " ·  shown"}</>} href={to("waiting")} />
+        <Figure value={of ? count(of.waiting) : "–"} of={"wait behind their keys"} />
       </section>
       {list.error && <Failed error={list.error} again={list.reload} />}
       {list.rows.length > 0 && <ParkedRows rows={list.rows} subs={subs} done={() => (list.reload(), o.reload())} />}

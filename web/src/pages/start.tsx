@@ -103,7 +103,7 @@ export function Start() {
             Sequence {seen.event!.sequence}, received <Time at={seen.request.time} />; from the press of the button to here {took(spent)}.
           </Why>
           <h2>What the receiver got</h2>
-          <Code text={[`${seen.request.method} ${seen.request.path}`, ...Object.entries(seen.request.headers).map(([n, v]) => `${n}: ${[v].flat().join(", ")}`), "", seen.request.body ?? ""].join("\n")} />
+          <Code text={[`${seen.request.method} ${seen.request.path}`, ...Object.entries(seen.request.headers).map(([n, v]) => `${n.toLowerCase()}: ${[v].flat().join(", ")}`), "", seen.request.body ?? ""].join("\n")} />
         </div>
       )}
       <h2>

@@ -15,7 +15,7 @@ import { LaneLine } from "../parts/tape"
 import { Trouble } from "../parts/trouble"
 import { count, share, some, took, when } from "../parts/words"
 import { api, go, link, params, query, setQuery } from "../route"
-import { may } from "../session"
+import { limited, may } from "../session"
 import type { Attempt, Overview, Parked, Point, Subscription as Sub } from "../wire"
 import { Settings } from "./settings"
 
@@ -23,8 +23,8 @@ import { Settings } from "./settings"
 export function Subscription({ at: [id = ""] }: { at: string[] }) {
   const of = api("/subscriptions/" + encodeURIComponent(id))
   const got = useGet<Sub>(of, 3000)
-  const measured = useGet<{ data: Point[] }>(api("/metrics" + params({ from: "1h", step: "1m", subscription: id })), 5000)
-  const o = useGet<Overview>(api("/overview"), 5000).data
+  const measured = useGet<{ data: Point[] }>(limited() ? null : api("/metrics" + params({ from: "1h", step: "1m", subscription: id })), 5000)
+  const o = useGet<Overview>(limited() ? null : api("/overview"), 5000).data
   const tab = query.value.get("tab") ?? "attempts"
   const [replaying, replay] = useState(false)
   if (got.error && !got.data) return <Failed error={got.error} again={got.reload} />
