@@ -65,6 +65,25 @@ type Source struct {
 	Version uint64 `json:"version"`
 }
 
+// Provider is who sends to a source: what it signs, and which settings a source needs for it.
+type Provider struct {
+	// Name is what a source calls it, Title what it calls itself.
+	Name  string `json:"name"`
+	Title string `json:"title"`
+	// Signs says in one line what it signs; Document is the URL of what says so.
+	Signs    string         `json:"signs"`
+	Document string         `json:"document"`
+	Needs    []ProviderNeed `json:"needs"`
+}
+
+// ProviderNeed is a setting of a source, by the name that it has there ("secrets", "options.NAME").
+type ProviderNeed struct {
+	Setting  string `json:"setting"`
+	Required bool   `json:"required"`
+	// What it is, and where the provider shows it.
+	What string `json:"what"`
+}
+
 // SourceScheme is an HMAC in a header, as data.
 type SourceScheme struct {
 	// Header holds the signature, behind Prefix.

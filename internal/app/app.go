@@ -284,7 +284,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
-		Version: a.opts.Version, Ready: ready, Metrics: rollups, Health: a.health(st, engine, streams, started), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph},
+		Version: a.opts.Version, Ready: ready, Metrics: rollups, Health: a.health(st, engine, streams, started),
+		Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph},
 		Sources: sources{ctl, in}, Inspectors: inspectors{ctl, inspect}, PublicURL: a.opts.PublicURL, OIDC: provider})
 	if err != nil {
 		return err

@@ -159,7 +159,8 @@ func New(o Options) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		log: o.Log, control: o.Control, delivery: o.Delivery, logger: o.Logger, ready: o.Ready, admitter: o.Admit, backup: o.Backup, counted: o.Metrics, sources: o.Sources,
+		log: o.Log, control: o.Control, delivery: o.Delivery, logger: o.Logger, ready: o.Ready, admitter: o.Admit, backup: o.Backup,
+		counted: o.Metrics, sources: o.Sources,
 		version: o.Version, maxBody: o.MaxBody, maxWait: o.MaxWait,
 		mux: http.NewServeMux(), metrics: m, overload: o.Overload,
 	}

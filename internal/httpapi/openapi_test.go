@@ -58,7 +58,9 @@ func TestExamples(t *testing.T) {
 					ids["source"], rejection = w.source("acme")
 					ids["link"], _ = w.link("acme", `{}`)
 					ids["session"], _ = w.signIn(rootKey)
-					ids["inspector"] = w.inspector("acme")
+					if rows[name].id == "inspector" {
+						ids["inspector"] = w.inspector("acme")
+					}
 					var lease string
 					if rows[name].id == "pull" {
 						ids["pull"], lease = w.leased("acme")

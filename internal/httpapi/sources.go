@@ -11,6 +11,8 @@ import (
 
 // Sources is what the API needs of inbound sources. All answers are copies that the caller owns.
 type Sources interface {
+	// Providers lists by name all that a source can be for.
+	Providers() []eventhose.Provider
 	// CreateSource validates and saves a source with its inbox. CodeInvalid with the field, CodeLimit.
 	CreateSource(ctx context.Context, s eventhose.Source) (eventhose.Source, error)
 	// Source: CodeNotFound.
@@ -103,6 +105,13 @@ func (a *API) addSources(sources Sources) {
 	answer := func(ctx context.Context, s eventhose.Source, err error) (*sourceOutput, error) {
 		return &sourceOutput{tell(ctx, s)}, err
 	}
+	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+		OperationID: "listProviders", Method: http.MethodGet, Path: "/v1/providers", Tags: tags,
+		Summary: "Whose webhooks can be received, and what a source needs for it",
+	}, func(context.Context, *struct{}) (*listOutput[eventhose.Provider], error) {
+		all := sources.Providers()
+		return listed(all, len(all), nil), nil
+	})
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "createSource", Method: http.MethodPost, Path: path, Tags: tags,
 		Summary: "Make an address for a provider's webhooks, and an inbox for them", DefaultStatus: http.StatusCreated,

@@ -202,3 +202,16 @@ const (
 	burst     = eventhose.MaxRejections
 	perSecond = 1
 )
+
+// Providers lists by name all that a source can be for.
+func (d *Door) Providers() []eventhose.Provider {
+	var list []eventhose.Provider
+	for _, p := range gateway.Providers() {
+		told := eventhose.Provider{Name: p.Name, Title: p.Title, Signs: p.Doc, Document: p.Source, Needs: []eventhose.ProviderNeed{}}
+		for _, n := range p.Needs {
+			told.Needs = append(told.Needs, eventhose.ProviderNeed{Setting: n.Field, Required: n.Required, What: n.Doc})
+		}
+		list = append(list, told)
+	}
+	return list
+}

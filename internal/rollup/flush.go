@@ -85,21 +85,18 @@ func (r *Rollups) Close() error {
 // flush writes the minutes before one.
 func (r *Rollups) flush(ctx context.Context, before int64) error {
 	changes := r.gather(before)
-	var failed []error
-	for len(changes) > 0 && ctx.Err() == nil {
+	var err error
+	for err == nil && len(changes) > 0 { // once the store is away, or full, the rest waits for the next minute
 		n, bytes := 0, 0
 		for n < len(changes) && n < saveRecords && (n == 0 || bytes+len(changes[n].Value) <= saveBytes) {
 			bytes += len(changes[n].Value)
 			n++
 		}
-		if err := r.save(ctx, changes[:n]); err != nil {
-			failed = append(failed, err)
-			break // the store is away, or full
-		}
+		err = r.save(ctx, changes[:n])
 		changes = changes[n:]
 	}
 	r.forget(before)
-	return errors.Join(append(failed, ctx.Err())...)
+	return err
 }
 
 // gather takes the minutes before one out of the parts into their hours, and answers the records that are to be written.

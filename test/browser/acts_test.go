@@ -20,7 +20,7 @@ func TestFirstSteps(t *testing.T) {
 			b.until(`document.querySelector("#first-delivery")`)
 			t.Logf("from the press to the delivery: %v", time.Since(began).Round(time.Millisecond))
 			b.shows("its signature verifies")
-			b.shows("webhook-signature")
+			b.shows("webhook-signature: v1,")
 			b.press("#first-delivery", "See the event")
 			b.shows("taken")
 		})

@@ -38,7 +38,7 @@ func (a *acme) views() []view {
 		{"sources", ui("/sources"), "github"},
 		{"source-new", ui("/sources/new"), "Provider"},
 		{"source", ui("/sources/" + a.source), "pull_request"},
-		{"source-rejected", ui("/sources/" + a.source + "?tab=rejected"), "signature"},
+		{"source-rejected", ui("/sources/" + a.source + "?tab=rejected"), "no_match"},
 		{"rejection", ui("/sources/" + a.source + "/rejections/" + a.rejection), "Verify it again"},
 		{"inspectors", ui("/inspector"), "look here"},
 		{"inspector", ui("/inspector/" + a.inspector), "Waiting for the first request"},
@@ -171,6 +171,7 @@ func violationsOf(t *testing.T, found string) (faults []string) {
 func TestPageCheckers(t *testing.T) {
 	s := start(t, "embedded")
 	b := open(t)
+	b.expect("401") // nobody is signed in
 	b.visit(s.url + "/ui/")
 	b.until(`!!document.querySelector("form")`)
 	value[chromedp.Void](b, `document.querySelector("main").insertAdjacentHTML("beforeend", "<button></button><img src='data:,'><div id=wide>x</div>"); document.getElementById("wide").style.width = "5000px"`)

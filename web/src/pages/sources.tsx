@@ -89,14 +89,11 @@ function Rejected({ source }: { source: string }) {
 }
 
 interface Provider {
-  id: string
   name: string
-  url?: string
-  signs?: string
-  secrets?: string
-  public_keys?: string
-  verify_token?: string
-  options?: Record<string, string>
+  title: string
+  signs: string
+  document: string
+  needs: { setting: string; required: boolean; what: string }[]
 }
 
 export function NewSource() {
@@ -104,7 +101,9 @@ export function NewSource() {
   const [wrong, setWrong] = useState("")
   const [busy, setBusy] = useState(false)
   const providers = useGet<{ data: Provider[] }>("/v1/providers").data?.data ?? []
-  const p = providers.find((p) => p.id === provider)
+  const p = providers.find((p) => p.name === provider)
+  const need = (setting: string) => p?.needs.find((n) => n.setting === setting)
+  const options = p?.needs.filter((n) => n.setting.startsWith("options.")) ?? []
   const submit = async (e: SubmitEvent) => {
     e.preventDefault()
     const f = new FormData(e.currentTarget as HTMLFormElement)
@@ -112,7 +111,7 @@ export function NewSource() {
     setBusy(true)
     setWrong("")
     try {
-      const options = Object.fromEntries(Object.keys(p?.options ?? {}).map((n) => [n, said("option." + n)]).filter(([, v]) => v))
+      const chosen = Object.fromEntries(options.map((n) => [n.setting.slice("options.".length), said(n.setting)]).filter(([, v]) => v))
       const made = await change<Seen>("POST", api("/sources"), {
         provider: said("provider"),
         name: said("name") || undefined,
@@ -120,7 +119,7 @@ export function NewSource() {
         public_key: said("public_key") || undefined,
         verify_token: said("verify_token") || undefined,
         public_url: said("public_url") || undefined,
-        options: Object.keys(options).length ? options : undefined,
+        options: Object.keys(chosen).length ? chosen : undefined,
       })
       go(link(`/sources/${made.id}`))
     } catch (e) {
@@ -142,50 +141,52 @@ export function NewSource() {
           <input name="provider" list="providers" required value={provider} onInput={(e) => setProvider(e.currentTarget.value.trim())} autocomplete="off" />
           <datalist id="providers">
             {providers.map((p) => (
-              <option key={p.id} value={p.id}>
-                {p.name}
+              <option key={p.name} value={p.name}>
+                {p.title}
               </option>
             ))}
           </datalist>
-          <span class="hint">{p ? `${p.name}${p.signs ? ". " + p.signs : ""}` : "generic takes any HMAC in a header; inspect takes anything, to look at it."}</span>
+          <span class="hint">{p ? <>{p.signs}. <a class="ref" href={p.document} target="_blank" rel="noreferrer">{p.title} says so</a></> : "generic takes any HMAC in a header; inspect takes anything, to look at it."}</span>
         </label>
         <label>
           <span>Name</span>
           <input name="name" />
         </label>
-        {(!p || p.secrets) && (
+        {(!p || need("secrets")) && (
           <label>
             <span>Signing secret</span>
             <input name="secret" type="password" autocomplete="off" spellcheck={false} />
-            <span class="hint">{p?.secrets ?? "as the provider shows it"}</span>
+            <span class="hint">{need("secrets")?.what ?? "as the provider shows it"}</span>
           </label>
         )}
-        {(!p || p.public_keys) && (
+        {(!p || need("public_keys")) && (
           <label>
             <span>Public key</span>
             <textarea name="public_key" rows={2} />
-            <span class="hint">{p?.public_keys ?? "of providers that sign with a private key"}</span>
+            <span class="hint">{need("public_keys")?.what ?? "of providers that sign with a private key"}</span>
           </label>
         )}
-        {(!p || p.verify_token) && (
+        {(!p || need("verify_token")) && (
           <label>
             <span>Verify token</span>
             <input name="verify_token" type="password" autocomplete="off" />
-            <span class="hint">{p?.verify_token ?? "what some providers show when they try the address"}</span>
+            <span class="hint">{need("verify_token")?.what ?? "what some providers show when they try the address"}</span>
           </label>
         )}
-        {Object.entries(p?.options ?? {}).map(([name, doc]) => (
-          <label key={name}>
-            <span>{name}</span>
-            <input name={"option." + name} />
-            <span class="hint">{doc}</span>
+        {options.map((n) => (
+          <label key={n.setting}>
+            <span>{n.setting.slice("options.".length)}</span>
+            <input name={n.setting} required={n.required} />
+            <span class="hint">{n.what}</span>
           </label>
         ))}
-        <label>
-          <span>Public address (optional)</span>
-          <input name="public_url" type="url" placeholder="https://hooks.example.com/in/…" />
-          <span class="hint">Only for providers that sign the address that they send to, if it is not the one shown next.</span>
-        </label>
+        {(!p || need("public_url")) && (
+          <label>
+            <span>Public address</span>
+            <input name="public_url" type="url" placeholder="https://hooks.example.com/in/…" />
+            <span class="hint">{need("public_url")?.what ?? "for providers that sign the address that they send to"}. It can be given later, once the address is known.</span>
+          </label>
+        )}
         {wrong && (
           <p class="wrong" role="alert">
             {wrong}
