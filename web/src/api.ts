@@ -76,7 +76,7 @@ export async function change<T>(method: "POST" | "PUT" | "PATCH" | "DELETE", pat
 }
 
 /** Follows a stream of lines until it ends or is aborted; each line is one JSON value. */
-export async function lines(path: string, each: (value: any) => void, signal: AbortSignal): Promise<void> {
+export async function lines(path: string, each: (value: any, line: string) => void, signal: AbortSignal): Promise<void> {
   const r = await fetch(path, { signal, credentials: bearer ? "omit" : "same-origin", headers: { ...headers(), Accept: "application/x-ndjson" } })
   if (!r.ok) throw await problem(r)
   const reader = r.body!.pipeThrough(new TextDecoderStream()).getReader()
@@ -85,7 +85,7 @@ export async function lines(path: string, each: (value: any) => void, signal: Ab
     if (done) return
     const parts = (rest + value).split("\n")
     rest = parts.pop()!
-    for (const line of parts) if (line.trim()) each(JSON.parse(line))
+    for (const line of parts) if (line.trim()) each(JSON.parse(line), line)
   }
 }
 

@@ -61,6 +61,8 @@ export interface Event {
   erased?: boolean
   source?: string
   tenant?: string
+  /** The event as it was written, for data that must not be read as numbers. */
+  text?: string
   deliveries?: Record<"taken" | "pending" | "retrying" | "waiting" | "dead", number>
 }
 

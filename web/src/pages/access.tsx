@@ -63,7 +63,7 @@ export function Keys() {
       {!allowed && <Empty title="Only admins see keys">Sign in with a key that has the scope admin.</Empty>}
       {list.error && <Failed error={list.error} again={list.reload} />}
       {list.rows.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" tabindex={0}>
           <table>
             <thead>
               <tr>
@@ -188,7 +188,7 @@ export function PortalLinks() {
       {!may("admin") && <Empty title="Only admins make links">Sign in with a key that has the scope admin.</Empty>}
       {list.error && <Failed error={list.error} again={list.reload} />}
       {list.rows.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" tabindex={0}>
           <table>
             <thead>
               <tr>

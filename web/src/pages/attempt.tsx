@@ -77,7 +77,7 @@ export function Attempt({ at: [sub = "", id = ""] }: { at: string[] }) {
             <dd class="mono">{t.address || <span class="faint">nothing was connected</span>}</dd>
             <dt>Next try</dt>
             <dd>{t.next ? <><Time at={t.next} since /> at {when(t.next)}</> : <span class="faint">{taken ? "none is needed" : "none"}</span>}</dd>
-            {t.message && !taken && (
+            {t.message && !taken && !t.diagnosis && (
               <>
                 <dt>It says</dt>
                 <dd>{t.message}</dd>

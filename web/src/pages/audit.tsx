@@ -41,7 +41,7 @@ export function Audit() {
       </form>
       {list.error && <Failed error={list.error} again={list.reload} />}
       {list.rows.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" tabindex={0}>
           <table>
             <thead>
               <tr>

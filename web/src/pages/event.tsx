@@ -230,7 +230,7 @@ function Lane({ e, d, sub, done }: { e: EventStatus; d: Delivery; sub?: Subscrip
       )}
       {d.state !== "delivered" && last && last.outcome !== "taken" && (
         <div class={"say " + (d.state === "dead" ? "" : "w")}>
-          <b>{detail?.diagnosis?.title ?? last.message}</b> {detail?.diagnosis?.detail}
+          <b>{detail?.diagnosis ? detail.diagnosis.title + "." : last.message}</b> {detail?.diagnosis?.detail}
         </div>
       )}
       {d.state === "retrying" && last?.next && (

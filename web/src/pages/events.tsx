@@ -1,7 +1,8 @@
 import { useEffect, useState } from "preact/hooks"
-import { get, Problem } from "../api"
+import { get, Problem, text } from "../api"
 import { Find } from "../parts/find"
 import { Empty, Failed, State, Time, type Tone } from "../parts/small"
+import { elements, member } from "../parts/raw"
 import { brief, count, when } from "../parts/words"
 import { api, link, params, query, setQuery } from "../route"
 import type { Event } from "../wire"
@@ -61,7 +62,9 @@ export function Events() {
     setBusy(true)
     try {
       const since = ms[at.since] ? new Date(Date.now() - ms[at.since]!).toISOString() : at.since
-      const found = await get<Found>(api("/events/search" + params({ ...at, since, before, limit: 50 })), signal)
+      const said = await text(api("/events/search" + params({ ...at, since, before, limit: 50 })), signal)
+      const found = JSON.parse(said) as Found
+      elements(member(said, "data") ?? "[]").forEach((written, i) => (found.data[i]!.text = written))
       set((old) => (before ? [...old, found] : [found]))
       fail(undefined)
       if (!before) setFresh(0)
@@ -108,13 +111,13 @@ export function Events() {
         </p>
       )}
       {events.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" tabindex={0}>
           <table>
             <thead>
               <tr>
                 <th>Time</th>
                 <th>Type</th>
-                <th>Key</th>
+                <th class="wide-only">Key</th>
                 <th>State</th>
                 <th class="num wide-only">Sequence</th>
                 <th class="wide-only">Data</th>
@@ -133,7 +136,7 @@ export function Events() {
                         {e.type}
                       </a>
                     </td>
-                    <td class="mono">{e.key && <a href={link("/events" + params({ keys: e.key }))}>{e.key}</a>}</td>
+                    <td class="mono wide-only">{e.key && <a href={link("/events" + params({ keys: e.key }))}>{e.key}</a>}</td>
                     <td>
                       <State tone={tone}>{word}</State>
                     </td>

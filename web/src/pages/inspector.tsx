@@ -21,7 +21,7 @@ export function Inspectors() {
       </header>
       {list.error && <Failed error={list.error} again={list.reload} />}
       {list.data && list.data.data.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" tabindex={0}>
           <table>
             <thead>
               <tr>
@@ -131,7 +131,7 @@ export function Inspector({ at: [id = ""] }: { at: string[] }) {
         </Empty>
       ) : (
         <div class="two">
-          <section class="scroll">
+          <section class="scroll" tabindex={0}>
             <table>
               <thead>
                 <tr>

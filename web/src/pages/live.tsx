@@ -2,6 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks"
 import { lines, type Problem } from "../api"
 import { Find } from "../parts/find"
 import { Empty, State } from "../parts/small"
+import { member } from "../parts/raw"
 import { count, rate, when } from "../parts/words"
 import { api, link, params, query, setQuery } from "../route"
 import type { Event } from "../wire"
@@ -33,11 +34,12 @@ export function Live() {
       for (let wait = 500; !stop.signal.aborted; wait = Math.min(8000, wait * 2)) {
         try {
           setState("connecting")
-          const stream = lines(api("/events/stream" + params({ after: cursor, types, keys, expression })), (e: Event) => {
+          const stream = lines(api("/events/stream" + params({ after: cursor, types, keys, expression })), (e: Event, line: string) => {
             if (!e.id) return
             wait = 500
             cursor = e.cursor
             total.current++
+            e.text = line
             ring.current.push(e)
             if (ring.current.length > kept * 2) ring.current.splice(0, ring.current.length - kept)
           }, stop.signal)
@@ -90,13 +92,13 @@ export function Live() {
         </p>
       )}
       {rows.length ? (
-        <div class="scroll">
+        <div class="scroll" tabindex={0}>
           <table>
             <thead>
               <tr>
                 <th>Time</th>
                 <th>Type</th>
-                <th>Key</th>
+                <th class="wide-only">Key</th>
                 <th class="num">Sequence</th>
                 <th class="wide-only">Data</th>
               </tr>
@@ -111,7 +113,7 @@ export function Live() {
                       {e.type}
                     </a>
                   </td>
-                  <td class="mono">{e.key}</td>
+                  <td class="mono wide-only">{e.key}</td>
                   <td class="num faint">{count(e.sequence)}</td>
                   <td class="mono soft fit wide-only">{preview(e)}</td>
                 </tr>
@@ -133,7 +135,7 @@ export function preview(e: Event): string {
   if (e.erased) return "erased"
   if (e.data_omitted) return "…"
   if (e.data === undefined) return e.data_base64 ? "binary" : ""
-  return JSON.stringify(e.data).slice(0, 160)
+  return ((e.text && member(e.text, "data")) ?? JSON.stringify(e.data)).slice(0, 160)
 }
 
 function Filter({ types, keys, expression, pause, paused }: { types: string; keys: string; expression: string; pause: () => void; paused: boolean }) {

@@ -23,7 +23,7 @@ export function Tenants() {
       </header>
       {list.error && <Failed error={list.error} again={list.reload} />}
       {list.rows.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" tabindex={0}>
           <table>
             <thead>
               <tr>
@@ -143,7 +143,7 @@ export function Health() {
           <h2>
             Nodes <span class="soft">identical; each delivers for the shards that it holds</span>
           </h2>
-          <div class="scroll">
+          <div class="scroll" tabindex={0}>
             <table>
               <thead>
                 <tr>

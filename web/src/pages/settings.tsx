@@ -116,7 +116,7 @@ export function Settings({ sub: s, done, gone }: { sub: Subscription; done: () =
       </fieldset>
       <label>
         <span>Waits before each try</span>
-        <textarea name="schedule" rows={2} defaultValue={schedule.join(", ")} disabled={!manage} />
+        <textarea name="schedule" rows={2} defaultValue={schedule.map(short).join(", ")} disabled={!manage} />
         <span class="hint">
           {some(schedule.length, "try", "tries")} over {took(schedule.reduce((n, d) => n + millis(d), 0))}, and up to a tenth more for jitter.
         </span>
@@ -125,7 +125,7 @@ export function Settings({ sub: s, done, gone }: { sub: Subscription; done: () =
         <>
           <label>
             <span>Time-out</span>
-            <input name="timeout" defaultValue={s.retry.timeout} disabled={!manage} />
+            <input name="timeout" defaultValue={short(s.retry.timeout ?? "")} disabled={!manage} />
             <span class="hint">From connect to the end of the answer, at most 30s. Now {span(s.retry.timeout)}: a longer one lets slow receivers finish, and each holds a place in flight as long.</span>
           </label>
           <label>
@@ -210,6 +210,9 @@ export function Settings({ sub: s, done, gone }: { sub: Subscription; done: () =
     </>
   )
 }
+
+/** 2h0m0s is 2h */
+const short = (d: string) => d.replace(/([hm])0s$/, "$1").replace(/h0m$/, "h")
 
 function Delete({ sub, of, close, gone }: { sub: Subscription; of: string; close: () => void; gone: () => void }) {
   const [typed, type] = useState("")

@@ -28,7 +28,7 @@ export function Sources() {
       </header>
       {list.error && <Failed error={list.error} again={list.reload} />}
       {list.rows.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" tabindex={0}>
           <table>
             <thead>
               <tr>
@@ -308,7 +308,7 @@ function Inbox({ source }: { source: string }) {
       </div>
       {list.error && <Failed error={list.error} again={list.reload} />}
       {list.rows.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" tabindex={0}>
           <table>
             <thead>
               <tr>
@@ -355,7 +355,7 @@ function RejectedList({ source, list }: { source: Seen; list?: Rejection[] }) {
   if (!list) return <Waiting />
   if (!list.length) return <Empty title="Nothing was rejected in the last day">Requests whose signature, time or headers do not verify are kept here for a day, with the reason.</Empty>
   return (
-    <div class="scroll">
+    <div class="scroll" tabindex={0}>
       <table>
         <thead>
           <tr>

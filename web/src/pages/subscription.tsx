@@ -192,7 +192,7 @@ function Batches({ of }: { of: string }) {
   return (
     <>
       {list.rows.length > 0 && (
-        <div class="scroll">
+        <div class="scroll" tabindex={0}>
           <table>
             <thead>
               <tr>

@@ -11,7 +11,7 @@ const kinds: Record<string, string> = { first: "", retry: "retry", probe: "probe
 export function Attempts({ rows, subs }: { rows: Attempt[]; subs?: Subscription[] }) {
   const most = Math.max(1, ...rows.map((t) => millis(t.duration)))
   return (
-    <div class="scroll">
+    <div class="scroll" tabindex={0}>
       <table>
         <thead>
           <tr>

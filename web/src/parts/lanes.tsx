@@ -8,7 +8,7 @@ import { count, share, took } from "./words"
 /** Subscriptions as lanes: where each is in the log, and what is parked behind its cursor. */
 export function Lanes({ subs, head, sparks }: { subs: Subscription[]; head: number; sparks?: boolean }) {
   return (
-    <div class="scroll">
+    <div class="scroll" tabindex={0}>
       <table>
         <thead>
           <tr>

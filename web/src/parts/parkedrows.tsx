@@ -15,7 +15,7 @@ export function ParkedRows({ rows, subs, done }: { rows: Parked[]; subs?: Subscr
   const replay = may("manage", "replay")
   const act = (p: Parked, verb: string) => change("POST", api(`/subscriptions/${p.subscription}/parked/${verb}`), { events: [p.event] }).then(done)
   return (
-    <div class="scroll">
+    <div class="scroll" tabindex={0}>
       <table>
         <thead>
           <tr>

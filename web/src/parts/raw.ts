@@ -35,6 +35,18 @@ export function member(s: string, name: string): string | undefined {
   return undefined
 }
 
+/** The texts of the values in the array that s is. */
+export function elements(s: string): string[] {
+  const all: string[] = []
+  for (let i = skip(s, skip(s, 0) + 1); i < s.length && s[i] !== "]"; ) {
+    const to = end(s, i)
+    all.push(s.slice(i, to))
+    i = skip(s, to)
+    if (s[i] === ",") i = skip(s, i + 1)
+  }
+  return all
+}
+
 /** A JSON text taken apart for showing: scalars keep their bytes. */
 export type Node = { kind: "object"; of: [name: string, value: Node][] } | { kind: "array"; of: Node[] } | { kind: "string" | "number" | "word"; text: string }
 
