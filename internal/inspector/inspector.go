@@ -41,8 +41,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Registry takes the door's metrics; nil makes one.
 	Registry *prometheus.Registry
-	// Observe is called with each request before it is answered, also with those that are not kept, and with its whole body, which
-	// it must not keep. It must not block.
+	// Observe is called with each request before it is answered, also with those that are not kept, and with its body as it was
+	// read, decompressed if it is verified, which it must not keep. It must not block.
 	Observe func(id eventhose.InspectorID, r eventhose.InspectedRequest, body []byte)
 	// Random draws from 0 to below 1 which requests fail, for several goroutines at once; nil is math/rand's.
 	Random func() float64

@@ -73,14 +73,15 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, path string, limit 
 	request := eventhose.InspectedRequest{Time: started.UTC().Truncate(time.Microsecond), Method: r.Method, Path: text("/" + rest),
 		Query: text(r.URL.RawQuery), Headers: headersOf(r)}
 	request.SetContent(body)
-	request.Signature = d.verify(&i, r.Header, body, limit)
+	signature, signed := d.verify(&i, r.Header, body, limit)
+	request.Signature = signature
 	a := d.answerOf(&i)
 	d.hold(r.Context(), time.Duration(i.Delay))
 	if request.Answered = a.status; r.Context().Err() != nil {
 		request.Answered = 0
 	}
 	request.Took = eventhose.Duration(time.Since(started))
-	d.keep(r.Context(), &i, request, body)
+	d.keep(r.Context(), &i, request, signed)
 	a.write(w)
 }
 
@@ -162,10 +163,11 @@ func withoutSession(cookies string) string {
 	return strings.Join(list, ";")
 }
 
-// verify says whether a request is signed with the inspector's secret.
-func (d *Door) verify(i *eventhose.Inspector, h http.Header, body []byte, limit int64) string {
+// verify says whether a request is signed with the inspector's secret, and answers the body as it was signed, which is before it
+// was compressed; if it is not signed, as it came.
+func (d *Door) verify(i *eventhose.Inspector, h http.Header, body []byte, limit int64) (signature string, signed []byte) {
 	if i.Secret == "" {
-		return eventhose.SignatureNone
+		return eventhose.SignatureNone, body
 	}
 	key, err := sign.ParseVerifier(string(i.Secret))
 	if err == nil && int64(len(body)) > limit {
@@ -176,12 +178,12 @@ func (d *Door) verify(i *eventhose.Inspector, h http.Header, body []byte, limit 
 			d.unpacking <- struct{}{}
 			defer func() { <-d.unpacking }()
 		}
-		_, err = sign.VerifyRequest(&http.Request{Header: h, Body: io.NopCloser(bytes.NewReader(body))}, limit, key)
+		signed, err = sign.VerifyRequest(&http.Request{Header: h, Body: io.NopCloser(bytes.NewReader(body))}, limit, key)
 	}
 	if err != nil {
-		return eventhose.SignatureFailed + text(strings.TrimPrefix(err.Error(), "sign: "))
+		return eventhose.SignatureFailed + text(strings.TrimPrefix(err.Error(), "sign: ")), body
 	}
-	return eventhose.SignatureVerified
+	return eventhose.SignatureVerified, signed
 }
 
 // answer is what a sender gets.
@@ -227,7 +229,7 @@ func (d *Door) hold(ctx context.Context, delay time.Duration) {
 }
 
 // keep writes a request down, if there is an allowance for it, and tells who waits for it.
-func (d *Door) keep(ctx context.Context, i *eventhose.Inspector, r eventhose.InspectedRequest, body []byte) {
+func (d *Door) keep(ctx context.Context, i *eventhose.Inspector, r eventhose.InspectedRequest, signed []byte) {
 	outcome := outcomeUnkept
 	if now := time.Now(); d.pace.Allows(i.ID, now) && d.tenantPace.Allows(i.Tenant, now) {
 		keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime) // also if the sender has gone
@@ -242,6 +244,6 @@ func (d *Door) keep(ctx context.Context, i *eventhose.Inspector, r eventhose.Ins
 	}
 	d.requests.WithLabelValues(outcome).Inc()
 	if d.observe != nil {
-		d.observe(i.ID, r, body)
+		d.observe(i.ID, r, signed)
 	}
 }
