@@ -54,7 +54,7 @@ func TestAwait(t *testing.T) {
 			return <-answered, time.Since(started)
 		}
 		if n, took := await("0", func() {
-			d.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", Path(inspectors.ID), nil))
+			d.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", pathPrefix+string(inspectors.ID), nil))
 		}); n != 1 || took != 0 {
 			t.Errorf("here: %d after %v", n, took)
 		}

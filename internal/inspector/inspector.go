@@ -67,14 +67,6 @@ const (
 // pathPrefix begins the paths of the door.
 const pathPrefix = "/play/"
 
-// Path is where an inspector takes requests from outside.
-func Path(id eventhose.InspectorID) string { return pathPrefix + string(id) }
-
-// Destination is where an inspector takes deliveries.
-func Destination(id eventhose.InspectorID) string {
-	return "http://" + eventhose.InspectorHost + "/" + string(id)
-}
-
 // Serves reports whether a request's path is the door's.
 func Serves(path string) bool { return strings.HasPrefix(path, pathPrefix) }
 

@@ -235,10 +235,11 @@ func (d *Door) keep(ctx context.Context, i *eventhose.Inspector, r eventhose.Ins
 		keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime) // also if the sender has gone
 		kept, err := d.inspectors.KeepInspected(keeping, i.Tenant, i.ID, r)
 		cancel()
-		if err == nil {
+		switch {
+		case err == nil:
 			r, outcome = kept, outcomeKept
 			d.arrivals.tell(i.ID)
-		} else {
+		case eventhose.CodeOf(err) != eventhose.CodeNotFound: // or it was removed a moment ago
 			d.logger.LogAttrs(ctx, slog.LevelWarn, "inspector: a request is not kept", slog.String("tenant", string(i.Tenant)), slog.Any("error", err))
 		}
 	}
