@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -75,7 +76,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, path string, limit 
 	request.SetContent(body)
 	signature, signed := d.verify(&i, r.Header, body, limit)
 	request.Signature = signature
-	a := d.answerOf(&i)
+	a := answerOf(&i)
 	d.hold(r.Context(), time.Duration(i.Delay))
 	if request.Answered = a.status; r.Context().Err() != nil {
 		request.Answered = 0
@@ -192,8 +193,8 @@ type answer struct {
 	body   string
 }
 
-func (d *Door) answerOf(i *eventhose.Inspector) answer {
-	if i.FailRate > 0 && d.random() < i.FailRate {
+func answerOf(i *eventhose.Inspector) answer {
+	if i.FailRate > 0 && rand.Float64() < i.FailRate {
 		return answer{http.StatusInternalServerError, "failed on purpose: fail_rate is " + strconv.FormatFloat(i.FailRate, 'g', -1, 64) + "\n"}
 	}
 	return answer{i.Status, i.Body}
