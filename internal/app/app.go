@@ -74,8 +74,8 @@ type Options struct {
 	Version string
 	// Observe is called with each attempt; it must not block.
 	Observe func(eventhose.Attempt)
-	// Inspected is called with each request to an inspector, before it is answered and with its whole body, which it must not
-	// keep; it must not block.
+	// Inspected is called with each request to an inspector before it is answered, also with those that are not kept, and with its
+	// body as it was read, decompressed if it is verified, which it must not keep. It must not block.
 	Inspected func(id eventhose.InspectorID, r eventhose.InspectedRequest, body []byte)
 
 	// What follows is for tests, which have no disk, network or chance. Memory keeps everything in memory, in place of Data;

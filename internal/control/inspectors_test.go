@@ -110,6 +110,9 @@ func TestInspectedIsTheNewest(t *testing.T) {
 	if err := h.ForgetInspected(t.Context(), "acme", i.ID); err != nil {
 		t.Fatal(err)
 	}
+	if n := h.count("acme", kindInspected); n != 1 {
+		t.Errorf("%d records are left, of which one is the other's", n)
+	}
 	h.inspected(i.ID, "231")
 	if got, _, more := h.page(i.ID, eventhose.InspectedQuery{Limit: 100}); more || !slices.Equal(got, []string{"231"}) {
 		t.Errorf("after forgetting: %v, more %v", got, more)

@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -41,11 +40,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Registry takes the door's metrics; nil makes one.
 	Registry *prometheus.Registry
-	// Observe is called with each request before it is answered, also with those that are not kept, and with its whole body, which
-	// it must not keep. It must not block.
+	// Observe is called with each request before it is answered, also with those that are not kept, and with its body as it was
+	// read, decompressed if it is verified, which it must not keep. It must not block.
 	Observe func(id eventhose.InspectorID, r eventhose.InspectedRequest, body []byte)
-	// Random draws from 0 to below 1 which requests fail, for several goroutines at once; nil is math/rand's.
-	Random func() float64
 }
 
 const (
@@ -67,14 +64,6 @@ const (
 // pathPrefix begins the paths of the door.
 const pathPrefix = "/play/"
 
-// Path is where an inspector takes requests from outside.
-func Path(id eventhose.InspectorID) string { return pathPrefix + string(id) }
-
-// Destination is where an inspector takes deliveries.
-func Destination(id eventhose.InspectorID) string {
-	return "http://" + eventhose.InspectorHost + "/" + string(id)
-}
-
 // Serves reports whether a request's path is the door's.
 func Serves(path string) bool { return strings.HasPrefix(path, pathPrefix) }
 
@@ -95,7 +84,6 @@ type Door struct {
 	logger     *slog.Logger
 	requests   *prometheus.CounterVec
 	observe    func(eventhose.InspectorID, eventhose.InspectedRequest, []byte)
-	random     func() float64
 
 	bodies, underWay overload.Shares
 	pace             overload.Pace[eventhose.InspectorID]
@@ -109,7 +97,7 @@ type Door struct {
 
 // New makes a door. Its errors are a registry's that has its metrics already.
 func New(o Options) (*Door, error) {
-	d := &Door{inspectors: o.Inspectors, logger: o.Logger, observe: o.Observe, random: o.Random, unpacking: make(chan struct{}, maxUnpacking),
+	d := &Door{inspectors: o.Inspectors, logger: o.Logger, observe: o.Observe, unpacking: make(chan struct{}, maxUnpacking),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "eventhose_inspector_requests_total", Help: "Requests to inspectors, by what became of them.",
 		}, []string{"outcome"})}
@@ -121,9 +109,6 @@ func New(o Options) (*Door, error) {
 	}
 	if err := o.Registry.Register(d.requests); err != nil {
 		return nil, fmt.Errorf("registering the metrics of inspectors: %w", err)
-	}
-	if d.random == nil {
-		d.random = rand.Float64
 	}
 	d.bodies.Set(maxBodies, maxTenantBodies)
 	d.underWay.Set(maxRequests, maxTenantRequests)

@@ -108,6 +108,16 @@ func TestAnswers(t *testing.T) {
 	if got := w.requests(i.ID, before)[0]; got.Took < delay {
 		t.Errorf("it was held for %v", time.Duration(got.Took))
 	}
+	// Half of them fail: that all of 64 do, or none, does not happen.
+	half, statuses := 0.5, map[int]bool{}
+	must(w.tenant.UpdateInspector(t.Context(), i.ID, eventhose.InspectorPatch{Delay: new(eventhose.Duration), FailRate: &half}))(t)
+	for range 64 {
+		status, _, _ := w.send("POST", i.URL, "")
+		statuses[status] = true
+	}
+	if !maps.Equal(statuses, map[int]bool{200: true, 500: true}) {
+		t.Errorf("at half: %v", statuses)
+	}
 }
 
 // A sender that does not wait for the answer is shown, with none.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -73,14 +74,15 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, path string, limit 
 	request := eventhose.InspectedRequest{Time: started.UTC().Truncate(time.Microsecond), Method: r.Method, Path: text("/" + rest),
 		Query: text(r.URL.RawQuery), Headers: headersOf(r)}
 	request.SetContent(body)
-	request.Signature = d.verify(&i, r.Header, body, limit)
-	a := d.answerOf(&i)
+	signature, signed := d.verify(&i, r.Header, body, limit)
+	request.Signature = signature
+	a := answerOf(&i)
 	d.hold(r.Context(), time.Duration(i.Delay))
 	if request.Answered = a.status; r.Context().Err() != nil {
 		request.Answered = 0
 	}
 	request.Took = eventhose.Duration(time.Since(started))
-	d.keep(r.Context(), &i, request, body)
+	d.keep(r.Context(), &i, request, signed)
 	a.write(w)
 }
 
@@ -162,10 +164,11 @@ func withoutSession(cookies string) string {
 	return strings.Join(list, ";")
 }
 
-// verify says whether a request is signed with the inspector's secret.
-func (d *Door) verify(i *eventhose.Inspector, h http.Header, body []byte, limit int64) string {
+// verify says whether a request is signed with the inspector's secret, and answers the body as it was signed, which is before it
+// was compressed; if it is not signed, as it came.
+func (d *Door) verify(i *eventhose.Inspector, h http.Header, body []byte, limit int64) (signature string, signed []byte) {
 	if i.Secret == "" {
-		return eventhose.SignatureNone
+		return eventhose.SignatureNone, body
 	}
 	key, err := sign.ParseVerifier(string(i.Secret))
 	if err == nil && int64(len(body)) > limit {
@@ -176,12 +179,12 @@ func (d *Door) verify(i *eventhose.Inspector, h http.Header, body []byte, limit 
 			d.unpacking <- struct{}{}
 			defer func() { <-d.unpacking }()
 		}
-		_, err = sign.VerifyRequest(&http.Request{Header: h, Body: io.NopCloser(bytes.NewReader(body))}, limit, key)
+		signed, err = sign.VerifyRequest(&http.Request{Header: h, Body: io.NopCloser(bytes.NewReader(body))}, limit, key)
 	}
 	if err != nil {
-		return eventhose.SignatureFailed + text(strings.TrimPrefix(err.Error(), "sign: "))
+		return eventhose.SignatureFailed + text(strings.TrimPrefix(err.Error(), "sign: ")), body
 	}
-	return eventhose.SignatureVerified
+	return eventhose.SignatureVerified, signed
 }
 
 // answer is what a sender gets.
@@ -190,8 +193,8 @@ type answer struct {
 	body   string
 }
 
-func (d *Door) answerOf(i *eventhose.Inspector) answer {
-	if i.FailRate > 0 && d.random() < i.FailRate {
+func answerOf(i *eventhose.Inspector) answer {
+	if i.FailRate > 0 && rand.Float64() < i.FailRate {
 		return answer{http.StatusInternalServerError, "failed on purpose: fail_rate is " + strconv.FormatFloat(i.FailRate, 'g', -1, 64) + "\n"}
 	}
 	return answer{i.Status, i.Body}
@@ -227,21 +230,22 @@ func (d *Door) hold(ctx context.Context, delay time.Duration) {
 }
 
 // keep writes a request down, if there is an allowance for it, and tells who waits for it.
-func (d *Door) keep(ctx context.Context, i *eventhose.Inspector, r eventhose.InspectedRequest, body []byte) {
+func (d *Door) keep(ctx context.Context, i *eventhose.Inspector, r eventhose.InspectedRequest, signed []byte) {
 	outcome := outcomeUnkept
 	if now := time.Now(); d.pace.Allows(i.ID, now) && d.tenantPace.Allows(i.Tenant, now) {
 		keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime) // also if the sender has gone
 		kept, err := d.inspectors.KeepInspected(keeping, i.Tenant, i.ID, r)
 		cancel()
-		if err == nil {
+		switch {
+		case err == nil:
 			r, outcome = kept, outcomeKept
 			d.arrivals.tell(i.ID)
-		} else {
+		case eventhose.CodeOf(err) != eventhose.CodeNotFound: // or it was removed a moment ago
 			d.logger.LogAttrs(ctx, slog.LevelWarn, "inspector: a request is not kept", slog.String("tenant", string(i.Tenant)), slog.Any("error", err))
 		}
 	}
 	d.requests.WithLabelValues(outcome).Inc()
 	if d.observe != nil {
-		d.observe(i.ID, r, body)
+		d.observe(i.ID, r, signed)
 	}
 }

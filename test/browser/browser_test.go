@@ -221,7 +221,7 @@ func (b *tab) misses(text string) {
 // press presses a button or follows a link by its words, within what a selector names.
 func (b *tab) press(within, words string) {
 	b.t.Helper()
-	find := fmt.Sprintf(`[...document.querySelectorAll(%s)].flatMap(e => [...e.querySelectorAll("button, a")]).find(e => e.innerText.trim() === %s && !e.disabled)`, quoted(within), quoted(words))
+	find := fmt.Sprintf(`[...document.querySelectorAll(%s)].flatMap(e => [...e.querySelectorAll("button, a")]).find(e => e.innerText.trim().split("\n")[0] === %s && !e.disabled)`, quoted(within), quoted(words))
 	b.until("!!" + find)
 	value[chromedp.Void](b, find+".click()")
 }

@@ -44,6 +44,15 @@ export function Event({ at: [id = ""] }: { at: string[] }) {
     }
   }, [path, turn])
   const reload = () => again((n) => n + 1)
+  if (error?.status === 410)
+    return (
+      <Empty title="The data was erased">
+        {error.message}. Its place in the log stays, so that no reader sees a gap.{" "}
+        <a class="ref" href={link("/events")}>
+          All events
+        </a>
+      </Empty>
+    )
   if (error && !got) return <Failed error={error} again={reload} />
   if (!got) return <Waiting what="Looking for the event" />
   const { event: e } = got
@@ -173,7 +182,7 @@ function Data({ e, raw }: { e: EventStatus; raw: string | undefined }) {
         e.data_base64 ? (
           <Code text={tab === "raw" ? e.data_base64 : decoded(e.data_base64)} />
         ) : (
-          <p class="faint">{e.data_omitted === undefined ? "You may not see the data, or there is none." : "There is none."}</p>
+          <p class="faint">{e.data_omitted ? "You may not see the data." : "There is none."}</p>
         )
       ) : tab === "raw" ? (
         <Code text={raw} />

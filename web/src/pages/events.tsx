@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks"
 import { get, Problem, text } from "../api"
 import { Find } from "../parts/find"
-import { Empty, Failed, State, Time, type Tone } from "../parts/small"
+import { Choice, Empty, Failed, State, Time, type Tone } from "../parts/small"
 import { elements, member } from "../parts/raw"
 import { brief, count, when } from "../parts/words"
 import { api, link, params, query, setQuery } from "../route"
@@ -215,7 +215,7 @@ function Filters({ at }: { at: Record<Names, string> }) {
       </label>
       <label>
         State
-        <select name="status" defaultValue={at.status}>
+        <Choice name="status" value={at.status}>
           <option value="">any</option>
           <option value="taken">taken</option>
           <option value="pending">pending</option>
@@ -223,7 +223,7 @@ function Filters({ at }: { at: Record<Names, string> }) {
           <option value="waiting">waiting for its key</option>
           <option value="failed">failed: retrying or dead</option>
           <option value="dead">dead</option>
-        </select>
+        </Choice>
       </label>
       <label>
         Time

@@ -3,6 +3,7 @@ import { change } from "../api"
 import { pull } from "../parts/condition"
 import { Ask } from "../parts/dialog"
 import { say, sentence } from "../parts/notices"
+import { Choice } from "../parts/small"
 import { some, span, took, millis } from "../parts/words"
 import { api } from "../route"
 import { may } from "../session"
@@ -56,7 +57,7 @@ export function Settings({ sub: s, done, gone }: { sub: Subscription; done: () =
   }
   return (
     <>
-    <form class="set" onSubmit={submit}>
+    <form class="set" onSubmit={submit} data-updated={s.updated}>
       <label>
         <span>Name</span>
         <input name="name" defaultValue={s.name} maxLength={256} disabled={!manage} />
@@ -169,17 +170,17 @@ export function Settings({ sub: s, done, gone }: { sub: Subscription; done: () =
           </fieldset>
           <label>
             <span>Body</span>
-            <select name="format" defaultValue={s.destination!.format || "standard"} disabled={!manage}>
+            <Choice name="format" value={s.destination!.format || "standard"} disabled={!manage}>
               <option value="standard">Eventhose: type, timestamp, data, id, sequence</option>
               <option value="cloudevents">CloudEvents 1.0, structured</option>
-            </select>
+            </Choice>
           </label>
           <label>
             <span>Compression</span>
-            <select name="compression" defaultValue={s.destination!.compression ?? ""} disabled={!manage}>
+            <Choice name="compression" value={s.destination!.compression ?? ""} disabled={!manage}>
               <option value="">none</option>
               <option value="gzip">gzip: the receiver must unpack before it parses, and verify before it was packed</option>
-            </select>
+            </Choice>
           </label>
           <label>
             <span>Headers of your own</span>

@@ -22,11 +22,12 @@ export function Chart({ title, times, lines, show }: { title: string; times: str
   const shape = lines.map((l) => l.label).join() + theme.value
   const data = [times.map((t) => new Date(t).getTime() / 1000), ...lines.map((l) => l.values)] as uPlot.AlignedData
   useEffect(() => {
+    const box = at.current!
     const axis: uPlot.Axis = { stroke: token("--faint"), grid: { stroke: token("--rule"), width: 1 }, ticks: { show: false }, font: `12px ${token("--sans")}` }
     const span = (data[0].at(-1) ?? 0) - (data[0][0] ?? 0)
     const u = new uPlot(
       {
-        width: at.current!.clientWidth,
+        width: box.clientWidth,
         height: 180,
         legend: { show: true, live: true },
         cursor: { points: { size: 6 }, y: false },
@@ -38,11 +39,11 @@ export function Chart({ title, times, lines, show }: { title: string; times: str
         ],
       },
       data,
-      at.current!,
+      box,
     )
     plot.current = u
-    const fit = new ResizeObserver(() => u.setSize({ width: at.current!.clientWidth, height: 180 }))
-    fit.observe(at.current!)
+    const fit = new ResizeObserver(() => u.setSize({ width: box.clientWidth, height: 180 }))
+    fit.observe(box)
     return () => {
       fit.disconnect()
       u.destroy()

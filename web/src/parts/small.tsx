@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact"
-import { useEffect, useState } from "preact/hooks"
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import type { Problem } from "../api"
 import { ago, exactly, when } from "./words"
 
@@ -106,4 +106,15 @@ export function Figure({ value, unit, of, tone = "", href }: { value: ComponentC
     </>
   )
   return href ? <a href={href}>{inside}</a> : <div>{inside}</div>
+}
+
+/** A select that begins with a value and then is the reader's. */
+export function Choice({ name, value, disabled, children }: { name: string; value: string; disabled?: boolean; children: ComponentChildren }) {
+  const ref = useRef<HTMLSelectElement>(null)
+  useLayoutEffect(() => void (ref.current!.value = value), [value])
+  return (
+    <select ref={ref} name={name} disabled={disabled}>
+      {children}
+    </select>
+  )
 }
