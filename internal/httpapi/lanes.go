@@ -200,6 +200,9 @@ func (a *API) attemptsOf(ctx context.Context, in *attemptsInput) (*listOutput[ev
 			return listed(d.Attempts, len(d.Attempts), nil), nil
 		}
 	}
+	if exchangeOf(ctx).principal.Limited() { // whether there is such an event is not told either
+		return nil, eventhose.NotFound("event")
+	}
 	return listed[eventhose.Attempt](nil, 0, nil), nil
 }
 

@@ -212,6 +212,24 @@ func TestPortalWithoutData(t *testing.T) {
 	}
 }
 
+// Who may manage and not see secrets has no header's value sent to another place than it was meant for.
+func TestPortalKeepsHeaders(t *testing.T) {
+	w := newWorld(t, nil)
+	manage, secrets := w.linkWith(eventhose.CapabilityManage), w.linkWith(eventhose.CapabilityManage, eventhose.CapabilitySecrets)
+	path := "/v1/tenants/globex/subscriptions/" + w.want(201, w.root("POST", "/v1/tenants/globex/subscriptions",
+		`{"destination": {"type": "webhook", "url": "https://example.com/hook", "headers": {"X-Token": "planted"}}}`)).json(t)["id"].(string)
+	to := func(url, header string) string {
+		return `{"destination": {"type": "webhook", "url": "` + url + `", "headers": {"X-Token": "` + header + `"}}}`
+	}
+	w.want(200, w.call(manage, "PATCH", path, to("https://example.com/hook", "***")))
+	w.refused(eventhose.CodeInvalid, "destination.headers.X-Token", w.call(manage, "PATCH", path, to("https://example.org/hook", "***")))
+	if url := w.want(200, w.root("GET", path, "")).json(t)["destination"].(map[string]any)["url"]; url != "https://example.com/hook" {
+		t.Errorf("it was changed to %v", url)
+	}
+	w.want(200, w.call(secrets, "PATCH", path, to("https://example.org/hook", "***")))
+	w.want(200, w.call(manage, "PATCH", path, to("https://example.net/hook", "of-my-own")))
+}
+
 // What a receiver of a batch, or a worker, has written is told with data only.
 func TestPortalMessages(t *testing.T) {
 	w := newWorld(t, nil)
@@ -280,6 +298,10 @@ func TestPortalLimited(t *testing.T) {
 	if absent := w.call(token, "GET", "/v1/tenants/globex/events/nothing", ""); string(absent.body) != string(hidden.body) {
 		t.Errorf("hidden %s\nabsent %s", hidden.body, absent.body)
 	}
+	for _, id := range []string{theirs, "nothing"} {
+		w.refused(eventhose.CodeNotFound, "", w.call(token, "GET", subs+"/"+own+"/attempts?event="+id, ""))
+	}
+	w.want(200, w.call(token, "GET", subs+"/"+own+"/attempts?event="+mine, ""))
 	w.want(204, w.root("DELETE", "/v1/tenants/globex/events/"+theirs+"/data", ""))
 	w.refused(eventhose.CodeNotFound, "", w.call(token, "GET", "/v1/tenants/globex/events/"+theirs, ""))
 	for _, q := range [][3]string{{"GET", "/v1/tenants/globex/events", ""}, {"GET", "/v1/tenants/globex/events/stream", ""}, {"POST", "/v1/tenants/globex/tickets", ""},
