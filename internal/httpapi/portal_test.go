@@ -28,6 +28,12 @@ func (w *world) linkWith(capabilities ...eventhose.Capability) string {
 	return token
 }
 
+// told waits until an answer holds a text so often.
+func (w *world) told(path, text string, times int) {
+	w.t.Helper()
+	eventually(w.t, path+" tells "+text, func() bool { return strings.Count(string(w.root("GET", path, "").body), text) == times })
+}
+
 // portalRoutes are those that a portal link opens, and the capability that it takes. Opening one is a decision, taken here.
 var portalRoutes = map[string]eventhose.Capability{
 	"GET /v1/tenants/{tenant}/events":                             eventhose.CapabilityView,
@@ -152,8 +158,9 @@ func TestPortalWithoutData(t *testing.T) {
 	sub := w.subscribe("globex", `"name": "one", "retry": {"schedule": ["0s"]},`)
 	batched := w.subscribe("globex", `"name": "batches", "retry": {"schedule": ["0s"]}, "batch": {"max_events": 10, "max_wait": "0s"},`)
 	event := w.append("globex", `{"type": "a.b", "data": {"card": "4242-planted"}}`)
+	w.told("/v1/tenants/globex/events/"+event, saidBody, 2) // so that the next is in no batch with it
 	binary := w.append("globex", `{"type": "a.b", "content_type": "text/plain", "data_base64": "cGxhbnRlZC1iaW5hcnk="}`)
-	w.attempts(4)
+	w.told("/v1/tenants/globex/events/"+binary, saidBody, 2)
 	secret := w.want(200, w.root("GET", subs+"/"+sub+"/secret", "")).json(t)["secret"].(string)
 	planted := []string{"4242-planted", "cGxhbnRlZC1iaW5hcnk=", saidBody, saidHeader, secret}
 	tells := func(r reply) (found []string) {
@@ -240,7 +247,7 @@ func TestPortalMessages(t *testing.T) {
 	w.append("globex", `{"type": "a.b", "id": "refused", "data": 1}`)
 	w.sink.refuse = "refused"
 	batched := w.subscribe("globex", `"from": "start", "batch": {"max_events": 10, "max_wait": "0s"},`)
-	w.attempts(1)
+	w.told(subs+"/"+batched+"/parked", "no such order", 1)
 	for path, planted := range map[string]string{subs + "/" + pull + "/attempts": "planted-message", subs + "/" + pull + "/parked": "planted-message", subs + "/" + batched + "/parked": "no such order"} {
 		for token, told := range map[string]bool{view: false, data: true} {
 			if r := w.want(200, w.call(token, "GET", path, "")); strings.Contains(string(r.body), planted) != told {
