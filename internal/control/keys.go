@@ -190,12 +190,9 @@ func (c *Control) Keys(ctx context.Context, tenant eventhose.TenantID, after str
 		if err := decode(r, &k); err != nil {
 			return nil, err
 		}
-		if k.Key.LastUsed, err = c.lastUsed(ctx, k.Key.ID); err != nil {
-			return nil, err
-		}
 		keys = append(keys, k.Key)
 	}
-	return keys, nil
+	return keys, c.tellUses(ctx, keys, tenant != "")
 }
 
 // RevokeKey ends a key of one tenant, or with "" of any, and the sessions that were begun with it; once it returns, this process refuses them. It is still
@@ -223,7 +220,16 @@ func (c *Control) RevokeKey(ctx context.Context, tenant eventhose.TenantID, id s
 			return failed("read an API key", err)
 		}
 		of.Expires = vanishes
-		return c.save(ctx, "revoke an API key", []store.RecordChange{change, {Record: of}})
+		changes := []store.RecordChange{change, {Record: of}}
+		use, err := c.store.Record(ctx, "", kindKeyUse, id)
+		switch {
+		case err == nil:
+			use.Expires = vanishes
+			changes = append(changes, store.RecordChange{Record: use})
+		case !errors.Is(err, store.ErrNotFound):
+			return failed("read an API key", err)
+		}
+		return c.save(ctx, "revoke an API key", changes)
 	})
 	c.keys.forget(id)
 	if err != nil {

@@ -281,6 +281,53 @@ func TestAuditExpires(t *testing.T) {
 	})
 }
 
+// Each key of a list tells its own last use, whoever else's lie between.
+func TestUsesInLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		ctx := t.Context()
+		if err := h.EnsureTenant(ctx, "globex"); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]time.Time{}
+		for i := range 60 {
+			pass(time.Minute)
+			tenant := eventhose.TenantID("globex")
+			if i%7 == 0 {
+				tenant = "acme"
+			}
+			k, key, err := h.CreateKey(ctx, eventhose.APIKey{Tenant: tenant, Scopes: []eventhose.Scope{eventhose.ScopeRead}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want[k.ID] = (time.Time{}); i%3 > 0 {
+				if _, err := h.Authenticate(ctx, key); err != nil {
+					t.Fatal(err)
+				}
+				want[k.ID] = time.Now().UTC().Truncate(time.Second)
+			}
+		}
+		for _, written := range []bool{false, true} {
+			if written {
+				if err := h.saveUses(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for tenant, n := range map[eventhose.TenantID]int{"": 60, "acme": 9, "globex": 51} {
+				list, err := h.Keys(ctx, tenant, "", 100)
+				if err != nil || len(list) != n {
+					t.Fatalf("%d keys, %v", len(list), err)
+				}
+				for _, k := range list {
+					if !k.LastUsed.Equal(want[k.ID]) {
+						t.Errorf("of %q, written %v: used at %v, want %v", tenant, written, k.LastUsed, want[k.ID])
+					}
+				}
+			}
+		}
+	})
+}
+
 // When a key was used last is written down at a stop, and the later of what two nodes know stays.
 func TestUses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

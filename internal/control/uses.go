@@ -58,17 +58,51 @@ func (u *uses) take() map[string]time.Time {
 	return taken
 }
 
-// lastUsed answers when a key was used last, zero if that is not known.
-func (c *Control) lastUsed(ctx context.Context, id string) (time.Time, error) {
-	var at time.Time
-	if _, err := c.load(ctx, "", kindKeyUse, id, &at); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return at, err
+// tellUses fills in when keys were used last, as far as that is known. They are sorted by id, and few others lie between them, or many: then
+// they are looked up one by one.
+func (c *Control) tellUses(ctx context.Context, keys []eventhose.APIKey, many bool) error {
+	step := maxPage
+	if many {
+		step = 1
 	}
-	if here := c.uses.of(id); here.After(at) {
-		at = here.UTC().Truncate(time.Second)
+	for i := range keys {
+		if here := c.uses.of(keys[i].ID); !here.IsZero() {
+			keys[i].LastUsed = here.UTC().Truncate(time.Second)
+		}
 	}
-	return at, nil
+	for len(keys) > 0 {
+		// Uses are sorted as keys are: what comes after the key before the first is about the first, or about later ones.
+		records, err := c.store.List(ctx, "", kindKeyUse, before(keys[0].ID), step)
+		if err != nil {
+			return failed("read when keys were used", err)
+		}
+		for _, r := range records {
+			for len(keys) > 0 && keys[0].ID < r.ID {
+				keys = keys[1:] // which nobody has used
+			}
+			if len(keys) == 0 {
+				return nil
+			}
+			var at time.Time
+			if err := decode(r, &at); err != nil {
+				return err
+			}
+			if keys[0].ID == r.ID && at.After(keys[0].LastUsed) {
+				keys[0].LastUsed = at
+			}
+		}
+		if len(records) < step {
+			return nil
+		}
+		for len(keys) > 0 && keys[0].ID <= records[len(records)-1].ID {
+			keys = keys[1:]
+		}
+	}
+	return nil
 }
+
+// before answers what sorts right before an id, among ids of its sort.
+func before(id string) string { return id[:len(id)-1] }
 
 // RunUses writes down now and then when keys were used last, and once more when ctx ends; then it returns. told gets what went wrong.
 func (c *Control) RunUses(ctx context.Context, every time.Duration, told func(error)) {

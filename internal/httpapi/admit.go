@@ -162,8 +162,8 @@ func parametersOf(op *huma.Operation) map[string]bool {
 	return known
 }
 
-// readQuery parses a query strictly: nothing unknown unless any is true, nothing twice, nothing that is not UTF-8.
-func readQuery(raw string, known map[string]bool, any bool) (url.Values, error) {
+// readQuery parses a query strictly: nothing unknown unless that is let pass, nothing twice, nothing that is not UTF-8.
+func readQuery(raw string, known map[string]bool, pass bool) (url.Values, error) {
 	q, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, &eventhose.Error{Code: eventhose.CodeMalformed, Message: "the query is not well escaped"}
@@ -171,7 +171,7 @@ func readQuery(raw string, known map[string]bool, any bool) (url.Values, error) 
 	for name, values := range q {
 		repeat, ok := known[name]
 		switch {
-		case !ok && !any:
+		case !ok && !pass:
 			return nil, eventhose.Invalid(clip(name), "is not a parameter that this route knows")
 		case len(values) > 1 && !repeat:
 			return nil, eventhose.Invalid(name, "is given more than once")

@@ -2,8 +2,9 @@
 //
 // Every route is registered in one place (API.handle), with the rule that says who may use it, and described in the
 // OpenAPI document that the API serves about itself. What a request passes, in this order: a request id, the access log
-// and metrics (observe.go); the credential, the tenant's reach, the scope (admit.go); query and body, bounded and
-// unpacked (body.go); an Idempotency-Key (idempotency.go); the route. Appends and reads of events are written by hand,
+// and metrics (observe.go); the credential (a key, a portal link, a ticket, or a cookie from a page of this origin), the tenant's reach,
+// the scope or the link's capability (admit.go, cookies.go); query and body, bounded and unpacked (body.go); an Idempotency-Key
+// (idempotency.go); the route, and if it has changed something the audit log (audit.go). Appends and reads of events are written by hand,
 // since data must pass byte for byte; everything else goes through huma, which checks bodies against the Go types that the
 // document is made from.
 package httpapi

@@ -196,6 +196,9 @@ func (a *API) attemptsOf(ctx context.Context, in *attemptsInput) (*listOutput[ev
 	for i := range list {
 		list[i] = shownTo(exchangeOf(ctx).principal, list[i])
 	}
+	if len(list) == 0 && exchangeOf(ctx).principal.Limited() { // whether there is such an event is not told either
+		return nil, eventhose.NotFound("event")
+	}
 	return listed(list, len(list), nil), nil
 }
 

@@ -29,6 +29,12 @@ func (w *world) linkWith(capabilities ...eventhose.Capability) string {
 	return token
 }
 
+// told waits until an answer holds a text so often.
+func (w *world) told(path, text string, times int) {
+	w.t.Helper()
+	eventually(w.t, path+" tells "+text, func() bool { return strings.Count(string(w.root("GET", path, "").body), text) == times })
+}
+
 // portalRoutes are those that a portal link opens, and the capability that it takes. Opening one is a decision, taken here.
 var portalRoutes = map[string]eventhose.Capability{
 	"GET /v1/tenants/{tenant}/events":                                eventhose.CapabilityView,
@@ -168,8 +174,9 @@ func TestPortalWithoutData(t *testing.T) {
 	sub := w.subscribe("globex", `"name": "one", "retry": {"schedule": ["0s"]},`)
 	batched := w.subscribe("globex", `"name": "batches", "retry": {"schedule": ["0s"]}, "batch": {"max_events": 10, "max_wait": "0s"},`)
 	event := w.append("globex", `{"type": "a.b", "data": {"card": "4242-planted"}}`)
+	w.told("/v1/tenants/globex/events/"+event, saidBody, 2) // so that the next is in no batch with it
 	binary := w.append("globex", `{"type": "a.b", "content_type": "text/plain", "data_base64": "cGxhbnRlZC1iaW5hcnk="}`)
-	w.attempts(4)
+	w.told("/v1/tenants/globex/events/"+binary, saidBody, 2)
 	secret := w.want(200, w.root("GET", subs+"/"+sub+"/secret", "")).json(t)["secret"].(string)
 	planted := []string{"4242-planted", "cGxhbnRlZC1iaW5hcnk=", saidBody, saidHeader, secret}
 	tells := func(r reply) (found []string) {
@@ -228,6 +235,24 @@ func TestPortalWithoutData(t *testing.T) {
 	}
 }
 
+// Who may manage and not see secrets has no header's value sent to another place than it was meant for.
+func TestPortalKeepsHeaders(t *testing.T) {
+	w := newWorld(t, nil)
+	manage, secrets := w.linkWith(eventhose.CapabilityManage), w.linkWith(eventhose.CapabilityManage, eventhose.CapabilitySecrets)
+	path := "/v1/tenants/globex/subscriptions/" + w.want(201, w.root("POST", "/v1/tenants/globex/subscriptions",
+		`{"destination": {"type": "webhook", "url": "https://example.com/hook", "headers": {"X-Token": "planted"}}}`)).json(t)["id"].(string)
+	to := func(url, header string) string {
+		return `{"destination": {"type": "webhook", "url": "` + url + `", "headers": {"X-Token": "` + header + `"}}}`
+	}
+	w.want(200, w.call(manage, "PATCH", path, to("https://example.com/hook", "***")))
+	w.refused(eventhose.CodeInvalid, "destination.headers.X-Token", w.call(manage, "PATCH", path, to("https://example.org/hook", "***")))
+	if url := w.want(200, w.root("GET", path, "")).json(t)["destination"].(map[string]any)["url"]; url != "https://example.com/hook" {
+		t.Errorf("it was changed to %v", url)
+	}
+	w.want(200, w.call(secrets, "PATCH", path, to("https://example.org/hook", "***")))
+	w.want(200, w.call(manage, "PATCH", path, to("https://example.net/hook", "of-my-own")))
+}
+
 // What a receiver of a batch, or a worker, has written is told with data only.
 func TestPortalMessages(t *testing.T) {
 	w := newWorld(t, nil)
@@ -238,7 +263,7 @@ func TestPortalMessages(t *testing.T) {
 	w.append("globex", `{"type": "a.b", "id": "refused", "data": 1}`)
 	w.sink.refuse = "refused"
 	batched := w.subscribe("globex", `"from": "start", "batch": {"max_events": 10, "max_wait": "0s"},`)
-	w.attempts(1)
+	w.told(subs+"/"+batched+"/parked", "no such order", 1)
 	for path, planted := range map[string]string{subs + "/" + pull + "/attempts": "planted-message", subs + "/" + pull + "/parked": "planted-message", subs + "/" + batched + "/parked": "no such order"} {
 		for token, told := range map[string]bool{view: false, data: true} {
 			if r := w.want(200, w.call(token, "GET", path, "")); strings.Contains(string(r.body), planted) != told {
@@ -300,6 +325,10 @@ func TestPortalLimited(t *testing.T) {
 	if absent := w.call(token, "GET", "/v1/tenants/globex/events/nothing", ""); string(absent.body) != string(hidden.body) {
 		t.Errorf("hidden %s\nabsent %s", hidden.body, absent.body)
 	}
+	for _, id := range []string{theirs, "nothing"} {
+		w.refused(eventhose.CodeNotFound, "", w.call(token, "GET", subs+"/"+own+"/attempts?event="+id, ""))
+	}
+	w.want(200, w.call(token, "GET", subs+"/"+own+"/attempts?event="+mine, ""))
 	w.want(204, w.root("DELETE", "/v1/tenants/globex/events/"+theirs+"/data", ""))
 	w.refused(eventhose.CodeNotFound, "", w.call(token, "GET", "/v1/tenants/globex/events/"+theirs, ""))
 	for _, q := range [][3]string{{"GET", "/v1/tenants/globex/events", ""}, {"GET", "/v1/tenants/globex/events/stream", ""}, {"POST", "/v1/tenants/globex/tickets", ""},

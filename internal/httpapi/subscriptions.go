@@ -155,7 +155,12 @@ func (a *API) addSubscriptions() {
 		if err != nil {
 			return nil, err
 		}
-		return a.changing(ctx, in.InSubscription, func() (eventhose.Subscription, error) { return a.control.UpdateSubscription(ctx, in.Tenant, in.ID, p) })
+		return a.changing(ctx, in.InSubscription, func(before eventhose.Subscription) (eventhose.Subscription, error) {
+			if err := keepsSecrets(exchangeOf(ctx).principal, before, p); err != nil {
+				return before, err
+			}
+			return a.control.UpdateSubscription(ctx, in.Tenant, in.ID, p)
+		})
 	})
 	manage(a, reads(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "deleteSubscription", Method: http.MethodDelete, Path: path + "/{id}", Tags: tags,
@@ -172,7 +177,7 @@ func (a *API) addSubscriptions() {
 		OperationID: "pauseSubscription", Method: http.MethodPost, Path: path + "/{id}/pause", Tags: tags,
 		Summary: "Hold delivery; the cursor stands, so that nothing is lost",
 	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
-		return a.changing(ctx, *in, func() (eventhose.Subscription, error) {
+		return a.changing(ctx, *in, func(eventhose.Subscription) (eventhose.Subscription, error) {
 			return a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StatePaused)
 		})
 	})
@@ -180,7 +185,7 @@ func (a *API) addSubscriptions() {
 		OperationID: "resumeSubscription", Method: http.MethodPost, Path: path + "/{id}/resume", Tags: tags,
 		Summary: "Go on from the cursor, after a pause as after being disabled",
 	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
-		return a.changing(ctx, *in, func() (eventhose.Subscription, error) {
+		return a.changing(ctx, *in, func(eventhose.Subscription) (eventhose.Subscription, error) {
 			return a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StateActive)
 		})
 	})
@@ -267,15 +272,33 @@ func nulls(text []byte) (names []string, err error) {
 }
 
 // changing makes a change of a subscription, and notes what it was.
-func (a *API) changing(ctx context.Context, in InSubscription, change func() (eventhose.Subscription, error)) (*subscriptionOutput, error) {
+func (a *API) changing(ctx context.Context, in InSubscription, change func(before eventhose.Subscription) (eventhose.Subscription, error)) (*subscriptionOutput, error) {
 	before, err := a.control.Subscription(ctx, in.Tenant, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	after, err := change()
+	after, err := change(before)
 	exchangeOf(ctx).note(string(in.ID), before, after)
 	return told(after, err)
 }
+
+// keepsSecrets refuses a change that would send the headers of a destination, whose values are secrets and may be kept without being known, to
+// another place, if who asks may not see secrets.
+func keepsSecrets(p eventhose.Principal, before eventhose.Subscription, patch eventhose.SubscriptionPatch) error {
+	d := patch.Destination
+	if p.Can(eventhose.CapabilitySecrets) || d == nil || d.URL == before.Destination.URL {
+		return nil
+	}
+	for name, value := range d.Headers {
+		if string(value) == hiddenSecret {
+			return eventhose.Invalid("destination.headers."+clip(name), "must be given anew with another URL")
+		}
+	}
+	return nil
+}
+
+// hiddenSecret is what a secret reads wherever it is shown.
+const hiddenSecret = "***"
 
 // told answers a subscription without its secret, shown with it.
 func told(s eventhose.Subscription, err error) (*subscriptionOutput, error) {
