@@ -18,28 +18,51 @@ import (
 
 func (p *program) attemptsCommand() *cobra.Command {
 	var o client.ListOptions
+	var s eventhose.AttemptSearch
+	var m moments
 	var event, source string
-	list := &cobra.Command{Use: "list SUBSCRIPTION", Short: "List attempts, newest first",
-		Example: "  eventhose attempts list sub_01h455vb4pex5vsknk084sn02q --limit 20", Args: args(1, 1)}
+	list := &cobra.Command{Use: "list [SUBSCRIPTION]", Short: "List attempts at all subscriptions or at one, newest first",
+		Example: `  eventhose attempts list --outcome failed --since 1h
+  eventhose attempts list sub_01h455vb4pex5vsknk084sn02q --limit 20`, Args: args(0, 1)}
+	f := list.Flags()
 	listFlags(list, &o)
-	list.Flags().StringVar(&event, "event", "", "only those of this event")
+	m.flags(list)
+	f.StringVar((*string)(&s.Outcome), "outcome", "", "only taken, failed or gone")
+	f.StringVar((*string)(&s.Reason), "reason", "", "only those that failed for this reason, such as timeout or tls")
+	f.StringVar(&event, "event", "", "only those of this event, at one subscription")
 	sourceFlag(list, &source)
 	p.inTenant(list, func(ctx context.Context, t *client.Tenant, args []string) error {
+		if len(args) > 0 {
+			s.Subscription = eventhose.SubscriptionID(args[0])
+		}
+		if event != "" && len(args) == 0 {
+			return &usageError{what: "--event needs a subscription", fix: "eventhose events get " + event}
+		}
 		var l client.List[eventhose.Attempt]
 		var err error
-		if id := eventhose.SubscriptionID(args[0]); event != "" {
-			l.Data, err = t.AttemptsOf(ctx, id, source, event)
-		} else {
-			l, err = t.Attempts(ctx, id, o)
+		if event != "" {
+			l.Data, err = t.AttemptsOf(ctx, s.Subscription, source, event)
+		} else if s.Since, s.Until, err = m.times(); err == nil {
+			s.Before, s.Limit = o.After, o.Limit
+			var page eventhose.AttemptPage
+			page, err = t.SearchAttempts(ctx, s)
+			l = client.List[eventhose.Attempt]{Data: page.Attempts, Next: page.Next}
 		}
 		if err != nil {
 			return err
 		}
-		return printList(p, l, "TIME EVENT KIND TRY RESULT", func(a eventhose.Attempt) []string {
-			return []string{stamp(a.Started), eventsText(a), string(a.Kind), strconv.Itoa(a.Number), attemptText(a)}
+		if s.Subscription != "" {
+			return printList(p, l, "TIME ATTEMPT EVENT KIND TRY RESULT", attemptRow)
+		}
+		return printList(p, l, "TIME SUBSCRIPTION ATTEMPT EVENT KIND TRY RESULT", func(a eventhose.Attempt) []string {
+			return slices.Insert(attemptRow(a), 1, string(a.Subscription))
 		})
 	})
-	return group("attempts", "What was tried, and what came back", "  eventhose attempts list sub_01h455vb4pex5vsknk084sn02q", list)
+	return group("attempts", "What was tried, and what came back", "  eventhose attempts list --outcome failed", list, p.attemptsGet())
+}
+
+func attemptRow(a eventhose.Attempt) []string {
+	return []string{stamp(a.Started), a.ID, eventsText(a), string(a.Kind), strconv.Itoa(a.Number), attemptText(a)}
 }
 
 // eventsText is the id of the event, or that of the batch and how many it holds.
@@ -102,21 +125,23 @@ func (p *program) subscriptionsParked() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return printList(p, l, "SEQUENCE EVENT TYPE KEY STATE TRIES DUE LAST", func(e eventhose.Parked) []string {
-			last := string(e.Reason)
-			if e.Status != 0 {
-				last = strconv.Itoa(e.Status)
-			}
-			return []string{strconv.FormatUint(uint64(e.Sequence), 10), oneLine(e.Event), e.Type, oneLine(e.Key), string(e.State), strconv.Itoa(e.Attempts), stamp(e.Due), last}
-		})
+		return printList(p, l, "SEQUENCE EVENT TYPE KEY STATE TRIES DUE LAST", parkedRow)
 	})
 }
 
-func (p *program) subscriptionsSettle(verb, short string, settle func(*client.Tenant, context.Context, eventhose.SubscriptionID, ...string) (int, error)) *cobra.Command {
+func parkedRow(e eventhose.Parked) []string {
+	last := string(e.Reason)
+	if e.Status != 0 {
+		last = strconv.Itoa(e.Status)
+	}
+	return []string{strconv.FormatUint(uint64(e.Sequence), 10), oneLine(e.Event), e.Type, oneLine(e.Key), string(e.State), strconv.Itoa(e.Attempts), stamp(e.Due), last}
+}
+
+func (p *program) subscriptionsSettle(verb, short, state string, settle func(*client.Tenant, context.Context, eventhose.SubscriptionID, ...string) (int, error)) *cobra.Command {
 	var all bool
 	c := &cobra.Command{Use: verb + " SUBSCRIPTION [EVENT...]", Short: short, Args: args(1, -1),
 		Example: "  eventhose subscriptions " + verb + " sub_01h455vb4pex5vsknk084sn02q order-4711\n  eventhose subscriptions " + verb + " sub_01h455vb4pex5vsknk084sn02q --all"}
-	c.Flags().BoolVar(&all, "all", false, "all dead events of the subscription")
+	c.Flags().BoolVar(&all, "all", false, "all "+state+" events of the subscription")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
 		if all == (len(args) > 1) {
 			return &usageError{what: "name the events, or give --all", fix: c.CommandPath() + " " + args[0] + " --all"}

@@ -18,7 +18,7 @@ import (
 )
 
 func (p *program) eventsCommand() *cobra.Command {
-	return group("events", "What is in the log", "  eventhose events list --types 'order.*'", p.eventsList(), p.eventsGet(), p.eventsErase())
+	return group("events", "What is in the log", "  eventhose events list --types 'order.*'", p.eventsList(), p.eventsSearch(), p.eventsGet(), p.eventsErase())
 }
 
 func (p *program) eventsList() *cobra.Command {

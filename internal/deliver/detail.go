@@ -199,8 +199,8 @@ func wanted(a *eventhose.Attempt, q *eventhose.AttemptSearch, first eventhose.Se
 // eventhose.MaxExamined and for about eventhose.SearchTime; more says that there may be others behind next.
 func (e *Engine) SearchParked(ctx context.Context, tenant eventhose.TenantID, state eventhose.ParkedState, after eventhose.ParkedPlace, limit int) (list []eventhose.Parked, next eventhose.ParkedPlace, more bool, err error) {
 	until := time.Now().Add(eventhose.SearchTime)
-	for examined := 0; ; {
-		rows, err := e.store.Parked(ctx, tenant, "", store.ParkedQuery{After: after.Sequence, AfterSubscription: after.Subscription, Limit: parkedChunk})
+	for chunk, examined := limit+1, 0; ; chunk = min(2*chunk, max(parkedChunk, limit+1)) {
+		rows, err := e.store.Parked(ctx, tenant, "", store.ParkedQuery{After: after.Sequence, AfterSubscription: after.Subscription, Limit: chunk})
 		if err != nil {
 			return nil, after, false, err
 		}
@@ -213,7 +213,7 @@ func (e *Engine) SearchParked(ctx context.Context, tenant eventhose.TenantID, st
 				list = append(list, *p)
 			}
 		}
-		if len(rows) < parkedChunk {
+		if len(rows) < chunk {
 			return list, after, false, nil
 		}
 		if examined += len(rows); examined >= eventhose.MaxExamined || !time.Now().Before(until) {
@@ -222,5 +222,5 @@ func (e *Engine) SearchParked(ctx context.Context, tenant eventhose.TenantID, st
 	}
 }
 
-// parkedChunk is how many parked rows are read in one step.
+// parkedChunk is how many parked rows are read in one step at most, unless a page may hold more.
 const parkedChunk = 500

@@ -37,6 +37,7 @@ func decodeTried(value []byte) (tried, error) {
 
 func (w *laneWriter) putAttempt(ref store.LaneRef, a *eventhose.Attempt) {
 	_ = w.b.Set(attemptKey(ref.Tenant, ref.Subscription, a.ID), row.EncodeAttempt(a), nil)
+	_ = w.b.Set(recentKey(ref.Tenant, a.ID, ref.Subscription), nil, nil)
 	when := tried{started: a.Started.Unix()}
 	for _, seq := range a.Sequences {
 		when.last = max(when.last, seq)

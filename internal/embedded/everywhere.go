@@ -1,8 +1,8 @@
 package embedded
 
-// Lists over all lanes of a tenant. Attempts lie by lane, newest first, so those of all are merged: a look at where each lane
-// goes on, two steps of one iterator, and from there only what is answered is read. An index would cost each
-// commit a row more for a list that only people ask for.
+// Lists over all lanes of a tenant. Attempts lie by lane, so there is a row by time for each attempt, or run, that names its
+// lane. A run stands there by its newest attempt, and those of different lanes overlap, by no more than the time that a run may
+// take: what is newer than the next row is known.
 
 import (
 	"bytes"
@@ -18,146 +18,65 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// lanesAttempts is one lane in the merge, at its newest row that is not answered yet.
-type lanesAttempts struct {
-	lower []byte // what its keys begin with
-	key   []byte // of the row
-	// newest is the id of the next attempt, or, of a row that is not read yet, one that is no less.
-	newest string
-	read   bool
-	rest   []eventhose.Attempt // of the row
+// newest is a heap of attempts, the newest first.
+type newest []eventhose.Attempt
+
+func (n newest) Len() int           { return len(n) }
+func (n newest) Less(i, j int) bool { return n[i].ID > n[j].ID }
+func (n newest) Swap(i, j int)      { n[i], n[j] = n[j], n[i] }
+func (n *newest) Push(x any)        { *n = append(*n, x.(eventhose.Attempt)) }
+func (n *newest) Pop() any {
+	old := *n
+	a := old[len(old)-1]
+	*n = old[:len(old)-1]
+	return a
 }
 
-// merge orders lanes by their newest attempts.
-type merge []*lanesAttempts
-
-func (m merge) Len() int           { return len(m) }
-func (m merge) Less(i, j int) bool { return m[i].newest > m[j].newest }
-func (m merge) Swap(i, j int)      { m[i], m[j] = m[j], m[i] }
-func (m *merge) Push(x any)        { *m = append(*m, x.(*lanesAttempts)) }
-func (m *merge) Pop() any {
-	old := *m
-	l := old[len(old)-1]
-	*m = old[:len(old)-1]
-	return l
-}
-
+// attemptsOfAll answers too, as an attempt without a subscription, each row whose lane was deleted: its rows stay until
+// the events go, there may be very many, and whoever pages over them wants to come back from time to time.
 func (s *Store) attemptsOfAll(ctx context.Context, tenant tenantID, q store.AttemptQuery) (found []eventhose.Attempt, err error) {
 	first, err := s.firstOf(tenant)
 	if err != nil {
 		return nil, err
 	}
-	space := prefix(spaceAttempt, tenant, 0)
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: space, UpperBound: end(space)})
-	if err != nil {
-		return nil, s.readError(err)
+	var read newest
+	// take answers what is newer than all that is still to be read.
+	take := func(than string) (full bool) {
+		for len(read) > 0 && read[0].ID > than && len(found) < q.Limit {
+			found = append(found, heap.Pop(&read).(eventhose.Attempt))
+		}
+		return len(found) == q.Limit
 	}
-	defer func() {
-		if closing := it.Close(); err == nil && closing != nil {
-			err = s.readError(closing)
-		}
-	}()
-	m, err := s.attemptLanes(ctx, it, space, tenant, q.Before)
-	if err != nil {
-		return nil, err
+	space := prefix(spaceRecent, tenant, 0)
+	lower := space
+	if q.Before != "" {
+		lower = appendNewestFirst(prefix(spaceRecent, tenant, len(q.Before)+1), row.EndOfRun(q.Before))
 	}
-	for len(m) > 0 && len(found) < q.Limit {
-		l := m[0]
-		switch {
-		case !l.read:
-			if err := s.readRow(it, tenant, l, q.Before, first); err != nil {
-				return nil, err
-			}
-		case len(l.rest) > 0:
-			found, l.rest = append(found, l.rest[0]), l.rest[1:]
+	err = s.scan(lower, end(space), func(key, _ []byte) (bool, error) {
+		at := bytes.IndexByte(key[len(space):], 0xff) + len(space) + 1
+		id, ok := newestFirstID(key[len(space):at])
+		if !ok {
+			return false, corrupt("attempts by time of "+string(tenant), row.ErrMalformed)
 		}
-		more := true
-		if l.read && len(l.rest) == 0 {
-			l.read = false
-			more, err = l.stand(it, it.SeekGE(append(l.key[:len(l.key):len(l.key)], 0)))
-		} else {
-			l.newest = l.rest[0].ID
+		if take(id) {
+			return false, nil
 		}
-		switch {
-		case err != nil:
-			return nil, err
-		case more:
-			heap.Fix(&m, 0)
-		default:
-			heap.Pop(&m)
+		attempts, err := s.rowOf(tenant, subscriptionID(key[at:]), id)
+		if errors.Is(err, pebble.ErrNotFound) {
+			attempts, err = []eventhose.Attempt{{ID: id, Tenant: tenant}}, nil
 		}
-	}
-	return found, nil
-}
-
-// attemptLanes answers a tenant's lanes that have attempts before an id ("" is all), ordered for the merge.
-func (s *Store) attemptLanes(ctx context.Context, it *pebble.Iterator, space []byte, tenant tenantID, before string) (merge, error) {
-	var m merge
-	for ok := it.SeekGE(space); ok; {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		sub, _, split := bytes.Cut(it.Key()[len(space):], []byte{0})
-		if !split {
-			return nil, corrupt("attempts of "+string(tenant), row.ErrMalformed)
-		}
-		l := &lanesAttempts{lower: lanePrefix(spaceAttempt, tenant, subscriptionID(sub), 0)}
-		if before != "" {
-			// The row before the place may hold older attempts too: a run stands where its newest one does.
-			if ok = it.SeekLT(append(attemptKey(tenant, subscriptionID(sub), before), 0)); !ok || bytes.Compare(it.Key(), l.lower) < 0 {
-				ok = it.SeekGE(l.lower)
+		for i := range attempts {
+			if a := &attempts[i]; (q.Before == "" || a.ID < q.Before) && !trimmed(a, first) {
+				heap.Push(&read, *a)
 			}
 		}
-		more, err := l.stand(it, ok)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = ctx.Err()
 		}
-		if more {
-			m = append(m, l)
-		}
-		ok = it.SeekGE(end(l.lower))
-	}
-	if err := it.Error(); err != nil {
-		return nil, s.readError(err)
-	}
-	heap.Init(&m)
-	return m, nil
-}
-
-// stand takes note of the row that the iterator is at, and reports whether it is one of the lane's.
-func (l *lanesAttempts) stand(it *pebble.Iterator, ok bool) (bool, error) {
-	if !ok || !bytes.HasPrefix(it.Key(), l.lower) {
-		return false, nil
-	}
-	l.key = append(l.key[:0], it.Key()...)
-	if l.newest, ok = newestFirstID(l.key[len(l.lower):]); !ok {
-		return false, corrupt("the key of an attempt", row.ErrMalformed)
-	}
-	return true, nil
-}
-
-// readRow reads the lane's row, what of it is before an id and not trimmed.
-func (s *Store) readRow(it *pebble.Iterator, tenant tenantID, l *lanesAttempts, before string, first sequence) error {
-	if l.read = true; !it.SeekGE(l.key) {
-		l.rest = nil // Close tells why
-		return nil
-	}
-	value, err := it.ValueAndErr()
-	if err != nil {
-		return s.readError(err)
-	}
-	sub := subscriptionID(l.lower[len(prefix(spaceAttempt, tenant, 0)) : len(l.lower)-1])
-	attempts, err := row.DecodeRun(tenant, sub, l.newest, value)
-	if err != nil {
-		return corrupt(fmt.Sprintf("attempt %s of lane %s of %s", l.newest, sub, tenant), err)
-	}
-	l.rest = attempts[:0]
-	for i := range attempts {
-		if a := &attempts[i]; (before == "" || a.ID < before) && !trimmed(a, first) {
-			l.rest = append(l.rest, *a)
-		}
-	}
-	return nil
+		return true, err
+	})
+	take("")
+	return found, err
 }
 
 // parkedOfAll goes through the rows by event, which say who has parked what.

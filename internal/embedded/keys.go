@@ -29,6 +29,7 @@ import (
 //	12 expires 11…                            record, by when it expires
 //	13 03…                                    record batch that still has erased bytes in older files
 //	14 tenant 0 block subscription 0 ^id ff   run of attempts, by block of 64 sequences
+//	15 tenant 0 ^id ff subscription           attempt or run, by time: newest first over all subscriptions
 const (
 	spaceStore    = 0x01
 	spaceHead     = 0x02
@@ -50,6 +51,7 @@ const (
 	spaceExpiry   = 0x12
 	spaceScrub    = 0x13
 	spaceTriedRun = 0x14
+	spaceRecent   = 0x15
 )
 
 var (
@@ -157,6 +159,10 @@ func newestFirstID(b []byte) (string, bool) {
 
 func attemptKey(tenant tenantID, sub subscriptionID, id string) []byte {
 	return appendNewestFirst(lanePrefix(spaceAttempt, tenant, sub, len(id)+1), id)
+}
+
+func recentKey(tenant tenantID, id string, sub subscriptionID) []byte {
+	return append(appendNewestFirst(prefix(spaceRecent, tenant, len(id)+1+len(sub)), id), sub...)
 }
 
 // triedPrefix begins the attempts of one event, or with sub of one event at one subscription.

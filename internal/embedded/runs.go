@@ -3,6 +3,8 @@ package embedded
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -49,8 +51,25 @@ func runPrefix(tenant tenantID, block uint64, sub subscriptionID) []byte {
 	return append(append(k, sub...), 0)
 }
 
-// putAttempts writes what a commit has of one lane.
+// putAttempts writes what a commit has of one lane, in pieces that are no longer than a run may be.
 func (w *laneWriter) putAttempts(ref store.LaneRef, attempts []eventhose.Attempt) {
+	byID := func(a, b eventhose.Attempt) int { return strings.Compare(a.ID, b.ID) }
+	if !slices.IsSortedFunc(attempts, byID) {
+		attempts = slices.Clone(attempts)
+		slices.SortFunc(attempts, byID)
+	}
+	for len(attempts) > 0 {
+		end := row.EndOfRun(attempts[0].ID)
+		n := 1
+		for n < len(attempts) && attempts[n].ID < end {
+			n++
+		}
+		w.putRun(ref, attempts[:n])
+		attempts = attempts[n:]
+	}
+}
+
+func (w *laneWriter) putRun(ref store.LaneRef, attempts []eventhose.Attempt) {
 	events := 0
 	for i := range attempts {
 		n := len(attempts[i].Sequences)
@@ -82,6 +101,7 @@ func (w *laneWriter) putAttempts(ref store.LaneRef, attempts []eventhose.Attempt
 		}
 	}
 	_ = w.b.Set(attemptKey(ref.Tenant, ref.Subscription, newest), row.EncodeRun(attempts), nil)
+	_ = w.b.Set(recentKey(ref.Tenant, newest, ref.Subscription), nil, nil)
 	for block, t := range blocks {
 		t.last = last
 		_ = w.b.Set(appendNewestFirst(runPrefix(ref.Tenant, block, ref.Subscription), newest), t.encode(), nil)

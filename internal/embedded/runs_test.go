@@ -127,7 +127,7 @@ func TestRuns(t *testing.T) {
 	}
 	// What is left of rows: the large one and the test, with as many rows by block as have events left.
 	rows := map[byte]int{}
-	for _, space := range []byte{spaceAttempt, spaceTried, spaceTriedRun} {
+	for _, space := range []byte{spaceAttempt, spaceTried, spaceTriedRun, spaceRecent} {
 		if err := s.scan([]byte{space}, []byte{space + 1}, func(_, _ []byte) (bool, error) { rows[space]++; return true, nil }); err != nil {
 			t.Fatal(err)
 		}

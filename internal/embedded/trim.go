@@ -202,7 +202,7 @@ func (t *trimming) forgetAttempts() error {
 	}
 	err = t.tried(func(_ sequence, when tried, key []byte) bool {
 		if when.last < t.next {
-			_ = t.b.Delete(key, nil)
+			t.drop(key)
 		}
 		return true
 	})
@@ -211,7 +211,7 @@ func (t *trimming) forgetAttempts() error {
 	}
 	return t.runs(func(block sequence, run triedRun, key, attempts []byte) bool {
 		if run.last < t.next {
-			_ = t.b.Delete(attempts, nil)
+			t.drop(attempts)
 			_ = t.b.Delete(key, nil)
 		}
 		return true
@@ -266,6 +266,15 @@ func (t *trimming) tried(each func(seq sequence, when tried, key []byte) bool) e
 	})
 }
 
+// drop deletes an attempt, or a run, by its key.
+func (t *trimming) drop(attempt []byte) {
+	_ = t.b.Delete(attempt, nil)
+	sub, id, ok := bytes.Cut(attempt[len(prefix(spaceAttempt, t.tenant, 0)):], []byte{0})
+	if ok {
+		_ = t.b.Delete(append(append(prefix(spaceRecent, t.tenant, len(id)+len(sub)), id...), sub...), nil)
+	}
+}
+
 // attemptOf makes the key of an attempt of the end of its key by event: subscription, zero, id.
 func (t *trimming) attemptOf(rest []byte) ([]byte, error) {
 	if bytes.IndexByte(rest, 0) < 0 {
@@ -288,7 +297,7 @@ func (t *trimming) forgetTests() error {
 		}
 		attempt, err := t.attemptOf(key[len(lower):])
 		if err == nil && time.Unix(when.started, 0).Before(t.t.Before) {
-			_ = t.b.Delete(attempt, nil)
+			t.drop(attempt)
 			_ = t.b.Delete(key, nil)
 		}
 		rows++

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// searchChunk is how many events are read in one step backwards, and searchBytes how much data at most.
+	// searchChunk is how many events are read in one step backwards, at first no more than are likely wanted, and searchBytes
+	// how much data at most.
 	searchChunk = 512
 	searchBytes = 4 << 20
 	// searchGroup is how many matches are shown to keep at once.
@@ -32,7 +33,7 @@ func (l *Log) Search(ctx context.Context, tenant eventhose.TenantID, q eventhose
 	if err != nil {
 		return eventhose.SearchPage{}, err
 	}
-	s := search{log: l, tenant: tenant, query: q, filter: compiled, keep: keep, first: head.First, at: head.Last + 1, chunk: searchChunk, until: time.Now().Add(eventhose.SearchTime)}
+	s := search{log: l, tenant: tenant, query: q, filter: compiled, keep: keep, first: head.First, at: head.Last + 1, chunk: eventhose.Sequence(min(max(q.Limit, searchGroup), searchChunk)), until: time.Now().Add(eventhose.SearchTime)}
 	switch {
 	case q.Before > 0:
 		s.at = min(s.at, q.Before)

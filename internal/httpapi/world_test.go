@@ -144,12 +144,19 @@ func openStore(t testing.TB) (store.Store, error) {
 // newWorld starts everything, with the tenants acme and globex.
 func newWorld(t testing.TB, change func(*httpapi.Options)) *world {
 	t.Helper()
-	w := &world{t: t, logs: &lockedBuffer{}, attempt: make(chan eventhose.Attempt, 10_000)}
-	logger := slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	st, err := openStore(t)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newWorldOver(t, st, change)
+}
+
+// newWorldOver is newWorld over a store, which it closes.
+func newWorldOver(t testing.TB, st store.Store, change func(*httpapi.Options)) *world {
+	t.Helper()
+	var err error
+	w := &world{t: t, logs: &lockedBuffer{}, attempt: make(chan eventhose.Attempt, 10_000)}
+	logger := slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	policy := egress.New(egress.Options{})
 	client := egress.NewClient(policy, egress.ClientOptions{})
 	w.sink = &script{Sink: webhook.New(policy, client), status: 200}

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// maxExamined is about how many places of the log one request for the inbox looks at.
-	maxExamined = 10_000
+	// maxExamined is about how many places of the log one request for the inbox looks at, unless its time is over before.
+	maxExamined = eventhose.MaxExamined
 	// maxLanes is about how many times it looks where the delivery of a source stands.
 	maxLanes = 1000
 	// inboxPage is how many events of it are looked at in one step.
@@ -49,6 +49,7 @@ func (d *Door) Inbox(ctx context.Context, tenant eventhose.TenantID, q eventhose
 		filter.Attributes = map[string]string{"provider": q.Provider}
 	}
 	items, next = []eventhose.InboxItem{}, q.After
+	until := time.Now().Add(eventhose.SearchTime)
 	for examined, lanes := uint64(0), 0; ; {
 		page, err := d.log.Page(ctx, tenant, next, filter, eventhose.PageLimit{Events: inboxPage})
 		if err != nil {
@@ -64,6 +65,10 @@ func (d *Door) Inbox(ctx context.Context, tenant eventhose.TenantID, q eventhose
 				return fail(err)
 			}
 			items = append(items, found[i])
+			if i+1 < len(found) && !time.Now().Before(until) {
+				room = i + 1
+				break
+			}
 		}
 		if len(found) > room {
 			next = eventhose.Cursor{Incarnation: page.Cursor.Incarnation, Sequence: items[len(items)-1].Sequence}
@@ -72,7 +77,7 @@ func (d *Door) Inbox(ctx context.Context, tenant eventhose.TenantID, q eventhose
 		examined += uint64(page.Cursor.Sequence - min(next.Sequence, page.Cursor.Sequence))
 		lanes += touched
 		next = page.Cursor
-		if !page.HasMore || len(items) == q.Limit || examined >= maxExamined || lanes >= maxLanes {
+		if !page.HasMore || len(items) == q.Limit || examined >= maxExamined || lanes >= maxLanes || !time.Now().Before(until) {
 			return items, next, page.HasMore, nil
 		}
 	}

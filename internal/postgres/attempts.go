@@ -25,9 +25,6 @@ const (
 	// maxRun bounds the attempts of a run, so that reading one of them is cheap, and maxRunBytes what they keep of answers.
 	maxRun      = 64
 	maxRunBytes = 256 << 10
-	// maxRunTime is how far apart the ids of a run's attempts may be. So whoever has seen the runs of all lanes from a place on
-	// knows all attempts from so much later on.
-	maxRunTime = 100 * time.Millisecond
 )
 
 // attemptColumns are the a_ arguments of eventhose._lanes.
@@ -50,7 +47,7 @@ func (c *attemptColumns) add(lane int32, attempts []eventhose.Attempt) {
 		n, size := 1, len(attempts[0].ResponseBody)
 		lo, hi := reach(&attempts[0])
 		wide := hi-lo >= runSpan
-		end := endOfRun(attempts[0].ID)
+		end := row.EndOfRun(attempts[0].ID)
 		for ; n < len(attempts) && n < maxRun && !wide && hi > 0; n++ {
 			l, h := reach(&attempts[n])
 			size += len(attempts[n].ResponseBody)
@@ -62,15 +59,6 @@ func (c *attemptColumns) add(lane int32, attempts []eventhose.Attempt) {
 		c.run(lane, attempts[:n], hi, wide)
 		attempts = attempts[n:]
 	}
-}
-
-// endOfRun is what the ids of a run are below that begins with one.
-func endOfRun(first string) string {
-	at, ok := eventhose.AttemptIDTime(first)
-	if !ok {
-		return beyondIDs
-	}
-	return eventhose.AttemptIDAt(at.Add(maxRunTime))
 }
 
 func byID(a, b eventhose.Attempt) int { return cmp.Compare(a.ID, b.ID) }
@@ -133,12 +121,13 @@ const beyondIDs = "~"
 // attemptsOfLane lists the attempts of one subscription. Runs of a lane follow one another, so pages of them are pages of attempts.
 func (s *Store) attemptsOfLane(ctx context.Context, tenant tenantID, q store.AttemptQuery) ([]eventhose.Attempt, error) {
 	var list []eventhose.Attempt
-	for before := cmp.Or(q.Before, beyondIDs); len(list) < q.Limit; {
+	limit := firstRuns
+	for before := cmp.Or(q.Before, beyondIDs); len(list) < q.Limit; limit = min(2*limit, maxRuns) {
 		runs, had, last := 0, len(list), before
 		err := s.query(ctx, "list attempts", `SELECT l.subscription, a.first_id, a.runs, g.first FROM eventhose.lanes l
 			LEFT JOIN eventhose.logs g ON g.tenant = l.tenant JOIN eventhose.attempts a ON a.lane = l.id
-			WHERE l.tenant = $1 AND l.subscription = $2 AND a.first_id < $3 AND (a.hi = 0 OR a.hi >= coalesce(g.first, 1)) ORDER BY a.first_id DESC LIMIT 20`,
-			[]any{string(tenant), string(q.Subscription), before}, func() { runs, list = 0, list[:had] }, func(r pgx.Rows) error {
+			WHERE l.tenant = $1 AND l.subscription = $2 AND a.first_id < $3 AND (a.hi = 0 OR a.hi >= coalesce(g.first, 1)) ORDER BY a.first_id DESC LIMIT $4`,
+			[]any{string(tenant), string(q.Subscription), before, limit}, func() { runs, list = 0, list[:had] }, func(r pgx.Rows) error {
 				runs++
 				run, first, err := scanRun(r, tenant, &last)
 				for i := range run {
@@ -151,7 +140,7 @@ func (s *Store) attemptsOfLane(ctx context.Context, tenant tenantID, q store.Att
 		if err != nil {
 			return nil, err
 		}
-		if before = last; runs < 20 {
+		if before = last; runs < limit {
 			break
 		}
 	}

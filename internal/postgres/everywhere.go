@@ -8,13 +8,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/row"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// The page of runs that a list of all attempts reads first, and at most.
+// The page of runs that a list of attempts reads first, and at most: there may be many attempts in one, or just one.
 const (
-	firstRuns = 32
-	maxRuns   = 512
+	firstRuns = 20
+	maxRuns   = 320
 )
 
 // attemptsOfAll lists the attempts of all lanes. Runs are read by their first ids, downwards; those of different lanes
@@ -46,7 +47,7 @@ func (s *Store) attemptsOfAll(ctx context.Context, tenant tenantID, q store.Atte
 		if runs < limit {
 			break
 		}
-		known := endOfRun(last)
+		known := row.EndOfRun(last)
 		if sure, _ := slices.BinarySearchFunc(list, known, func(a eventhose.Attempt, id string) int { return cmp.Compare(id, a.ID) }); sure >= q.Limit {
 			break
 		}

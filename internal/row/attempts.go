@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/eventhose/eventhose"
 )
@@ -115,6 +116,22 @@ const (
 	runVersion         = 3
 	runWithoutPrevious = 2
 )
+
+// MaxRunTime is how far apart the ids of a run's attempts may be. So whoever has seen the runs of all lanes from a place on knows
+// all attempts from so much later on.
+const MaxRunTime = 100 * time.Millisecond
+
+// beyondIDs is greater than every id.
+const beyondIDs = "~"
+
+// EndOfRun is what all ids of a run are below whose least one is given.
+func EndOfRun(first string) string {
+	at, ok := eventhose.AttemptIDTime(first)
+	if !ok {
+		return beyondIDs
+	}
+	return eventhose.AttemptIDAt(at.Add(MaxRunTime))
+}
 
 // EncodeRun writes attempts, which need not be in order.
 func EncodeRun(attempts []eventhose.Attempt) []byte {

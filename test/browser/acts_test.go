@@ -308,7 +308,7 @@ func TestAddresses(t *testing.T) {
 	b.key("s")
 	b.until(`location.pathname.endsWith("/subscriptions")`)
 	b.key("/")
-	b.until(`document.activeElement.id === "find"`)
+	b.until(`document.activeElement.id === "find" && (document.activeElement.select(), true)`)
 	b.key("ledger")
 	b.until(`document.querySelector("#found li")?.innerText.includes("ledger-sync")`)
 	b.key("\r")
