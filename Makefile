@@ -42,7 +42,7 @@ web-packages:
 	@[ web/node_modules/.package-lock.json -nt web/package-lock.json ] || { npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error >&2 && touch web/node_modules/.package-lock.json; }
 
 .PHONY: test-needs
-test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node and Python for the interop oracles
+test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node and Python for the interop oracles, Chromium for the pages
 	@test/needs
 
 .PHONY: proto
