@@ -146,7 +146,7 @@ func (a *API) addSources(sources Sources) {
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "updateSource", Method: http.MethodPatch, Path: path + "/{id}", Tags: tags,
 		Summary:     "Change what the body names, such as the secrets",
-		Description: "Lists and maps are replaced as a whole. `null` takes a member back to its default.",
+		Description: "Lists and maps are replaced as a whole; `***` among `secrets` stands for all that it has. `null` takes a member back to its default.",
 	}, func(ctx context.Context, in *updateSourceInput) (*sourceOutput, error) {
 		p, err := sourceDefaults(in.Body, exchangeOf(ctx).body)
 		if err != nil {

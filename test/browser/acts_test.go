@@ -189,7 +189,7 @@ func TestButtons(t *testing.T) {
 		b.until(`document.querySelector(".notices .bad")`)
 		page("/sources/" + a.source)
 		b.press("main header", "Change the secret…")
-		b.fill("dialog", "The new secret", "another")
+		b.fill("dialog", "The new secret", "another secret")
 		b.press("dialog", "Save")
 		b.shows("From now on it is verified")
 		page("/sources/" + a.source + "/rejections/" + a.rejection)

@@ -255,7 +255,7 @@ func (a *acme) github(secret, id string, right bool) {
 	a.t.Helper()
 	body := `{"action": "opened", "number": 7, "repository": {"full_name": "acme/shop"}}`
 	if !right {
-		secret = "another"
+		secret = "another secret"
 	}
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(body))
