@@ -37,6 +37,10 @@ web-check: web-packages # The pages are well typed, the bundle is theirs and not
 	web/node_modules/.bin/tsc -p web
 	$(GO) run -C tools ./web check
 
+.PHONY: screenshots
+screenshots: test-needs web-packages ## Pictures of every page, light, dark and 390 pixels wide, into docs/images
+	EVENTHOSE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count 1 -timeout 10m -run '^TestEveryPage$$/^embedded$$' ./test/browser
+
 .PHONY: web-packages
 web-packages:
 	@[ web/node_modules/.package-lock.json -nt web/package-lock.json ] || { npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error >&2 && touch web/node_modules/.package-lock.json; }
@@ -73,7 +77,9 @@ crash: ## kill -9 the real binary N (5000) times under load and check every prom
 	CGO_ENABLED=1 EVENTHOSE_KILLS=$(N) $(GO) test -race -count 1 -timeout 24h -v -run '^TestKill$$' ./internal/crashtest
 
 .PHONY: soak
-soak: ## For hours: 10,000,000 events behind a dead destination, 100,000 webhooks at a worker of 200/s, ten minutes of killed and frozen nodes, 1,000,000 appends in order
+soak: ## For hours: 10,000,000 events behind a dead destination, 100,000 webhooks at a worker of 200/s, ten minutes of killed and frozen nodes and of live events in a browser, 1,000,000 appends in order, lists over 1,000,000 events
+	EVENTHOSE_LISTS=1000000 $(GO) test -count 1 -timeout 24h -v -run '^TestLists$$' ./internal/httpapi
+	EVENTHOSE_LIVE_SECONDS=600 $(GO) test -count 1 -timeout 1h -v -run '^TestLive$$' ./test/browser
 	EVENTHOSE_BACKLOG=10000000 $(GO) test -count 1 -timeout 24h -v -run '^TestBacklogIsTheLog$$' ./internal/deliver
 	EVENTHOSE_FLOOD=100000 $(GO) test -count 1 -timeout 1h -v -run '^TestFlood$$' ./test/interop
 	CGO_ENABLED=1 EVENTHOSE_NODES_SECONDS=600 $(GO) test -race -count 1 -timeout 24h -v -run '^TestNodes$$' ./internal/crashtest

@@ -17,8 +17,8 @@ const (
 	searchBytes = 4 << 20
 	// searchGroup is how many matches are shown to keep at once.
 	searchGroup = 32
-	// searchSkew is by how much the clocks of nodes, and so the times of append along a log, may differ.
-	searchSkew = time.Minute
+	// searchSkew is how many places away an event may lie from where its time of append would put it: the clocks of nodes differ.
+	searchSkew = 512
 )
 
 // Search reads a log backwards, newest first. It looks at no more than eventhose.MaxExamined events and for about
@@ -38,9 +38,11 @@ func (l *Log) Search(ctx context.Context, tenant eventhose.TenantID, q eventhose
 	case q.Before > 0:
 		s.at = min(s.at, q.Before)
 	case !q.Until.IsZero():
-		if s.at, err = l.firstAt(ctx, tenant, head, q.Until.Add(searchSkew)); err != nil {
+		at, err := l.firstAt(ctx, tenant, head, q.Until.Add(time.Microsecond)) // which is the log's resolution
+		if err != nil {
 			return eventhose.SearchPage{}, err
 		}
+		s.at = min(s.at, at+searchSkew)
 	}
 	for s.more() {
 		if err := s.step(ctx); err != nil {
@@ -64,7 +66,8 @@ type search struct {
 	first, at eventhose.Sequence
 	chunk     eventhose.Sequence
 	until     time.Time
-	ended     bool // what is left is older than what is asked for
+	older     int  // how many in a row were older than what is asked for
+	ended     bool // what is left is
 	page      eventhose.SearchPage
 }
 
@@ -116,8 +119,9 @@ func (s *search) step(ctx context.Context) error {
 // look looks at the event before at.
 func (s *search) look(e *eventhose.Event) (matches bool, err error) {
 	if !s.query.Since.IsZero() && e.Appended.Before(s.query.Since) {
-		s.ended = e.Appended.Before(s.query.Since.Add(-searchSkew))
-	} else if s.query.Until.IsZero() || !e.Appended.After(s.query.Until) {
+		s.older++
+		s.ended = s.older >= searchSkew
+	} else if s.older = 0; s.query.Until.IsZero() || !e.Appended.After(s.query.Until) {
 		matches, err = s.filter.Match(e)
 	}
 	s.at = e.Sequence
