@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
@@ -112,7 +113,7 @@ func TestEveryPage(t *testing.T) {
 						t.Errorf("%s, %s: %s", v.name, s.name, f)
 					}
 					if pictures != "" && driver == "embedded" {
-						b.picture(filepath.Join(pictures, v.name+"-"+s.name+".png"))
+						b.picture(filepath.Join(pictures, v.name+"-"+s.name+".webp"))
 					}
 				}
 			}
@@ -132,14 +133,16 @@ func (b *tab) settle() {
 
 func (b *tab) picture(path string) {
 	b.t.Helper()
-	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	size := value[[]float64](b, "[document.documentElement.clientWidth, Math.min(2400, document.documentElement.scrollHeight)]")
+	shot, err := chromedp.Call(b.ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatWebp, Quality: new(int64(90)),
+		CaptureBeyondViewport: new(true), Clip: &page.Viewport{Width: size[0], Height: size[1], Scale: 1}})
 	if err != nil {
 		b.fail(err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		b.t.Fatal(err)
 	}
-	if err := os.WriteFile(path, png, 0o644); err != nil {
+	if err := os.WriteFile(path, shot.Data, 0o644); err != nil {
 		b.t.Fatal(err)
 	}
 }
