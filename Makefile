@@ -20,14 +20,33 @@ build: ## Build bin/eventhose, one static binary
 
 # GOGC: the tests make much garbage and hold little; collecting it less often saves some of the time.
 .PHONY: test
-test: test-needs proto-check ## Vet, then every test with the race detector; what a change must pass
+test: test-needs proto-check web-check ## Vet, then every test with the race detector; what a change must pass
 	CGO_ENABLED=1 $(GO) vet -race ./...
 	CGO_ENABLED=1 $(GO) test -race -run '^TestFloors|^TestWaysOut' .
 	CGO_ENABLED=1 GOGC=200 $(GO) test -race -timeout 30m ./...
 	cd test/differential && $(GO) vet ./... && $(GO) test ./...
+	cd test/deploy && $(GO) vet ./... && $(GO) test ./...
+
+.PHONY: web
+web: web-packages ## Bundle the pages of web/ into internal/dashboard/dist
+	web/node_modules/.bin/tsc -p web
+	$(GO) run -C tools ./web build
+
+.PHONY: web-check
+web-check: web-packages # The pages are well typed, the bundle is theirs and not too large
+	web/node_modules/.bin/tsc -p web
+	$(GO) run -C tools ./web check
+
+.PHONY: screenshots
+screenshots: test-needs web-packages ## Pictures of every page, light, dark and 390 pixels wide, into docs/images
+	EVENTHOSE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count 1 -timeout 10m -run '^TestEveryPage$$/^embedded$$' ./test/browser
+
+.PHONY: web-packages
+web-packages:
+	@[ web/node_modules/.package-lock.json -nt web/package-lock.json ] || { npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error >&2 && touch web/node_modules/.package-lock.json; }
 
 .PHONY: test-needs
-test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node for the interop oracle
+test-needs: # What the tests use that Go does not bring: a C compiler for the race detector, PostgreSQL, Node and Python for the interop oracles, Chromium for the pages
 	@test/needs
 
 .PHONY: proto
@@ -58,9 +77,11 @@ crash: ## kill -9 the real binary N (5000) times under load and check every prom
 	CGO_ENABLED=1 EVENTHOSE_KILLS=$(N) $(GO) test -race -count 1 -timeout 24h -v -run '^TestKill$$' ./internal/crashtest
 
 .PHONY: soak
-soak: ## For hours: 10,000,000 events behind a dead destination, ten minutes of killed and frozen nodes, 1,000,000 appends in order, lists over 1,000,000 events
+soak: ## For hours: 10,000,000 events behind a dead destination, 100,000 webhooks at a worker of 200/s, ten minutes of killed and frozen nodes and of live events in a browser, 1,000,000 appends in order, lists over 1,000,000 events
 	EVENTHOSE_LISTS=1000000 $(GO) test -count 1 -timeout 24h -v -run '^TestLists$$' ./internal/httpapi
+	EVENTHOSE_LIVE_SECONDS=600 $(GO) test -count 1 -timeout 1h -v -run '^TestLive$$' ./test/browser
 	EVENTHOSE_BACKLOG=10000000 $(GO) test -count 1 -timeout 24h -v -run '^TestBacklogIsTheLog$$' ./internal/deliver
+	EVENTHOSE_FLOOD=100000 $(GO) test -count 1 -timeout 1h -v -run '^TestFlood$$' ./test/interop
 	CGO_ENABLED=1 EVENTHOSE_NODES_SECONDS=600 $(GO) test -race -count 1 -timeout 24h -v -run '^TestNodes$$' ./internal/crashtest
 	CGO_ENABLED=1 EVENTHOSE_ORDER_APPENDS=1000000 $(GO) test -race -count 1 -timeout 24h -v -run '^TestOrderUnderDelay$$' ./internal/postgres
 	CGO_ENABLED=1 EVENTHOSE_GROWTH_APPENDS=1000000 $(GO) test -race -count 1 -timeout 24h -v -run '^TestGrowth$$' ./internal/postgres

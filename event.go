@@ -130,7 +130,7 @@ func (e *Event) Validate() error {
 		return Invalid("version", "must be at most %d bytes of printable UTF-8", MaxVersion)
 	case len(e.Attributes) > MaxAttributes:
 		return Invalid("attributes", "must be at most %d", MaxAttributes)
-	case e.ContentType != "" && (len(e.ContentType) > 256 || !contentType.MatchString(e.ContentType)):
+	case e.ContentType != "" && e.ContentType != "application/json" && (len(e.ContentType) > 256 || !contentType.MatchString(e.ContentType)):
 		return Invalid("content_type", "is not a media type")
 	case !e.Time.IsZero() && (e.Time.Year() < 1 || e.Time.Year() > 9999):
 		return Invalid("time", "must be between the years 1 and 9999")

@@ -27,9 +27,10 @@ var waysOut = map[string][]string{
 
 // mayLeave is which packages may use which of them: egress is the guarded way to addresses that tenants choose, and owns its
 // connections, so that nothing of net/http's opens one; client goes only to the server that its user names, bench to what it starts and to that server,
-// eventhosetest to what it starts and to this machine.
+// eventhosetest to what it starts and to this machine. oidc gives its libraries a Client whose transport is egress's. An entry is an import path,
+// or one name of it.
 var mayLeave = map[string][]string{"internal/egress": {"net"}, "client": {"net/http"}, "internal/bench": {"net", "net/http"},
-	"eventhosetest": {"net", "net/http"}}
+	"eventhosetest": {"net", "net/http"}, "internal/oidc": {"net/http.Client"}}
 
 func TestWaysOut(t *testing.T) {
 	err := fs.WalkDir(os.DirFS("."), ".", func(name string, d fs.DirEntry, err error) error {
@@ -70,6 +71,7 @@ func TestWaysOutChecker(t *testing.T) {
 		{src: `import "net/http"; func f() { http.Get("http://127.0.0.1") }`, want: 1},
 		{src: `import "net/http"; func f(w http.ResponseWriter) { http.Error(w, "", 500) }`, want: 0},
 		{src: `import "net"; func f() { net.Listen("tcp", "127.0.0.1:0") }`, want: 0},
+		{src: `import "net/http"; var c http.Client; var t http.Transport`, want: 1, may: []string{"net/http.Client"}},
 		{src: `import . "net"`, want: 1},
 	} {
 		faults, err := findWaysOut("x.go", []byte("package x; "+c.src), c.may...)
@@ -109,7 +111,7 @@ func findWaysOut(name string, src []byte, may ...string) (faults []string, err e
 		if !ok {
 			return true
 		}
-		if pkg, ok := sel.X.(*ast.Ident); ok && slices.Contains(waysOut[imports[pkg.Name]], sel.Sel.Name) {
+		if pkg, ok := sel.X.(*ast.Ident); ok && slices.Contains(waysOut[imports[pkg.Name]], sel.Sel.Name) && !slices.Contains(may, imports[pkg.Name]+"."+sel.Sel.Name) {
 			faults = append(faults, fmt.Sprintf("%s: %s.%s passes by the guarded dialer of internal/egress", fset.Position(sel.Pos()), imports[pkg.Name], sel.Sel.Name))
 		}
 		return true

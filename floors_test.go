@@ -50,10 +50,13 @@ var floors = map[string][]string{
 	"internal/eventlog": {"", "internal/store", "internal/filter"},
 	"internal/deliver":  {"", "internal/store", "internal/sink", "internal/filter", "internal/diagnose"},
 	"internal/control":  {"", "internal/store", "internal/sink", "internal/filter"},
+	"internal/rollup":   {"", "internal/store"},
 
 	"internal/httpapi":   {"", "internal/access", "internal/follow", "internal/overload", "internal/stall"},
 	"internal/gateway":   {"", "sign", "internal/egress"},
+	"internal/oidc":      {"", "internal/egress"},
 	"internal/inbound":   {"", "internal/gateway", "internal/overload"},
+	"internal/inspector": {"", "sign", "internal/overload"},
 	"internal/rpc":       {"", "internal/access", "internal/follow", "internal/overload", "proto/eventhose/v1", "proto/eventhose/v1/eventhosev1connect"},
 	"internal/graphql":   {"", "internal/follow", "internal/stall"},
 	"internal/imap":      {""},
@@ -61,14 +64,16 @@ var floors = map[string][]string{
 
 	"internal/app": {"", "sign", "client", "internal/filter", "internal/store", "internal/sink", "internal/egress", "internal/follow", "internal/overload",
 		"internal/embedded", "internal/postgres", "internal/webhook", "internal/mail", "internal/broker",
-		"internal/eventlog", "internal/deliver", "internal/control",
-		"internal/httpapi", "internal/gateway", "internal/inbound", "internal/rpc", "internal/graphql", "internal/imap", "internal/dashboard"},
+		"internal/eventlog", "internal/deliver", "internal/control", "internal/rollup",
+		"internal/httpapi", "internal/gateway", "internal/oidc", "internal/inbound", "internal/inspector", "internal/rpc", "internal/graphql", "internal/imap", "internal/dashboard"},
 
 	"internal/listen": {"", "client", "sign", "internal/sink", "internal/egress", "internal/webhook"},
 
 	"eventhosetest":  {"", "internal/app", "client", "sign"},
 	"internal/bench": {"", "internal/app", "client", "sign", "proto/eventhose/v1", "proto/eventhose/v1/eventhosev1connect"},
 	"cmd/eventhose":  {"", "internal/app", "client", "sign", "internal/bench", "internal/listen"},
+
+	"examples/worker": {"", "client"},
 }
 
 // bare are the packages that import the standard library and nothing else.

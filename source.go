@@ -1,6 +1,7 @@
 package eventhose
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -65,6 +66,25 @@ type Source struct {
 	Version uint64 `json:"version"`
 }
 
+// Provider is who sends to a source: what it signs, and which settings a source needs for it.
+type Provider struct {
+	// Name is what a source calls it, Title what it calls itself.
+	Name  string `json:"name"`
+	Title string `json:"title"`
+	// Signs says in one line what it signs; Document is the URL of what says so.
+	Signs    string         `json:"signs"`
+	Document string         `json:"document"`
+	Needs    []ProviderNeed `json:"needs"`
+}
+
+// ProviderNeed is a setting of a source, by the name that it has there ("secrets", "options.NAME").
+type ProviderNeed struct {
+	Setting  string `json:"setting"`
+	Required bool   `json:"required"`
+	// What it is, and where the provider shows it.
+	What string `json:"what"`
+}
+
 // SourceScheme is an HMAC in a header, as data.
 type SourceScheme struct {
 	// Header holds the signature, behind Prefix.
@@ -120,6 +140,9 @@ type InspectAnswer struct {
 // Validate checks what concerns all providers; what concerns one is the gateway's to know. Errors are CodeInvalid with the
 // field named.
 func (s *Source) Validate() error {
+	if slices.Contains(s.Secrets, redacted) {
+		return Invalid("secrets", "must be what the provider shows, not ***")
+	}
 	switch {
 	case s.Provider == "":
 		return Invalid("provider", "is required")
@@ -147,7 +170,8 @@ func (s *Source) Validate() error {
 // SourcePatch changes a source; nil fields stay as they are. Lists and maps are replaced as a whole; an empty Scheme, Naming
 // or Answer takes away what the source has.
 type SourcePatch struct {
-	Name        *string            `json:"name,omitempty"`
+	Name *string `json:"name,omitempty"`
+	// Secrets replace those it has; "***" among them stands for all of those.
 	Secrets     *[]Secret          `json:"secrets,omitempty"`
 	PublicKeys  *[]string          `json:"public_keys,omitempty"`
 	VerifyToken *Secret            `json:"verify_token,omitempty"`
@@ -163,7 +187,17 @@ type SourcePatch struct {
 // Apply changes s as p says.
 func (p SourcePatch) Apply(s *Source) {
 	set(&s.Name, p.Name)
-	set(&s.Secrets, p.Secrets)
+	if p.Secrets != nil {
+		var all []Secret
+		for _, given := range *p.Secrets {
+			if given == redacted {
+				all = append(all, s.Secrets...)
+			} else {
+				all = append(all, given)
+			}
+		}
+		s.Secrets = all
+	}
 	set(&s.PublicKeys, p.PublicKeys)
 	set(&s.VerifyToken, p.VerifyToken)
 	set(&s.PublicURL, p.PublicURL)

@@ -34,6 +34,8 @@ func (c *Client) Tenants(ctx context.Context, o ListOptions) (List[eventhose.Ten
 
 // NewKey is what an API key is made of. A zero Tenant is all tenants, a zero Expires never.
 type NewKey struct {
+	// Name is for people, at most eventhose.MaxKeyName bytes.
+	Name    string             `json:"name,omitempty"`
 	Tenant  eventhose.TenantID `json:"tenant,omitempty"`
 	Scopes  []eventhose.Scope  `json:"scopes"`
 	Expires time.Time          `json:"expires,omitzero"`

@@ -117,7 +117,9 @@ type request struct {
 	body        []byte
 	contentType string
 	wait        time.Duration
-	into        any // decoded from JSON, nil if the answer's body does not matter
+	into        any             // decoded from JSON, nil if the answer's body does not matter
+	cookie      *http.Cookie    // sent along
+	cookies     *[]*http.Cookie // gets those that the answer sets
 }
 
 func (c *Client) do(ctx context.Context, r request) error {
@@ -137,11 +139,17 @@ func (c *Client) do(ctx context.Context, r request) error {
 	}
 	req.Header.Set("Accept", "application/json")
 	c.sign(req)
+	if r.cookie != nil {
+		req.AddCookie(&http.Cookie{Name: r.cookie.Name, Value: r.cookie.Value})
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
+	if r.cookies != nil {
+		*r.cookies = res.Cookies()
+	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		return refusal(res)
 	}

@@ -27,6 +27,12 @@ func (t *Tenant) source(id eventhose.SourceID, segments ...string) []string {
 	return t.path(append([]string{"sources", string(id)}, segments...)...)
 }
 
+// Providers lists by name whose webhooks can be received, and what a source needs for it.
+func (c *Client) Providers(ctx context.Context) ([]eventhose.Provider, error) {
+	l, err := list[eventhose.Provider](ctx, c, []string{"v1", "providers"}, nil)
+	return l.Data, err
+}
+
 // CreateSource makes an address for a provider's webhooks, and an inbox for them. Of s the ID, tenant, subscription, times and
 // version are ignored. CodeInvalid with the field, CodeLimit.
 func (t *Tenant) CreateSource(ctx context.Context, s eventhose.Source) (Source, error) {

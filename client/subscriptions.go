@@ -55,8 +55,10 @@ type Subscription struct {
 	eventhose.Subscription
 	// Secret is the signing secret in clear ("whsec_…"). Only the answers to CreateSubscription and RotateSecret have it.
 	Secret eventhose.Secret `json:"secret,omitempty"`
-	// Status is where its delivery stands. Only the answer to Subscription has it.
+	// Status is where its delivery stands. Only the answers to Subscription and SubscriptionDetails have it.
 	Status *eventhose.LaneStatus `json:"status,omitempty"`
+	// Metrics is how its delivery went. Only the answer to SubscriptionDetails has it.
+	Metrics *eventhose.SubscriptionMetrics `json:"metrics,omitempty"`
 }
 
 func (t *Tenant) subscription(id eventhose.SubscriptionID, segments ...string) []string {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +18,6 @@ import (
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/client"
 	"github.com/eventhose/eventhose/internal/app"
-	"github.com/eventhose/eventhose/sign"
 )
 
 func (p *program) devCommand() *cobra.Command {
@@ -26,8 +26,8 @@ func (p *program) devCommand() *cobra.Command {
 		Use:   "dev",
 		Short: "A server to try things with: one command, no configuration",
 		Long: `A server to try things with. It keeps its log in a temporary directory unless --data names one, allows destinations on this
-machine, and brings a receiver that verifies what it gets. A first event is delivered to it; then each event and each attempt
-is a line. If nobody named an address and the usual one is taken, it takes a free one.`,
+machine, and brings a receiver that verifies what it gets and shows it: an inspector ("eventhose inspect"). A first event is delivered to
+it; then each event and each attempt is a line. If nobody named an address and the usual one is taken, it takes a free one.`,
 		Example: "  eventhose dev\n  eventhose dev --data ./eventhose-data --listen 127.0.0.1:9000",
 		Args:    args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -38,7 +38,7 @@ is a line. If nobody named an address and the usual one is taken, it takes a fre
 	return c
 }
 
-// devReceiverName marks the subscription that dev makes, so that it finds it again in a kept data directory.
+// devReceiverName marks the inspector and the subscription that dev makes, so that it finds them again in a kept data directory.
 const devReceiverName = "eventhose dev: built-in receiver"
 
 // firstDelivery bounds the wait for the first event to come round.
@@ -67,17 +67,8 @@ func (p *program) dev(ctx context.Context, s *serverFlags, addressNamed bool) (f
 	}
 	o.AllowNetworks = append(o.AllowNetworks, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
 
-	r, err := startReceiver()
-	if err != nil {
-		return fmt.Errorf("start the receiver: %w", err)
-	}
-	defer func() {
-		stopping, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		r.stop(stopping)
-	}()
-	w := newWatch(p)
-	o.Observe = w.observe
+	r, w := newReceiver(), newWatch(p)
+	o.Observe, o.Inspected = w.observe, r.observe
 	a, err := app.New(o)
 	if err != nil {
 		return err
@@ -93,17 +84,20 @@ func (p *program) dev(ctx context.Context, s *serverFlags, addressNamed bool) (f
 	}
 	defer cl.Close()
 	log := cl.Tenant("default")
-	secret, err := subscribe(ctx, log, r.url)
+	inspector, err := devInspector(ctx, log)
+	if err != nil {
+		return fmt.Errorf("make the receiver: %w", err)
+	}
+	r.expect(inspector.ID, inspector.Destination)
+	secret, err := subscribe(ctx, log, inspector.Destination)
 	if err != nil {
 		return fmt.Errorf("subscribe the receiver: %w", err)
 	}
-	key, err := sign.ParseVerifier(string(secret))
-	if err != nil {
-		return fmt.Errorf("read the signing secret: %w", err)
+	if _, err := log.UpdateInspector(ctx, inspector.ID, eventhose.InspectorPatch{Secret: &secret}); err != nil {
+		return fmt.Errorf("give the receiver the signing secret: %w", err)
 	}
-	r.expect(key)
 
-	p.devBanner(devInfo{URL: "http://" + a.Addr(), Docs: "http://" + a.Addr() + "/docs", Key: s.adminKey, Receiver: r.url, Secret: string(secret), Data: s.data}, kept)
+	p.devBanner(devInfo{URL: "http://" + a.Addr(), Dashboard: "http://" + a.Addr() + "/ui/#key=" + s.adminKey, Docs: "http://" + a.Addr() + "/docs", Key: s.adminKey, Receiver: inspector.URL, Secret: string(secret), Data: s.data}, kept)
 	from, err := log.Head(ctx)
 	if err != nil {
 		return err
@@ -123,6 +117,22 @@ func taken(address string) bool {
 	}
 	l.Close()
 	return false
+}
+
+// devInspector answers the inspector that dev delivers to: the one that is there in a kept data directory, or a new one.
+func devInspector(ctx context.Context, log *client.Tenant) (client.Inspector, error) {
+	for o := (client.ListOptions{}); ; {
+		page, err := log.Inspectors(ctx, o)
+		if err != nil {
+			return client.Inspector{}, err
+		}
+		if i := slices.IndexFunc(page.Data, func(i client.Inspector) bool { return i.Name == devReceiverName }); i >= 0 {
+			return page.Data[i], nil
+		}
+		if o.After = page.Next; o.After == "" {
+			return log.CreateInspector(ctx, eventhose.Inspector{Name: devReceiverName})
+		}
+	}
 }
 
 // subscribe makes the receiver's subscription, or in a kept data directory points the one that is there to it. It
@@ -156,12 +166,14 @@ func subscribe(ctx context.Context, log *client.Tenant, url string) (eventhose.S
 }
 
 type devInfo struct {
-	URL      string `json:"url"`
-	Docs     string `json:"docs"`
-	Key      string `json:"key"`
-	Receiver string `json:"receiver"`
-	Secret   string `json:"secret"`
-	Data     string `json:"data"`
+	URL string `json:"url"`
+	// Dashboard signs the browser in: the key stands behind #, which no server sees.
+	Dashboard string `json:"dashboard"`
+	Docs      string `json:"docs"`
+	Key       string `json:"key"`
+	Receiver  string `json:"receiver"`
+	Secret    string `json:"secret"`
+	Data      string `json:"data"`
 }
 
 func (p *program) devBanner(d devInfo, kept bool) {
@@ -175,6 +187,7 @@ func (p *program) devBanner(d devInfo, kept bool) {
 	}
 	fmt.Fprintf(p.out, `Eventhose %s
 
+  Dashboard  %s
   API        %s
   API key    %s
   Docs       %s
@@ -185,5 +198,5 @@ Append an event:
 
   curl %s/v1/tenants/default/events -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"type": "order.paid", "data": {"amount": 4200}}'
 
-`, p.version, d.URL, d.Key, d.Docs, d.Receiver, d.Secret, d.Data, note, d.URL, d.Key)
+`, p.version, d.Dashboard, d.URL, d.Key, d.Docs, d.Receiver, d.Secret, d.Data, note, d.URL, d.Key)
 }

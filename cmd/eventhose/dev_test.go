@@ -8,9 +8,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/client"
 )
 
 // dev in this process: it takes a free port when nobody named one, goes on with a kept directory, and a receiver with a
@@ -19,8 +23,9 @@ func TestDevGoesOnWithItsData(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())
 	defer s.Close()
 	data := t.TempDir()
+	receivers := map[string]bool{}
 	for round := 1; round <= 2; round++ {
-		out, notes := devUntilReady(t, &serverFlags{listen: s.Listener.Addr().String(), data: data, logLevel: "warn", drain: time.Minute})
+		out, notes, got := devUntilReady(t, &serverFlags{listen: s.Listener.Addr().String(), data: data, logLevel: "warn", drain: time.Minute})
 		if !strings.Contains(notes, "is taken; using a free port") {
 			t.Errorf("stderr %s", notes)
 		}
@@ -28,17 +33,28 @@ func TestDevGoesOnWithItsData(t *testing.T) {
 			!strings.Contains(out, "\n1 event, 1 attempt: 1 delivered, 0 failed\n") {
 			t.Errorf("round %d: stdout %s", round, out)
 		}
+		// The receiver is an inspector, which shows what it got, and is the same one the next time.
+		if n := len(got); n != round || got[0].Signature != eventhose.SignatureVerified || !strings.Contains(got[0].Body, "order-1") {
+			t.Errorf("round %d: the inspector has %+v", round, got)
+		}
+		receivers[devReceiver.FindStringSubmatch(out)[2]] = true
 		if strings.Contains(out, "removed at the end") {
 			t.Error("it would remove a directory that the user named")
 		}
+	}
+	if len(receivers) != 1 {
+		t.Errorf("receivers %v", receivers)
 	}
 	if _, err := os.Stat(data); err != nil {
 		t.Error(err)
 	}
 }
 
-// devUntilReady runs dev until its first event came round and its attempt was printed, and answers what it wrote.
-func devUntilReady(t *testing.T, flags *serverFlags) (out, notes string) {
+var devReceiver = regexp.MustCompile(`API key +(\S+)(?s:.*)Receiver +\S+/play/(ins_\w+)`)
+
+// devUntilReady runs dev until its first event came round and its attempt was printed, and answers what it wrote and what its
+// receiver shows.
+func devUntilReady(t *testing.T, flags *serverFlags) (out, notes string, got []eventhose.InspectedRequest) {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errInterrupted)
 	defer cancel()
@@ -54,11 +70,28 @@ func devUntilReady(t *testing.T, flags *serverFlags) (out, notes string) {
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
 		text.WriteString(lines.Text() + "\n")
 		if strings.Contains(lines.Text(), "<-- ") {
+			got = inspectedBy(t, text.String())
 			cancel()
 		}
 	}
 	if err := <-ended; err != nil {
 		t.Fatalf("%v\n%s", err, text.String())
 	}
-	return text.String(), stderr.String()
+	return text.String(), stderr.String(), got
+}
+
+// inspectedBy is what the receiver of a dev shows that has printed out.
+func inspectedBy(t *testing.T, out string) []eventhose.InspectedRequest {
+	t.Helper()
+	named := devReceiver.FindStringSubmatch(out)
+	if named == nil {
+		t.Errorf("no receiver in %s", out)
+		return nil
+	}
+	c := dial(t, regexp.MustCompile(`API +(http\S+)`).FindStringSubmatch(out)[1], named[1])
+	l, err := c.Tenant("default").Inspected(t.Context(), eventhose.InspectorID(named[2]), client.InspectedOptions{})
+	if err != nil {
+		t.Error(err)
+	}
+	return l.Data
 }

@@ -21,22 +21,24 @@ func (p *program) keysCreate() *cobra.Command {
 	var scopes []string
 	var expires time.Duration
 	var all bool
+	var name string
 	c := &cobra.Command{
 		Use:   "create",
 		Short: "Make an API key, which is shown this once",
-		Example: `  eventhose keys create --tenant acme --scopes publish
+		Example: `  eventhose keys create --tenant acme --scopes publish --name "the shop"
   eventhose keys create --all-tenants --scopes read --expires-in 720h -o json`,
 		Args: args(0, 0),
 	}
 	f := c.Flags()
 	f.StringSliceVar(&scopes, "scopes", nil, "what it may do: publish, read, manage, admin")
+	f.StringVar(&name, "name", "", "a name for people, which the audit log shows")
 	f.DurationVar(&expires, "expires-in", 0, "when it ends; 0 is never")
 	f.BoolVar(&all, "all-tenants", false, "for all tenants instead of --tenant alone")
 	return p.connected(c, func(ctx context.Context, cl *client.Client, _ []string) error {
 		if len(scopes) == 0 {
 			return &usageError{what: "--scopes is missing", fix: c.CommandPath() + " --scopes publish,read"}
 		}
-		k := client.NewKey{Tenant: p.keyTenant(all)}
+		k := client.NewKey{Name: name, Tenant: p.keyTenant(all)}
 		for _, s := range scopes {
 			k.Scopes = append(k.Scopes, eventhose.Scope(s))
 		}
@@ -53,7 +55,7 @@ func (p *program) keysCreate() *cobra.Command {
 			Key string `json:"key"`
 		}{made.APIKey, string(made.Key)}
 		return p.print(shown, func(w io.Writer) {
-			block(w, "id", made.ID, "key", shown.Key, "tenant", tenantOf(made.APIKey), "scopes", joined(made.Scopes), "expires", stamp(made.Expires))
+			block(w, "id", made.ID, "name", made.Name, "key", shown.Key, "tenant", tenantOf(made.APIKey), "scopes", joined(made.Scopes), "expires", stamp(made.Expires))
 		})
 	})
 }
@@ -69,8 +71,8 @@ func (p *program) keysList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return printList(p, l, "ID TENANT SCOPES CREATED EXPIRES REVOKED", func(k eventhose.APIKey) []string {
-			return []string{k.ID, tenantOf(k), joined(k.Scopes), stamp(k.Created), stamp(k.Expires), stamp(k.Revoked)}
+		return printList(p, l, "ID TENANT SCOPES CREATED EXPIRES REVOKED USED NAME", func(k eventhose.APIKey) []string {
+			return []string{k.ID, tenantOf(k), joined(k.Scopes), stamp(k.Created), stamp(k.Expires), stamp(k.Revoked), stamp(k.LastUsed), oneLine(k.Name)}
 		})
 	})
 }

@@ -40,6 +40,11 @@ func writeJSON(w io.Writer, v any, indent string) error {
 
 // printList writes one page of a list, which in text has a header and says on stderr how to go on.
 func printList[T any](p *program, l client.List[T], header string, row func(T) []string) error {
+	return printPage(p, l, "--after", header, row)
+}
+
+// printPage is printList of a list that goes on by another flag.
+func printPage[T any](p *program, l client.List[T], onBy, header string, row func(T) []string) error {
 	switch p.output {
 	case "json":
 		next := &l.Next
@@ -69,7 +74,7 @@ func printList[T any](p *program, l client.List[T], header string, row func(T) [
 		}
 	}
 	if l.Next != "" {
-		fmt.Fprintf(p.err, "more: --after %s\n", l.Next)
+		fmt.Fprintf(p.err, "more: %s %s\n", onBy, l.Next)
 	}
 	return nil
 }

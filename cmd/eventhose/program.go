@@ -105,9 +105,9 @@ appended, that variable names a file that holds the value. Exit codes: 0 ok, 1 f
 			root.AddCommand(c)
 		}
 	}
-	in(groupServer, p.devCommand(), p.serveCommand(), p.backupCommand(), p.restoreCommand(), p.migrateCommand(), p.copyCommand(), p.doctorCommand(), p.benchCommand())
+	in(groupServer, p.devCommand(), p.serveCommand(), p.backupCommand(), p.restoreCommand(), p.migrateCommand(), p.copyCommand(), p.doctorCommand(), p.healthCommand(), p.benchCommand())
 	in(groupEvents, p.listenCommand(), p.triggerCommand(), p.tailCommand(), p.eventsCommand(), p.subscriptionsCommand(), p.attemptsCommand(), p.parkedCommand(), p.replayCommand(), p.resendCommand(),
-		p.sourcesCommand(), p.inboxCommand(), p.tenantsCommand(), p.keysCommand())
+		p.sourcesCommand(), p.inboxCommand(), p.inspectCommand(), p.statsCommand(), p.tenantsCommand(), p.keysCommand(), p.portalCommand(), p.auditCommand())
 	in(groupOffline, p.verifyCommand(), p.signCommand(), p.versionCommand(), p.completionCommand())
 	root.SetHelpCommandGroupID(groupOffline)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

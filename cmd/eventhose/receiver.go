@@ -3,24 +3,22 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"net"
 	"net/http"
+	"slices"
 	"sync"
-	"time"
 
+	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/sign"
 )
 
-// receiver is what dev delivers to: it verifies each request with the public package sign, as a customer would, and
-// answers 200, or 401 with what is wrong.
+// receiver is what dev knows of the inspector that it delivers to: which requests it verified. The inspector itself keeps only some of
+// a flood.
 type receiver struct {
-	server *http.Server
-	url    string
-	done   sync.WaitGroup
+	// destination is where deliveries to the inspector go.
+	destination string
 
 	mu       sync.Mutex
-	key      sign.Verifier
+	id       eventhose.InspectorID
 	verified map[string]bool // by webhook-id, and of batches by event too, the newest maxVerified
 	order    []string
 	arrived  chan struct{} // closed and replaced with each verified request
@@ -28,42 +26,23 @@ type receiver struct {
 
 const maxVerified = 10_000
 
-func startReceiver() (*receiver, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	r := &receiver{url: "http://" + l.Addr().String() + "/webhooks", verified: map[string]bool{}, arrived: make(chan struct{})}
-	r.server = &http.Server{Handler: r, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 64 << 10}
-	r.done.Go(func() {
-		if err := r.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return // deliveries then fail, and dev shows that
-		}
-	})
-	return r, nil
+func newReceiver() *receiver {
+	return &receiver{verified: map[string]bool{}, arrived: make(chan struct{})}
 }
 
-// expect sets the key that requests are verified with.
-func (r *receiver) expect(key sign.Verifier) {
+// expect sets the inspector whose requests count. It is called before what is waited for is sent.
+func (r *receiver) expect(id eventhose.InspectorID, destination string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.key = key
+	r.id, r.destination = id, destination
 }
 
-func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	r.mu.Lock()
-	key := r.key
-	r.mu.Unlock()
-	if key == nil {
-		http.Error(w, "not ready", http.StatusServiceUnavailable)
+// observe takes a request from the server, which calls it before the request is answered.
+func (r *receiver) observe(id eventhose.InspectorID, got eventhose.InspectedRequest, body []byte) {
+	if got.Signature != eventhose.SignatureVerified {
 		return
 	}
-	body, err := sign.VerifyRequest(req, maxBody, key)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusUnauthorized)
-		return
-	}
-	ids := []string{req.Header.Get(sign.HeaderID)}
+	ids := slices.Clone(got.Headers[http.CanonicalHeaderKey(sign.HeaderID)])
 	var batch struct{ Events []struct{ ID string } } // a webhook of one event has none
 	if json.Unmarshal(body, &batch) == nil {
 		for _, e := range batch.Events {
@@ -72,6 +51,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if id != r.id {
+		return
+	}
 	for _, id := range ids {
 		if !r.verified[id] {
 			r.verified[id] = true
@@ -83,7 +65,6 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	close(r.arrived)
 	r.arrived = make(chan struct{})
-	w.WriteHeader(http.StatusOK)
 }
 
 // saw reports whether a request with this webhook-id, or with this event in a batch, was verified.
@@ -108,11 +89,4 @@ func (r *receiver) wait(ctx context.Context, id string) error {
 			return ctx.Err()
 		}
 	}
-}
-
-func (r *receiver) stop(ctx context.Context) {
-	if r.server.Shutdown(ctx) != nil {
-		r.server.Close()
-	}
-	r.done.Wait()
 }

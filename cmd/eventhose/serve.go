@@ -24,15 +24,19 @@ import (
 type serverFlags struct {
 	listen, data, backupDir, adminKey, secretKey, logLevel, publicURL string
 	databaseURL, node                                                 string
-	allow                                                             []string
+	allow, portalOrigins                                              []string
+	oidcIssuer, oidcClientID, oidcClientSecret                        string
+	oidcAllow                                                         []string
+	auditRetention                                                    time.Duration
 	maxInFlight                                                       int
-	drain                                                             time.Duration
+	drain, metricsRetention                                           time.Duration
 }
 
 const defaultListen = "127.0.0.1:8080"
 
 func (s *serverFlags) add(f *pflag.FlagSet, data, logLevel string) {
 	f.StringVar(&s.listen, "listen", defaultListen, "the address to serve on; port 0 takes a free one")
+	f.StringSliceVar(&s.portalOrigins, "portal-origins", nil, "origins whose pages may show the portal within themselves, such as https://app.example.com (default none)")
 	f.StringVar(&s.publicURL, "public-url", "", "where the world reaches this server, such as https://hooks.example.com, for the addresses of sources (default where requests come)")
 	f.StringVar(&s.data, "data", data, "the data directory, which is made if it does not exist")
 	f.StringVar(&s.backupDir, "backup-dir", "", "where backups that are asked for over HTTP are made (default \"backups\" beside the data directory)")
@@ -41,7 +45,13 @@ func (s *serverFlags) add(f *pflag.FlagSet, data, logLevel string) {
 	f.StringSliceVar(&s.allow, "allow-networks", nil, "CIDRs that destinations may reach beside the public internet, over http as well")
 	f.StringVar(&s.logLevel, "log-level", logLevel, "debug, info, warn or error")
 	f.IntVar(&s.maxInFlight, "max-in-flight", 0, "how many deliveries at once, over all subscriptions; 0 is the default")
+	f.DurationVar(&s.auditRetention, "audit-retention", eventhose.AuditKept, "how long it is kept who has changed what")
+	f.StringVar(&s.oidcIssuer, "oidc-issuer", "", "the URL of an identity provider that operators may sign in with (OpenID Connect)")
+	f.StringVar(&s.oidcClientID, "oidc-client-id", "", "what this server is called there")
+	f.StringVar(&s.oidcClientSecret, "oidc-client-secret", "", "its secret there, if it has one")
+	f.StringSliceVar(&s.oidcAllow, "oidc-allow", nil, "who may sign in, as an operator of all tenants: verified e-mail addresses, @domain, or claim=value")
 	f.DurationVar(&s.drain, "drain", 30*time.Second, "how long a stop waits for what is under way")
+	f.DurationVar(&s.metricsRetention, "metrics-retention", eventhose.DefaultMetricsRetention, "how long metrics over time are kept")
 	f.VisitAll(func(f2 *pflag.Flag) {
 		variable(f, f2.Name, "EVENTHOSE_"+strings.ToUpper(strings.ReplaceAll(f2.Name, "-", "_")))
 	})
@@ -49,7 +59,8 @@ func (s *serverFlags) add(f *pflag.FlagSet, data, logLevel string) {
 
 // options checks the flags; each error names its flag and shows no key.
 func (s *serverFlags) options(p *program) (app.Options, error) {
-	o := app.Options{Listen: s.listen, Data: s.data, BackupDir: s.backupDir, AdminKey: eventhose.Secret(s.adminKey), MaxInFlight: s.maxInFlight, Version: p.version}
+	o := app.Options{Listen: s.listen, Data: s.data, BackupDir: s.backupDir, AdminKey: eventhose.Secret(s.adminKey), MaxInFlight: s.maxInFlight,
+		PortalOrigins: s.portalOrigins, MetricsRetention: s.metricsRetention, Version: p.version}
 	var err error
 	if s.publicURL != "" {
 		u, err := url.Parse(s.publicURL)
@@ -57,6 +68,14 @@ func (s *serverFlags) options(p *program) (app.Options, error) {
 			return o, &usageError{what: "--public-url must be an absolute http or https URL without user, query and fragment", fix: "--public-url https://hooks.example.com"}
 		}
 		o.PublicURL = strings.TrimRight(s.publicURL, "/")
+	}
+	if s.auditRetention != 0 && s.auditRetention < time.Hour {
+		return o, &usageError{what: "--audit-retention must be at least 1h", fix: "--audit-retention 2160h"}
+	}
+	o.AuditRetention = s.auditRetention
+	o.OIDC = app.OIDC{Issuer: s.oidcIssuer, ClientID: s.oidcClientID, ClientSecret: eventhose.Secret(s.oidcClientSecret), Allow: s.oidcAllow}
+	if s.oidcIssuer == "" && (s.oidcClientID != "" || s.oidcClientSecret != "" || len(s.oidcAllow) > 0) {
+		return o, &usageError{what: "--oidc-issuer is missing beside the other --oidc- flags", fix: "--oidc-issuer https://id.example.com"}
 	}
 	if o.AllowNetworks, err = networks(s.allow); err != nil {
 		return o, err
@@ -78,6 +97,9 @@ func (s *serverFlags) options(p *program) (app.Options, error) {
 	}
 	if s.drain < 0 || s.maxInFlight < 0 {
 		return o, &usageError{what: "--drain and --max-in-flight must not be negative"}
+	}
+	if s.metricsRetention < eventhose.MinMetricsRetention || s.metricsRetention > eventhose.MaxMetricsRetention {
+		return o, &usageError{what: fmt.Sprintf("--metrics-retention must be between %v and %v", eventhose.MinMetricsRetention, eventhose.MaxMetricsRetention), fix: "--metrics-retention 720h"}
 	}
 	var handler slog.Handler = slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: level})
 	if p.output != "text" {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,14 +22,16 @@ func (p *program) triggerCommand() *cobra.Command {
 	var set []string
 	var e eventhose.Event
 	var count int
+	var rate string
 	var wait bool
 	c := &cobra.Command{
 		Use:   "trigger TYPE",
 		Short: "Append an event",
 		Long: `Append an event, and with --wait tell what becomes of it: a line for each subscription that it concerns, once each has
-delivered it or set it aside. Exits with 1 if any has not delivered it.`,
+delivered it or set it aside. Exits with 1 if any has not delivered it. With --rate it makes steady traffic: --count events, so many a second.`,
 		Example: `  eventhose trigger order.paid --data @order.json
   eventhose trigger order.paid --data '{"amount": 4200}' --set customer.id=c_1 --wait
+  eventhose trigger order.paid --count 1000 --rate 50/s
   jq -n '{a: 1}' | eventhose trigger order.paid --data - --event-key order-1`,
 		Args: args(1, 1),
 	}
@@ -41,11 +44,16 @@ delivered it or set it aside. Exits with 1 if any has not delivered it.`,
 	f.StringVar(&e.Version, "event-version", "", "the version of the payload's form")
 	f.StringToStringVar(&e.Attributes, "attributes", nil, "attributes (a=1,b=2)")
 	f.IntVar(&count, "count", 1, "append this many")
+	f.StringVar(&rate, "rate", "", "append so many a second (10/s, 90/m), and not all at once")
 	f.BoolVar(&wait, "wait", false, "wait for the deliveries")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
 		switch {
-		case count < 1 || count > eventhose.MaxAppend:
-			return &usageError{what: fmt.Sprintf("--count must be between 1 and %d", eventhose.MaxAppend)}
+		case rate != "" && wait:
+			return &usageError{what: "--rate and --wait exclude each other"}
+		case rate == "" && (count < 1 || count > eventhose.MaxAppend):
+			return &usageError{what: fmt.Sprintf("--count must be between 1 and %d, or with --rate %d", eventhose.MaxAppend, maxPaced)}
+		case rate != "" && (count < 1 || count > maxPaced):
+			return &usageError{what: fmt.Sprintf("--count must be between 1 and %d", maxPaced)}
 		case count > 1 && e.ID != "":
 			return &usageError{what: "--id and --count exclude each other: an id is one event's"}
 		case len(set) > 0 && contentType != "":
@@ -62,11 +70,10 @@ delivered it or set it aside. Exits with 1 if any has not delivered it.`,
 			return err
 		}
 		e.Type, e.ContentType, e.Data = args[0], contentType, payload
-		events := make([]eventhose.Event, count)
-		for i := range events {
-			events[i] = e
+		if rate != "" {
+			return p.triggerPaced(ctx, t, e, count, rate)
 		}
-		placed, err := t.Append(ctx, events...)
+		placed, err := t.Append(ctx, slices.Repeat([]eventhose.Event{e}, count)...)
 		if err != nil {
 			return err
 		}
@@ -74,6 +81,25 @@ delivered it or set it aside. Exits with 1 if any has not delivered it.`,
 			return p.printPlacements(placed)
 		}
 		return p.waitFor(ctx, t, placed)
+	})
+}
+
+// triggerPaced appends an event count times, so many a second.
+func (p *program) triggerPaced(ctx context.Context, t *client.Tenant, e eventhose.Event, count int, rate string) error {
+	perSecond, err := parseRate(rate)
+	if err != nil {
+		return err
+	}
+	if needs := float64(count-1) / perSecond; needs >= p.conn.timeout.Seconds() {
+		return &usageError{what: fmt.Sprintf("%d events at that rate take %.0fs, which is longer than --timeout", count, needs), fix: fmt.Sprintf("--timeout %.0fs", needs+60)}
+	}
+	most := min(eventhose.MaxAppend, eventhose.MaxAppendBytes/max(1, len(e.Data)))
+	return paced(ctx, perSecond, count, most, func(n int) error {
+		placed, err := t.Append(ctx, slices.Repeat([]eventhose.Event{e}, n)...)
+		if err != nil {
+			return err
+		}
+		return p.printPlacements(placed)
 	})
 }
 

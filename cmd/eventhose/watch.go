@@ -159,7 +159,7 @@ func (w *watch) attempt(a eventhose.Attempt, r *receiver) {
 		if a.Batch != "" {
 			id = a.Batch
 		}
-		verified = a.URL == r.url && r.saw(id)
+		verified = a.URL == r.destination && r.saw(id)
 	} else {
 		w.notTaken++
 	}

@@ -15,7 +15,7 @@ const MaxKeyLength = 512
 
 // Directory knows keys and tenants. It is safe for concurrent use.
 type Directory interface {
-	// Authenticate answers who holds a key. CodeUnauthenticated if it is unknown, expired or revoked.
+	// Authenticate answers who holds a key or a portal link. CodeUnauthenticated if it is unknown, expired or revoked.
 	Authenticate(ctx context.Context, key eventhose.Secret) (eventhose.Principal, error)
 	// Tenant: CodeNotFound.
 	Tenant(ctx context.Context, id eventhose.TenantID) (eventhose.Tenant, error)
@@ -27,6 +27,10 @@ type Wish struct {
 	Tenant eventhose.TenantID
 	// Scope is what the key must hold.
 	Scope eventhose.Scope
+	// Known says that any good credential will do.
+	Known bool
+	// Capability is what a portal link must open; with "" none does.
+	Capability eventhose.Capability
 	// Platform says that the key must not be bound to a tenant.
 	Platform bool
 	// Creates says that the tenant need not exist.
@@ -48,7 +52,11 @@ func Permit(ctx context.Context, d Directory, p eventhose.Principal, w Wish) err
 	if w.Tenant != "" && !p.May(w.Tenant) {
 		return eventhose.NotFound("tenant")
 	}
-	if !p.Has(w.Scope) {
+	switch {
+	case w.Known:
+	case p.Kind == eventhose.PrincipalPortal && (w.Capability == "" || !p.Can(w.Capability)):
+		return &eventhose.Error{Code: eventhose.CodeForbidden, Message: "the portal link does not open this", Fix: "make a link with the capability, if there is one for it"}
+	case p.Kind != eventhose.PrincipalPortal && !p.Has(w.Scope):
 		return &eventhose.Error{Code: eventhose.CodeForbidden, Message: "the API key does not have the scope " + string(w.Scope), Fix: "use a key with the scope " + string(w.Scope)}
 	}
 	if w.Platform && p.Tenant != "" {

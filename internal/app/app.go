@@ -19,6 +19,7 @@ import (
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/control"
+	"github.com/eventhose/eventhose/internal/dashboard"
 	"github.com/eventhose/eventhose/internal/deliver"
 	"github.com/eventhose/eventhose/internal/egress"
 	"github.com/eventhose/eventhose/internal/embedded"
@@ -28,7 +29,9 @@ import (
 	"github.com/eventhose/eventhose/internal/graphql"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/inbound"
+	"github.com/eventhose/eventhose/internal/inspector"
 	"github.com/eventhose/eventhose/internal/overload"
+	"github.com/eventhose/eventhose/internal/rollup"
 	"github.com/eventhose/eventhose/internal/rpc"
 	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
@@ -57,12 +60,23 @@ type Options struct {
 	MaxInFlight int
 	// MinFree is how many bytes on the disk stay free of new events; 0 is the store's default.
 	MinFree int64
+	// PortalOrigins are the origins whose pages may show the portal within themselves.
+	PortalOrigins []string
+	// MetricsRetention is how long metrics over time are kept; 0 is eventhose.DefaultMetricsRetention.
+	MetricsRetention time.Duration
+	// AuditRetention is how long it is kept who has changed what; 0 is eventhose.AuditKept.
+	AuditRetention time.Duration
+	// OIDC is an identity provider that operators may sign in with; none if it has no Issuer.
+	OIDC OIDC
 	// Node is what this server is called among those over one store.
 	Node    string
 	Logger  *slog.Logger
 	Version string
 	// Observe is called with each attempt; it must not block.
 	Observe func(eventhose.Attempt)
+	// Inspected is called with each request to an inspector before it is answered, also with those that are not kept, and with its
+	// body as it was read, decompressed if it is verified, which it must not keep. It must not block.
+	Inspected func(id eventhose.InspectorID, r eventhose.InspectedRequest, body []byte)
 
 	// What follows is for tests, which have no disk, network or chance. Memory keeps everything in memory, in place of Data;
 	// SecretKey must be given then.
@@ -176,13 +190,16 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	a.onStop("listener", func(context.Context) error { a.listener.Close(); return nil })
 
+	started := time.Now().UTC()
 	registry, metrics := newMetrics(a.opts.Version)
 	st, err := a.open(ctx, metrics)
 	if err != nil {
 		return err
 	}
 
-	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks, Resolver: a.opts.Resolver, Connect: a.opts.Connect})
+	inspected := inspector.NewListener()
+	policy := egress.New(egress.Options{Allow: a.opts.AllowNetworks, Resolver: a.opts.Resolver, Connect: a.opts.Connect,
+		Within: map[string]func(context.Context) (net.Conn, error){eventhose.InspectorHost: inspected.Dial}})
 	if listening, err := netip.ParseAddrPort(a.Addr()); err == nil {
 		policy.RefuseListener(listening)
 	}
@@ -194,7 +211,13 @@ func (a *App) Start(ctx context.Context) (err error) {
 	metrics.watchEgress(policy)
 
 	checker := &inbound.Checker{Around: gateway.Surroundings{Fetcher: gateway.NewFetcher(policy, client)}, PublicURL: a.opts.PublicURL}
-	ctl, err := control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: st.secretKey, Sinks: sinks, CheckSource: checker.Check, Cached: st.cached})
+	var ctl *control.Control
+	provider, rules, err := a.identityProvider(st.secretKey, policy, client, func(ctx context.Context, id string, until time.Time) (bool, error) { return ctl.Once(ctx, id, until) })
+	if err != nil {
+		return err
+	}
+	ctl, err = control.New(st, control.Options{AdminKey: a.opts.AdminKey, SecretKey: st.secretKey, Sinks: sinks, CheckSource: checker.Check, CheckInspector: inspector.Check, Cached: st.cached,
+		SignIns: rules, AuditKept: a.opts.AuditRetention})
 	if err != nil {
 		return err
 	}
@@ -202,12 +225,21 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 
+	ready := a.ready(st)
+	metrics.watchReady(ready)
+	inspect, err := inspector.New(inspector.Options{Inspectors: ctl, Logger: a.logger, Registry: registry, Observe: a.opts.Inspected})
+	if err != nil {
+		return err
+	}
+	a.serveWithin(inspected, inspect)
+
 	var engine *deliver.Engine
 	var api *httpapi.API
 	var door *rpc.Door
 	var graph *graphql.Door
 	forgetAt := func(t eventhose.TenantID) { forget(ctl, t, api.Forget, door.Forget, graph.Forget) }
-	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
+	rollups := a.startRollups(st, metrics)
+	log := eventlog.New(st, ctl, eventlog.Options{Logger: a.logger, Counted: rollups.Appended, Appended: func(t eventhose.TenantID) { engine.Appended(t) },
 		Owns: func(t eventhose.TenantID) bool { return engine.Owns(t) },
 		Erased: func(t eventhose.TenantID, seq eventhose.Sequence) {
 			engine.Erased(t, seq)
@@ -219,10 +251,12 @@ func (a *App) Start(ctx context.Context) (err error) {
 	engine = deliver.New(st, ctl, log, sinks, deliver.Options{Logger: a.logger, Node: a.opts.Node, MaxInFlight: a.opts.MaxInFlight, Fatal: a.fail, Random: a.opts.Random,
 		Observe: func(at eventhose.Attempt, appended time.Time) {
 			metrics.attempt(at, appended)
+			rollups.Attempted(&at, appended)
 			if a.opts.Observe != nil {
 				a.opts.Observe(at)
 			}
-		}})
+		},
+		Worked: func(at eventhose.Attempt) { rollups.Attempted(&at, time.Time{}) }})
 	ctl.Announce(engine.Changed)
 	registry.MustRegister(newDeliveries(engine))
 	if err := engine.Start(ctx); err != nil {
@@ -234,6 +268,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	var retention sync.WaitGroup
 	retention.Go(func() { log.RunRetention(retaining, retentionInterval) })
 	a.onStop("retention", func(context.Context) error { stopRetaining(); retention.Wait(); return nil })
+	a.noteUses(ctl)
 
 	ticketKey, err := hkdf.Key(sha256.New, st.secretKey, nil, "eventhose: tickets for streams", sha256.Size)
 	if err != nil {
@@ -249,8 +284,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	api, err = httpapi.New(httpapi.Options{Log: log, Control: ctl, Delivery: engine, Logger: a.logger, Registry: registry,
-		Version: a.opts.Version, Ready: a.ready(st), Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph},
-		Sources: sources{ctl, in}, PublicURL: a.opts.PublicURL})
+		Version: a.opts.Version, Ready: ready, Metrics: rollups, Health: a.health(st, engine, streams, started),
+		Backup: st.backups, Streams: streams, Overload: limit, TicketKey: eventhose.Secret(ticketKey), GraphQL: graphQL{graph},
+		Sources: sources{ctl, in}, Inspectors: inspectors{ctl, inspect}, PublicURL: a.opts.PublicURL, OIDC: provider})
 	if err != nil {
 		return err
 	}
@@ -261,8 +297,31 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if st.database != nil {
 		a.follow(st.database, ctl, log, engine, forgetAt)
 	}
-	a.serve(api, door, graph, in)
+	pages, err := dashboard.New(dashboard.Options{PortalOrigins: a.opts.PortalOrigins})
+	if err != nil {
+		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--portal-origins", Message: err.Error()}
+	}
+	a.serve(api, door, graph, in, inspect, pages)
 	return nil
+}
+
+// startRollups begins to count over time. What is counted until everything that counts has stopped is written.
+func (a *App) startRollups(st *opened, m *metrics) *rollup.Rollups {
+	rollups := rollup.New(st, rollup.Options{Retention: a.opts.MetricsRetention, Logger: a.logger})
+	m.watchRollups(rollups)
+	counting, stop := context.WithCancel(context.Background())
+	var writing sync.WaitGroup
+	writing.Go(func() { rollups.Run(counting) })
+	a.onStop("metrics over time", func(context.Context) error {
+		stop()
+		writing.Wait()
+		if err := rollups.Close(); err != nil {
+			// It is no reason for a stop to fail: nothing that was accepted is lost.
+			a.logger.Warn("the last minute of metrics is lost", "error", err)
+		}
+		return nil
+	})
+	return rollups
 }
 
 // graphQL is the GraphQL door as a route of the HTTP API, which says who may come in.
@@ -282,8 +341,34 @@ type sources struct {
 	*inbound.Door
 }
 
+// inspectors is what the HTTP API manages of inspectors: control keeps them, and the door knows when they get something.
+type inspectors struct {
+	*control.Control
+	*inspector.Door
+}
+
+// serveWithin starts the HTTP server that deliveries to inspectors reach within the process, until they have stopped.
+func (a *App) serveWithin(l net.Listener, inspect *inspector.Door) {
+	server := httpapi.Server(inspect.Within())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.fail(fmt.Errorf("serve inspectors: %w", err))
+		}
+	})
+	a.onStop("inspectors", func(ctx context.Context) error {
+		inspect.Drain()
+		err := server.Shutdown(ctx)
+		if err != nil {
+			server.Close()
+		}
+		serving.Wait()
+		return err
+	})
+}
+
 // serve starts the HTTP server on the listener.
-func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *inbound.Door) {
+func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *inbound.Door, inspect *inspector.Door, pages *dashboard.Handler) {
 	server := httpapi.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rpc.Serves(r.URL.Path) {
 			door.ServeHTTP(w, r)
@@ -291,6 +376,14 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *i
 		}
 		if inbound.Serves(r.URL.Path) {
 			in.ServeHTTP(w, r)
+			return
+		}
+		if dashboard.Serves(r.URL.Path) {
+			pages.ServeHTTP(w, r)
+			return
+		}
+		if inspector.Serves(r.URL.Path) {
+			inspect.ServeHTTP(w, r)
 			return
 		}
 		api.ServeHTTP(w, r)
@@ -307,6 +400,7 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *i
 		door.Drain()
 		graph.Drain()
 		in.Drain()
+		inspect.Drain()
 		err := server.Shutdown(ctx)
 		if err != nil {
 			server.Close()

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"runtime"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/eventhose/eventhose/internal/egress"
 	"github.com/eventhose/eventhose/internal/embedded"
 	"github.com/eventhose/eventhose/internal/postgres"
+	"github.com/eventhose/eventhose/internal/rollup"
 )
 
 // metrics are what this process counts beside its HTTP requests. They carry no tenant and no subscription: labels
@@ -96,10 +98,42 @@ func (d *deliveries) Collect(c chan<- prometheus.Metric) {
 	}
 }
 
-// watchStore shows how much the store's files take.
+// watchStore shows how much the store's files take, and how much room there is.
 func (m *metrics) watchStore(st *embedded.Store) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "eventhose_log_bytes",
-		Help: "Bytes of the store's files."}, func() float64 { return float64(st.DiskUsage()) }))
+	m.gauge("eventhose_log_bytes", "Bytes of the store's files.", func() float64 { return float64(st.DiskUsage()) })
+	if _, _, ok := st.Disk(); !ok {
+		return
+	}
+	m.gauge("eventhose_disk_free_bytes", "Bytes that are free on the disk of the data directory.", func() float64 { free, _, _ := st.Disk(); return float64(free) })
+	m.gauge("eventhose_disk_total_bytes", "Size of the disk of the data directory in bytes.", func() float64 { _, total, _ := st.Disk(); return float64(total) })
+}
+
+// gauge shows what value answers when it is asked.
+func (m *metrics) gauge(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+}
+
+// readyTime is how long a scrape waits for the checks of readiness.
+const readyTime = 3 * time.Second
+
+// watchReady shows what /readyz answers.
+func (m *metrics) watchReady(ready func(context.Context) map[string]error) {
+	m.gauge("eventhose_ready", "1 if this node takes requests, as /readyz says; else 0.", func() float64 {
+		ctx, cancel := context.WithTimeout(context.Background(), readyTime)
+		defer cancel()
+		for _, err := range ready(ctx) {
+			if err != nil {
+				return 0
+			}
+		}
+		return 1
+	})
+}
+
+// watchRollups counts what metrics over time leave out.
+func (m *metrics) watchRollups(r *rollup.Rollups) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "eventhose_rollup_series_left_out_total",
+		Help: "Counts that metrics over time have without a series of their subscription or tenant, since there are too many."}, func() float64 { return float64(r.Left()) }))
 }
 
 // watchDatabase shows the connections to the database.
@@ -112,7 +146,7 @@ func (m *metrics) watchDatabase(st *postgres.Store) {
 		{"eventhose_database_connections_in_use", "Connections that are in use.", func(c postgres.Connections) float64 { return float64(c.InUse) }},
 		{"eventhose_database_connections_max", "The most connections that this node makes.", func(c postgres.Connections) float64 { return float64(c.Max) }},
 	} {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, func() float64 { return g.value(st.Connections()) }))
+		m.gauge(g.name, g.help, func() float64 { return g.value(st.Connections()) })
 	}
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "eventhose_database_wait_seconds_total",
 		Help: "How long calls have waited for a connection to become free."}, func() float64 { return st.Connections().Waited.Seconds() }))

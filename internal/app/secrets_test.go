@@ -123,7 +123,7 @@ func (r *recorder) RoundTrip(q *http.Request) (*http.Response, error) {
 	resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	// A secret is shown once, when it is made.
-	once := q.Method == http.MethodPost && (strings.HasSuffix(q.URL.Path, "/keys") || strings.HasSuffix(q.URL.Path, "/subscriptions") || strings.HasSuffix(q.URL.Path, "/rotate"))
+	once := q.Method == http.MethodPost && (strings.HasSuffix(q.URL.Path, "/keys") || strings.HasSuffix(q.URL.Path, "/sessions") || strings.HasSuffix(q.URL.Path, "/portal-links") || strings.HasSuffix(q.URL.Path, "/subscriptions") || strings.HasSuffix(q.URL.Path, "/rotate"))
 	if !once || resp.StatusCode >= 300 {
 		r.mu.Lock()
 		fmt.Fprintln(&r.body, resp.StatusCode, resp.Header)
@@ -180,6 +180,16 @@ func TestPlantedSecretsAreFoundNowhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.secrets["api key"] = []byte(key.Key)
+	session, err := c.SignIn(ctx, key.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.secrets["session"] = []byte(session.Value)
+	link, err := c.Tenant("default").CreatePortalLink(ctx, client.NewPortalLink{Name: "planted"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.secrets["portal link"] = []byte(link.Token)
 	tenant := c.Tenant("default")
 	var subs []eventhose.SubscriptionID
 	for i, signature := range []string{"v1", "v1a"} {
@@ -252,7 +262,7 @@ func TestPlantedSecretsAreFoundNowhere(t *testing.T) {
 		}
 		tenant.Subscription(ctx, eventhose.SubscriptionID(h.secrets["admin key"])) // an error that could echo what it was given
 	}
-	for _, path := range []string{"/metrics", "/openapi.json", "/readyz", "/v1/keys", "/v1/tenants/default/subscriptions", "/v1/tenants/default/events?after=planted"} {
+	for _, path := range []string{"/metrics", "/openapi.json", "/readyz", "/v1/keys", "/v1/tenants/default/subscriptions", "/v1/sessions", "/v1/audit", "/v1/tenants/default/portal-links", "/v1/tenants/default/events?after=planted"} {
 		q, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+a.Addr()+path, nil)
 		q.Header.Set("Authorization", "Bearer "+string(h.secrets["admin key"]))
 		resp, err := answers.RoundTrip(q)

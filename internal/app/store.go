@@ -30,7 +30,8 @@ type opened struct {
 	backups   httpapi.Backups // nil if it makes none
 	// cached is how long what other nodes may change is remembered; 0 if there are none.
 	cached time.Duration
-	// database is set if other nodes may have the store open.
+	// embedded is set if this process has the store for itself, database if other nodes may have it open.
+	embedded *embedded.Store
 	database *postgres.Store
 }
 
@@ -55,7 +56,7 @@ func (a *App) open(ctx context.Context, m *metrics) (*opened, error) {
 	if err != nil {
 		return nil, unopened(a.opts.Data, err)
 	}
-	o := &opened{Store: st, name: "store", secretKey: a.opts.SecretKey,
+	o := &opened{Store: st, embedded: st, name: "store", secretKey: a.opts.SecretKey,
 		ready: func(ctx context.Context) error { _, err := st.Head(ctx, defaultTenant); return err }}
 	a.onStop("store", func(context.Context) error { return st.Close() })
 	m.watchStore(st)

@@ -1,16 +1,19 @@
-// Package control keeps what people decide: tenants, API keys, subscriptions, sources and their secrets, and the answers kept
-// for idempotent requests, and the requests that sources have rejected. It validates, saves to the store's records with compare-and-set, and announces what changed.
+// Package control keeps what people decide: tenants, API keys, subscriptions, sources and their secrets; who has signed in, the links
+// of portals, and who has changed what; the answers kept for idempotent requests, the requests that sources have rejected, inspectors and
+// what they got. It validates, saves to the store's records with compare-and-set, and announces what changed.
 //
 // Secrets are sealed before they reach the store (secrets.go). Everything it answers is a copy that the caller owns.
 package control
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +41,12 @@ type Options struct {
 	Sinks map[string]sink.Sink
 	// CheckSource judges the settings of a source; nil refuses every source.
 	CheckSource func(eventhose.Source) error
+	// SignIns are the rules under which people may be signed in without a key (SignInAs). A session ends when its rule is none of these.
+	SignIns []string
+	// AuditKept is how long audit entries are kept, eventhose.AuditKept if 0.
+	AuditKept time.Duration
+	// CheckInspector judges what an inspector has beside what Inspector.Validate knows; nil takes everything.
+	CheckInspector func(eventhose.Inspector) error
 	// Cached is how long tenants and keys are remembered when other nodes may change them, who tell by Heard but may not
 	// be heard; 0 is for ever.
 	Cached time.Duration
@@ -48,11 +57,21 @@ const (
 	kindTenant       = "tenant"       // of no tenant, by tenant id
 	kindKey          = "key"          // of no tenant, by key id
 	kindKeyOf        = "keyof"        // empty, of the tenant that a key is for, by key id
+	kindKeyUse       = "keyuse"       // of no tenant, by key id: when a key was used last
+	kindSession      = "session"      // of no tenant, by session id
+	kindSessionOf    = "sessionof"    // empty, of no tenant, by whose it is and session id
+	kindLink         = "link"         // of no tenant, by the id of a portal link
+	kindLinkOf       = "linkof"       // empty, of the tenant that a portal link is for, by its id
+	kindOnce         = "once"         // empty, of no tenant: what may be used once and was
+	kindAudit        = "audit"        // of a tenant, and of no tenant, newest first
 	kindSubscription = "subscription" // of a tenant
 	kindSource       = "source"       // of a tenant
 	kindSourceOf     = "sourceof"     // of no tenant: whose a source is, by source id
 	kindRejection    = "rejection"    // of a tenant, by source and rejection id
 	kindRejected     = "rejected"     // the sealed request of a rejection
+	kindInspector    = "inspector"    // of no tenant, by inspector id
+	kindInspectorOf  = "inspectorof"  // empty, of the tenant that an inspector is of, by inspector id
+	kindInspected    = "inspected"    // the sealed request that an inspector got, of a tenant, by inspector and request id
 	kindCount        = "count"        // how many of a kind a tenant has, by kind
 	kindKeyset       = "keyset"       // the sealed keyset, one
 	kindAnswer       = "answer"       // of a tenant, by the digest of an Idempotency-Key
@@ -64,30 +83,46 @@ const (
 	maxTries = 20
 	// maxRecord is what a store takes, in bytes.
 	maxRecord = 256 << 10
-	// maxPage is the most that a list answers at once.
-	maxPage = 1000
+	// maxPage is the most that a list answers at once: one more than a page of the API holds, which so learns whether there is
+	// a next one.
+	maxPage = 1001
 
-	cachedTenants = 10_000
-	cachedKeys    = 10_000
-	cachedSources = 10_000
+	cachedTenants  = 10_000
+	cachedKeys     = 10_000
+	cachedSources  = 10_000
+	cachedSessions = 10_000
+	cachedLinks    = 10_000
 )
 
-// Control is safe for concurrent use. It starts no goroutine and needs no closing.
+// Control is safe for concurrent use. It starts no goroutine and needs no closing; RunUses writes down what it gathers.
 type Control struct {
 	store Store
 	sinks map[string]sink.Sink
 	seal  *sealer
-	// adminKey is the SHA-256 of the admin key, nil if there is none.
-	adminKey *[sha256.Size]byte
+	// adminKey is the SHA-256 of the admin key, nil if there is none, and adminMark what a session remembers of it.
+	adminKey  *[sha256.Size]byte
+	adminMark []byte
+	signIns   []string
+	auditKept time.Duration
 
-	tenants *cache[eventhose.TenantID, eventhose.Tenant]
-	keys    *cache[string, keyRecord]
-	sources *cache[eventhose.SourceID, eventhose.Source]
+	tenants  *cache[eventhose.TenantID, eventhose.Tenant]
+	keys     *cache[string, keyRecord]
+	sources  *cache[eventhose.SourceID, eventhose.Source]
+	sessions *cache[string, sessionRecord]
+	links    *cache[string, linkRecord]
+	uses     uses
+	// extending are the ids of sessions whose use is being noted.
+	extending sync.Map
 
-	checkSource func(eventhose.Source) error
+	inspectors *cache[eventhose.InspectorID, eventhose.Inspector]
+
+	checkSource    func(eventhose.Source) error
+	checkInspector func(eventhose.Inspector) error
 
 	// counting serialises changes of a tenant's counts within this process, so that they do not fail by compare-and-set.
 	counting [64]sync.Mutex
+	// inspecting does the same for the inspectors that get requests.
+	inspecting [64]sync.Mutex
 
 	announce atomic.Pointer[func(eventhose.TenantID, eventhose.SubscriptionID)]
 }
@@ -102,7 +137,21 @@ func New(st Store, o Options) (*Control, error) {
 		keys:    newCache[string, keyRecord](cachedKeys, o.Cached),
 		sources: newCache[eventhose.SourceID, eventhose.Source](cachedSources, o.Cached),
 
-		checkSource: o.CheckSource,
+		sessions: newCache[string, sessionRecord](cachedSessions, o.Cached),
+		links:    newCache[string, linkRecord](cachedLinks, o.Cached),
+
+		inspectors: newCache[eventhose.InspectorID, eventhose.Inspector](cachedInspectors, inspectorSeen),
+
+		checkSource:    o.CheckSource,
+		checkInspector: o.CheckInspector,
+		signIns:        slices.Clone(o.SignIns),
+		auditKept:      o.AuditKept,
+	}
+	if c.auditKept == 0 {
+		c.auditKept = eventhose.AuditKept
+	}
+	if c.checkInspector == nil {
+		c.checkInspector = func(eventhose.Inspector) error { return nil }
 	}
 	if c.checkSource == nil {
 		c.checkSource = func(eventhose.Source) error { return eventhose.Invalid("provider", "is not supported by this server") }
@@ -110,6 +159,10 @@ func New(st Store, o Options) (*Control, error) {
 	if o.AdminKey != "" {
 		digest := sha256.Sum256([]byte(o.AdminKey))
 		c.adminKey = &digest
+		mac := hmac.New(sha256.New, o.SecretKey)
+		mac.Write([]byte("eventhose: the admin key of a session\x00"))
+		mac.Write(digest[:])
+		c.adminMark = mac.Sum(nil)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -141,7 +194,11 @@ func TenantOf(r store.Record) (eventhose.TenantID, bool) {
 
 // Tells reports whether other nodes have to know of changes of a kind of records: they call Heard then.
 func Tells(kind string) bool {
-	return kind == kindTenant || kind == kindKey || kind == kindSubscription || kind == kindSource
+	switch kind {
+	case kindTenant, kindKey, kindSubscription, kindSource, kindSession, kindLink:
+		return true
+	}
+	return false
 }
 
 // Heard takes in that another node has changed a record.
@@ -151,6 +208,10 @@ func (c *Control) Heard(kind string, tenant eventhose.TenantID, id string) {
 		c.tenants.forget(eventhose.TenantID(id))
 	case kindKey:
 		c.keys.forget(id)
+	case kindSession:
+		c.sessions.forget(id)
+	case kindLink:
+		c.links.forget(id)
 	case kindSource:
 		c.sources.forget(eventhose.SourceID(id))
 	case kindSubscription:
@@ -163,6 +224,8 @@ func (c *Control) Unheard() {
 	c.tenants.forgetAll()
 	c.keys.forgetAll()
 	c.sources.forgetAll()
+	c.sessions.forgetAll()
+	c.links.forgetAll()
 }
 
 // again runs a read-change-save until it does not meet a concurrent change.

@@ -2,12 +2,10 @@ package control
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 	"strings"
 	"time"
@@ -16,17 +14,7 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// An API key reads ehk_<id>_<32 characters of base 62>_<crc>: the id finds its record, of the rest (190 bits) only the
-// SHA-256 is kept, and the checksum lets scanners and people tell a key from a typo without asking the store. So much
-// randomness needs no slow hash.
-
 const (
-	keyPrefix    = "ehk_"
-	keyIDPrefix  = "key_"
-	keyRandom    = 32
-	base62       = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-	checksumSize = 6 // characters that hold 32 bits
-
 	// MaxKeys is how many keys a tenant has, and how many are for all tenants, revoked and expired ones of the last keptDead included.
 	MaxKeys = 1000
 	// keptDead is how long a key that has expired or was revoked is still listed.
@@ -40,35 +28,45 @@ type keyRecord struct {
 	Digest []byte `json:"digest"`
 }
 
-// Authenticate answers who holds a key: the admin key, or one that CreateKey made. Whatever is wrong with it, the
-// answer is the same CodeUnauthenticated.
+// Authenticate answers who holds a key: the admin key, one that CreateKey made, or the token of a portal link. Whatever is wrong
+// with it, the answer is the same CodeUnauthenticated.
 func (c *Control) Authenticate(ctx context.Context, key eventhose.Secret) (eventhose.Principal, error) {
 	digest := sha256.Sum256([]byte(key))
 	if c.adminKey != nil && subtle.ConstantTimeCompare(digest[:], c.adminKey[:]) == 1 {
 		return operator(), nil
 	}
-	id, ok := parseKey(string(key))
+	if id, ok := portalTokens.parse(key); ok {
+		return c.visitor(ctx, id, func(digest []byte) bool { return isToken(key, digest) })
+	}
+	id, ok := keyTokens.parse(key)
 	if !ok {
 		return eventhose.Principal{}, refused()
 	}
 	r, err := c.liveKey(ctx, id)
-	if err == nil && subtle.ConstantTimeCompare(digest[:], r.Digest) != 1 {
+	if err == nil && !isToken(key, r.Digest) {
 		err = refused()
 	}
 	if err != nil {
 		return eventhose.Principal{}, err
 	}
+	c.uses.note(id)
 	return r.holder(), nil
 }
 
-// Holder answers who holds the key with an id, as Authenticate would if it were given the key: for those who were
-// authenticated before. CodeUnauthenticated if it is unknown, expired or revoked.
+// Holder answers who holds the credential with an id, as he would be answered who showed it: for those who were authenticated before. The
+// id is a key's, a session's or a portal link's. CodeUnauthenticated if it is unknown, expired or revoked.
 func (c *Control) Holder(ctx context.Context, id string) (eventhose.Principal, error) {
-	if id == adminKeyID {
+	switch {
+	case id == adminKeyID:
 		if c.adminKey == nil {
 			return eventhose.Principal{}, refused()
 		}
 		return operator(), nil
+	case strings.HasPrefix(id, sessionTokens.id):
+		_, p, err := c.liveSession(ctx, id)
+		return p, err
+	case strings.HasPrefix(id, portalTokens.id):
+		return c.visitor(ctx, id, func([]byte) bool { return true })
 	}
 	r, err := c.liveKey(ctx, id)
 	if err != nil {
@@ -96,21 +94,21 @@ func (c *Control) liveKey(ctx context.Context, id string) (keyRecord, error) {
 }
 
 func (r *keyRecord) holder() eventhose.Principal {
-	return eventhose.Principal{KeyID: r.Key.ID, Tenant: r.Key.Tenant, Scopes: slices.Clone(r.Key.Scopes)}
+	return eventhose.Principal{KeyID: r.Key.ID, Kind: eventhose.PrincipalKey, Name: r.Key.Name, Tenant: r.Key.Tenant, Scopes: slices.Clone(r.Key.Scopes), Expires: r.Key.Expires}
 }
 
 // adminKeyID is the id of the key that the operator gives.
 const adminKeyID = "admin"
 
 func operator() eventhose.Principal {
-	return eventhose.Principal{KeyID: adminKeyID, Scopes: []eventhose.Scope{eventhose.ScopeAdmin}}
+	return eventhose.Principal{KeyID: adminKeyID, Kind: eventhose.PrincipalKey, Scopes: []eventhose.Scope{eventhose.ScopeAdmin}}
 }
 
 func refused() error {
-	return &eventhose.Error{Code: eventhose.CodeUnauthenticated, Message: "the API key is unknown, expired or revoked"}
+	return &eventhose.Error{Code: eventhose.CodeUnauthenticated, Message: "the credential is unknown, expired or revoked"}
 }
 
-// CreateKey makes a key for k.Tenant ("" is all tenants), k.Scopes and k.Expires; the rest of k is ignored. The secret
+// CreateKey makes a key for k.Tenant ("" is all tenants), k.Name, k.Scopes and k.Expires; the rest of k is ignored. The secret
 // is shown this once. CodeInvalid with the field, CodeNotFound (field "tenant"), CodeLimit.
 func (c *Control) CreateKey(ctx context.Context, k eventhose.APIKey) (eventhose.APIKey, eventhose.Secret, error) {
 	none := eventhose.APIKey{}
@@ -122,6 +120,9 @@ func (c *Control) CreateKey(ctx context.Context, k eventhose.APIKey) (eventhose.
 			return none, "", eventhose.Invalid(fmt.Sprintf("scopes[%d]", i), "must be publish, read, manage or admin")
 		}
 	}
+	if err := eventhose.ValidKeyName(k.Name); err != nil {
+		return none, "", err
+	}
 	if k.Tenant != "" {
 		if _, err := c.Tenant(ctx, k.Tenant); eventhose.CodeOf(err) == eventhose.CodeNotFound {
 			return none, "", &eventhose.Error{Code: eventhose.CodeNotFound, Field: "tenant", Message: "no such tenant"}
@@ -129,7 +130,7 @@ func (c *Control) CreateKey(ctx context.Context, k eventhose.APIKey) (eventhose.
 			return none, "", err
 		}
 	}
-	made := eventhose.APIKey{Tenant: k.Tenant, Created: now()}
+	made := eventhose.APIKey{Name: k.Name, Tenant: k.Tenant, Created: now()}
 	for _, s := range eventhose.Scopes() {
 		if slices.Contains(k.Scopes, s) {
 			made.Scopes = append(made.Scopes, s)
@@ -148,14 +149,12 @@ func (c *Control) CreateKey(ctx context.Context, k eventhose.APIKey) (eventhose.
 	} else if len(all) >= MaxKeys {
 		return none, "", &eventhose.Error{Code: eventhose.CodeLimit, Message: "there are 1000 keys already", Fix: "revoke some"}
 	}
-	id, err := newID("")
+	id, secret, digest, err := keyTokens.make()
 	if err != nil {
 		return none, "", err
 	}
-	made.ID = keyIDPrefix + id
-	secret := newKey(id)
-	digest := sha256.Sum256([]byte(secret))
-	change, err := put(store.Record{Kind: kindKey, ID: made.ID, Expires: vanishes}, keyRecord{Key: made, Digest: digest[:]})
+	made.ID = id
+	change, err := put(store.Record{Kind: kindKey, ID: made.ID, Expires: vanishes}, keyRecord{Key: made, Digest: digest})
 	if err != nil {
 		return none, "", err
 	}
@@ -164,10 +163,10 @@ func (c *Control) CreateKey(ctx context.Context, k eventhose.APIKey) (eventhose.
 		return none, "", err
 	}
 	made.Scopes = slices.Clone(made.Scopes)
-	return made, eventhose.Secret(secret), nil
+	return made, secret, nil
 }
 
-// Keys lists those of one tenant, or with "" all, by id, those after one, at most limit and at most 1,000.
+// Keys lists those of one tenant, or with "" all, by id, those after one, at most limit and at most 1,001.
 func (c *Control) Keys(ctx context.Context, tenant eventhose.TenantID, after string, limit int) ([]eventhose.APIKey, error) {
 	kind := kindKey
 	if tenant != "" {
@@ -193,14 +192,15 @@ func (c *Control) Keys(ctx context.Context, tenant eventhose.TenantID, after str
 		}
 		keys = append(keys, k.Key)
 	}
-	return keys, nil
+	return keys, c.tellUses(ctx, keys, tenant != "")
 }
 
-// RevokeKey ends a key of one tenant, or with "" of any; once it returns, this process refuses the key. It is still
+// RevokeKey ends a key of one tenant, or with "" of any, and the sessions that were begun with it; once it returns, this process refuses them. It is still
 // listed for 30 days. Revoking again changes nothing. CodeNotFound.
-func (c *Control) RevokeKey(ctx context.Context, tenant eventhose.TenantID, id string) error {
+func (c *Control) RevokeKey(ctx context.Context, tenant eventhose.TenantID, id string) (eventhose.APIKey, error) {
+	var k keyRecord
 	err := again(func() error {
-		var k keyRecord
+		k = keyRecord{}
 		r, err := c.load(ctx, "", kindKey, id, &k)
 		if errors.Is(err, store.ErrNotFound) || err == nil && tenant != "" && k.Key.Tenant != tenant {
 			return eventhose.NotFound("API key")
@@ -220,48 +220,20 @@ func (c *Control) RevokeKey(ctx context.Context, tenant eventhose.TenantID, id s
 			return failed("read an API key", err)
 		}
 		of.Expires = vanishes
-		return c.save(ctx, "revoke an API key", []store.RecordChange{change, {Record: of}})
+		changes := []store.RecordChange{change, {Record: of}}
+		use, err := c.store.Record(ctx, "", kindKeyUse, id)
+		switch {
+		case err == nil:
+			use.Expires = vanishes
+			changes = append(changes, store.RecordChange{Record: use})
+		case !errors.Is(err, store.ErrNotFound):
+			return failed("read an API key", err)
+		}
+		return c.save(ctx, "revoke an API key", changes)
 	})
 	c.keys.forget(id)
-	return err
-}
-
-// newKey makes the text of a key.
-func newKey(id string) string {
-	var b strings.Builder
-	b.WriteString(keyPrefix + id + "_")
-	var random [2 * keyRandom]byte
-	for n := 0; n < keyRandom; {
-		rand.Read(random[:])
-		for _, r := range random {
-			if r < 4*62 && n < keyRandom { // every character as likely as the others
-				b.WriteByte(base62[r%62])
-				n++
-			}
-		}
+	if err != nil {
+		return eventhose.APIKey{}, err
 	}
-	return b.String() + "_" + checksum(b.String())
-}
-
-// parseKey answers the id of the record of what has the form of a key and the right checksum.
-func parseKey(key string) (id string, ok bool) {
-	if len(key) != len(keyPrefix)+26+1+keyRandom+1+checksumSize || !strings.HasPrefix(key, keyPrefix) {
-		return "", false
-	}
-	body, sum := key[:len(key)-checksumSize-1], key[len(key)-checksumSize-1:]
-	if sum != "_"+checksum(body) {
-		return "", false
-	}
-	return keyIDPrefix + key[len(keyPrefix):len(keyPrefix)+26], true
-}
-
-// checksum is the CRC-32 (IEEE) of s in base 62.
-func checksum(s string) string {
-	sum := crc32.ChecksumIEEE([]byte(s))
-	var text [checksumSize]byte
-	for i := checksumSize - 1; i >= 0; i-- {
-		text[i] = base62[sum%62]
-		sum /= 62
-	}
-	return string(text[:])
+	return k.Key, c.endSessionsOf(ctx, id) // they are refused already, since their key is
 }

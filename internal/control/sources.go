@@ -158,7 +158,7 @@ func (c *Control) FindSource(ctx context.Context, id eventhose.SourceID) (eventh
 	})
 }
 
-// Sources lists by id those after one, at most limit and at most 1,000, with their secrets. CodeNotFound if there is no
+// Sources lists by id those after one, at most limit and at most 1,001, with their secrets. CodeNotFound if there is no
 // such tenant.
 func (c *Control) Sources(ctx context.Context, tenant eventhose.TenantID, after eventhose.SourceID, limit int) ([]eventhose.Source, error) {
 	if _, err := c.Tenant(ctx, tenant); err != nil {

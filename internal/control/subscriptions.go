@@ -208,7 +208,7 @@ func (c *Control) Subscription(ctx context.Context, tenant eventhose.TenantID, i
 	return c.decodeSubscription(r)
 }
 
-// Subscriptions lists by id those after one, at most limit and at most 1,000, with their secrets. CodeNotFound if
+// Subscriptions lists by id those after one, at most limit and at most 1,001, with their secrets. CodeNotFound if
 // there is no such tenant.
 func (c *Control) Subscriptions(ctx context.Context, tenant eventhose.TenantID, after eventhose.SubscriptionID, limit int) ([]eventhose.Subscription, error) {
 	if _, err := c.Tenant(ctx, tenant); err != nil {

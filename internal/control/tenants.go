@@ -112,7 +112,7 @@ func (c *Control) Tenant(ctx context.Context, id eventhose.TenantID) (eventhose.
 	})
 }
 
-// Tenants lists by id those after one, at most limit and at most 1,000.
+// Tenants lists by id those after one, at most limit and at most 1,001.
 func (c *Control) Tenants(ctx context.Context, after eventhose.TenantID, limit int) ([]eventhose.Tenant, error) {
 	records, err := c.store.List(ctx, "", kindTenant, string(after), pageSize(limit))
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/client"
+	_ "github.com/eventhose/eventhose/internal/app" // what the binary is made of: when it changes, a remembered result is no more good
 )
 
 const (

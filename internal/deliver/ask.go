@@ -226,7 +226,7 @@ func (e *Engine) countReplay(ctx context.Context, tenant eventhose.TenantID, sub
 	if err != nil {
 		return r, 0, err
 	}
-	row, _, _, err := e.standing(ctx, tenant, sub)
+	row, err := e.standing(ctx, tenant, sub)
 	if err != nil {
 		return r, 0, err
 	}

@@ -74,6 +74,9 @@ type Options struct {
 	MaxInFlight int
 	// Observe is called with each attempt after it ended, with the first event's time of append; it must not block.
 	Observe func(a eventhose.Attempt, appended time.Time)
+	// Worked is called with each attempt of a worker at an event of a pull subscription. It must not block, and not call the
+	// engine: the lane is held meanwhile.
+	Worked func(a eventhose.Attempt)
 	// Fatal is called once if the store has failed and the engine cannot go on.
 	Fatal func(error)
 
@@ -157,6 +160,9 @@ func New(st Store, lanes Lanes, system SystemLog, sinks map[string]sink.Sink, o 
 	}
 	if o.Observe == nil {
 		o.Observe = func(eventhose.Attempt, time.Time) {}
+	}
+	if o.Worked == nil {
+		o.Worked = func(eventhose.Attempt) {}
 	}
 	if o.Fatal == nil {
 		o.Fatal = func(error) {}

@@ -29,6 +29,9 @@ func (e *Engine) Owns(tenant eventhose.TenantID) bool {
 	return m != nil && m.lasts(time.Now())
 }
 
+// Node is what this engine is called among those that have the store open.
+func (e *Engine) Node() string { return e.leases.node }
+
 // Leases answers how many of the store's shards this node holds; all of them if it has the store for itself.
 func (e *Engine) Leases() int {
 	e.mu.Lock()

@@ -15,7 +15,7 @@ func (e *Engine) InboxStatus(ctx context.Context, tenant eventhose.TenantID, sub
 		return nil, nil
 	}
 	// Where the lane stands is read first: what is parked later was not settled then.
-	row, _, _, err := e.standing(ctx, tenant, sub)
+	row, err := e.standing(ctx, tenant, sub)
 	if err != nil {
 		return nil, err
 	}

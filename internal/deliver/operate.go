@@ -116,65 +116,6 @@ func (e *Engine) waitingRows(ctx context.Context, tenant eventhose.TenantID, sub
 	return parked, nil
 }
 
-// Status tells where a subscription's delivery stands.
-func (e *Engine) Status(ctx context.Context, s eventhose.Subscription) (eventhose.LaneStatus, error) {
-	head, err := e.store.Head(ctx, s.Tenant)
-	if err != nil {
-		return eventhose.LaneStatus{}, err
-	}
-	row, sending, blocked, err := e.standing(ctx, s.Tenant, s.ID)
-	if err != nil {
-		return eventhose.LaneStatus{}, err
-	}
-	leased, err := e.countLeased(ctx, s, row)
-	if err != nil {
-		return eventhose.LaneStatus{}, err
-	}
-	st := eventhose.LaneStatus{Cursor: head.Cursor(row.Cursor), InFlight: sending, Retrying: max(0, row.Retrying-leased), Leased: leased, BlockedKeys: blocked,
-		Waiting: row.Waiting, Dead: row.Dead, Circuit: "closed", FailingSince: row.FailingSince, LastSuccess: row.LastSuccess, Next: row.Due, Replays: row.Replays}
-	if row.Cursor < head.Last {
-		st.Lag = uint64(head.Last - row.Cursor)
-	}
-	if row.Open {
-		st.Circuit = "open"
-	}
-	return st, nil
-}
-
-// standing is a lane's row as it is at this moment, with how many attempts are under way and how many keys are blocked: as
-// it is in memory, or as it is stored if it is not here.
-func (e *Engine) standing(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID) (row store.Lane, sending, blocked int, err error) {
-	// How far the log is matched is read first: a row that is not behind after that was settled so far.
-	matcher, _, err := e.store.Lane(ctx, tenant, "")
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return row, 0, 0, err
-	}
-	row, keys, err := e.store.Lane(ctx, tenant, sub)
-	if errors.Is(err, store.ErrNotFound) {
-		return row, 0, 0, eventhose.NotFound("subscription")
-	}
-	if err != nil {
-		return row, 0, 0, err
-	}
-	blocked = len(keys)
-	matched := matcher.Cursor
-	e.mu.Lock()
-	t := e.tenants[tenant]
-	e.mu.Unlock()
-	if t != nil && t.term.lasts(time.Now()) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if l := t.lanes[sub]; l != nil && l.loaded {
-			return l.row(), l.sending, len(l.keys), nil
-		}
-		matched = max(matched, t.matched)
-	}
-	if !row.Behind {
-		row.Cursor = max(row.Cursor, matched)
-	}
-	return row, 0, blocked, nil
-}
-
 // Deliveries tells what became of an event at each subscription that it concerns, at most 1,000.
 func (e *Engine) Deliveries(ctx context.Context, event eventhose.Event) ([]eventhose.Delivery, error) {
 	subs, err := e.lanes.All(ctx, event.Tenant)

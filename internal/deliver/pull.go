@@ -499,6 +499,7 @@ func (l *lane) noteLease(row store.Parked, handed, now time.Time, outcome eventh
 		a.Next = row.Due
 	}
 	l.changes.attempts = append(l.changes.attempts, a)
+	l.tenant.engine.opts.Worked(a)
 	l.change()
 }
 

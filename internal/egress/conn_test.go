@@ -242,8 +242,8 @@ func TestWhatIsSentAgain(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var got atomic.Int64
 			to := served(t, nil, func(conn net.Conn) {
-				for r := bufio.NewReader(conn); request(r) == nil; got.Add(1) {
-					io.WriteString(conn, good)
+				for r := bufio.NewReader(conn); request(r) == nil; io.WriteString(conn, good) {
+					got.Add(1) // before the answer, which the test goes on with
 				}
 			})
 			p := local()

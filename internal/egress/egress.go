@@ -13,8 +13,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,6 +47,9 @@ type Options struct {
 	Allow []netip.Prefix
 	// Resolver is Go's own resolver if nil. The C library's is never used: it takes "0177.1" for an address.
 	Resolver Resolver
+	// Within are names of what runs in this process, in lower case, and how to connect to it. Plain http to port 80 of one is
+	// given such a connection; nothing else of it is reached, and no DNS is asked for it.
+	Within map[string]func(ctx context.Context) (net.Conn, error)
 	// Connect connects to an address that the policy has let pass, in place of the system's TCP.
 	Connect func(ctx context.Context, address netip.AddrPort) (net.Conn, error)
 }
@@ -53,6 +58,7 @@ type Options struct {
 type Policy struct {
 	allow    []netip.Prefix
 	resolver Resolver
+	within   map[string]func(ctx context.Context) (net.Conn, error)
 	own      ownAddresses
 	refused  atomic.Pointer[[]netip.AddrPort] // grows by RefuseListener
 	refusing sync.Mutex
@@ -67,7 +73,7 @@ type controlFunc = func(ctx context.Context, network, address string, _ syscall.
 
 // New makes a Policy.
 func New(o Options) *Policy {
-	p := &Policy{resolver: o.Resolver, raw: connect}
+	p := &Policy{resolver: o.Resolver, within: maps.Clone(o.Within), raw: connect}
 	for _, prefix := range o.Allow {
 		p.allow = append(p.allow, unmapPrefix(prefix).Masked())
 	}
@@ -199,6 +205,9 @@ func (d *Dialer) dial(ctx context.Context, network, address string, a *Answer) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	if name := nameOf(host); d.policy.within[name] != nil {
+		return d.dialWithin(ctx, name, port, a)
+	}
 	addrs, err := d.policy.resolve(ctx, network, host, a)
 	if err != nil {
 		return nil, err
@@ -215,11 +224,48 @@ func (d *Dialer) dial(ctx context.Context, network, address string, a *Answer) (
 	return d.connectFirst(ctx, addrs[:min(len(addrs), maxTried)], uint16(port), a)
 }
 
+// dialWithin connects to what runs in this process.
+func (d *Dialer) dialWithin(ctx context.Context, name string, port int, a *Answer) (net.Conn, error) {
+	if port != withinPort || !d.listed {
+		d.policy.blocked.Add(1)
+		return nil, ErrBlocked
+	}
+	a.Stage = StageConnect
+	a.Address = net.JoinHostPort(name, strconv.Itoa(port))
+	started := time.Now()
+	defer func() { a.Connect = time.Since(started) }()
+	conn, err := d.policy.within[name](ctx)
+	if err != nil {
+		return nil, fmt.Errorf("egress: connect within the process: %w", err)
+	}
+	d.policy.connects.Add(1)
+	return withinConn{conn, withinAddress(a.Address)}, nil
+}
+
+// withinPort is the one port that names within this process have.
+const withinPort = 80
+
+// withinConn is a connection to what runs in this process, under the name that it was asked for by.
+type withinConn struct {
+	net.Conn
+	address withinAddress
+}
+
+func (c withinConn) RemoteAddr() net.Addr { return c.address }
+
+type withinAddress string
+
+func (withinAddress) Network() string  { return "pipe" }
+func (a withinAddress) String() string { return string(a) }
+
+// nameOf is a host in the one way in which names are compared.
+func nameOf(host string) string { return strings.ToLower(strings.TrimRight(host, ".")) }
+
 func (p *Policy) resolve(ctx context.Context, network, host string, a *Answer) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{addr}, nil
 	}
-	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	name := nameOf(host)
 	addrs := p.loopback()
 	switch local := localhost(name); {
 	case numeric(name), local && len(addrs) == 0:

@@ -130,8 +130,11 @@ func TestIdle(t *testing.T) {
 		expect := func(want int64, when string) {
 			t.Helper()
 			synctest.Wait()
-			if n := open.Load(); n != want || int64(c.pool.idle) != want {
-				t.Errorf("%s: %d are open and %d kept, want %d", when, n, c.pool.idle, want)
+			c.pool.mu.Lock() // it expires what is old at the very time at which the test goes on
+			kept := int64(c.pool.idle)
+			c.pool.mu.Unlock()
+			if n := open.Load(); n != want || kept != want {
+				t.Errorf("%s: %d are open and %d kept, want %d", when, n, kept, want)
 			}
 		}
 		held := func(n int) (conns []*conn) {

@@ -29,7 +29,7 @@ var internalPorts = []uint16{
 // as CodeInvalid with the given field, what can never be allowed: another scheme than https (http is for the operator's
 // networks), user and password, a fragment, a host that is no name and no plain address, an address that is not allowed
 // (which wraps ErrBlocked), and ports below 1024 other than 443 and 80 or of well-known internal services (the operator's
-// networks, if named by address, may use any).
+// networks, if named by address, may use any). Names within this process (Options.Within) take plain http without a port.
 func (p *Policy) ParseURL(field, raw string) (*url.URL, error) {
 	bad := func(format string, args ...any) (*url.URL, error) {
 		return nil, eventhose.Invalid(field, format, args...)
@@ -63,7 +63,11 @@ func (p *Policy) ParseURL(field, raw string) (*url.URL, error) {
 	} else if strings.HasSuffix(u.Host, ":") {
 		return bad("has no usable port")
 	}
-	listed := addr.IsValid() && p.Listed(addr)
+	inProcess := p.within[host] != nil
+	if inProcess && (u.Scheme != "http" || port != withinPort) {
+		return bad("must begin with http://%s/: it is within this server, and has no other port", host)
+	}
+	listed := inProcess || addr.IsValid() && p.Listed(addr)
 	denied := addr.IsValid() && p.Check(netip.AddrPortFrom(addr, port)) != nil
 	if localhost(host) {
 		listed = len(p.loopback()) > 0

@@ -12,26 +12,27 @@ import (
 // digestOf tells apart what clients sent under one id: the first half of SHA-256 over every field that the client may
 // set, each with its length, so that no two events write the same bytes.
 func digestOf(e *eventhose.Event) [16]byte {
-	h := sha256.New()
-	var length [8]byte
-	put := func(b []byte) {
-		binary.BigEndian.PutUint64(length[:], uint64(len(b)))
-		h.Write(length[:])
-		h.Write(b)
+	b := make([]byte, 0, 512)
+	put := func(s string) {
+		b = binary.BigEndian.AppendUint64(b, uint64(len(s)))
+		b = append(b, s...)
 	}
-	put([]byte(e.Type))
-	put([]byte(e.Key))
+	put(e.Type)
+	put(e.Key)
+	at := ""
 	if !e.Time.IsZero() {
-		put(e.Time.UTC().AppendFormat(nil, "2006-01-02T15:04:05.999999999Z"))
-	} else {
-		put(nil)
+		at = e.Time.UTC().Format("2006-01-02T15:04:05.999999999Z")
 	}
-	put([]byte(e.Version))
-	put([]byte(e.ContentType))
+	put(at)
+	put(e.Version)
+	put(e.ContentType)
 	for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {
-		put([]byte(name))
-		put([]byte(e.Attributes[name]))
+		put(name)
+		put(e.Attributes[name])
 	}
-	put(e.Data)
-	return [16]byte(h.Sum(nil)[:16])
+	b = binary.BigEndian.AppendUint64(b, uint64(len(e.Data)))
+	h := sha256.New()
+	h.Write(b)
+	h.Write(e.Data)
+	return [16]byte(h.Sum(b[:0])[:16])
 }

@@ -42,6 +42,7 @@ type Log struct {
 	erased  func(eventhose.TenantID, eventhose.Sequence)
 	lost    func(eventhose.TenantID, []store.LostParked)
 	owns    func(eventhose.TenantID) bool
+	counted func(tenant, parent eventhose.TenantID, events, bytes int)
 	place   chan struct{} // there may be something to place
 }
 
@@ -50,6 +51,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Appended is called after events became durable, once per tenant and group; it must not block. It is a hint only.
 	Appended func(eventhose.TenantID)
+	// Counted is called after the events of one request became durable, with how many were new, the bytes of their data, and the
+	// parent in whose log they have a place too, "" if none; it must not block.
+	Counted func(tenant, parent eventhose.TenantID, events, bytes int)
 	// Erased is called after an event's data was removed; it must not block for long.
 	Erased func(eventhose.TenantID, eventhose.Sequence)
 	// Lost is called after retention has taken parked events that there was no room to keep; it must not block for long.
@@ -60,9 +64,12 @@ type Options struct {
 
 // New starts a log over a store, which it does not close. Close must be called.
 func New(st store.Log, tenants Tenants, o Options) *Log {
-	l := &Log{store: st, tenants: tenants, logger: o.Logger, erased: o.Erased, lost: o.Lost, owns: o.Owns, place: make(chan struct{}, 1)}
+	l := &Log{store: st, tenants: tenants, logger: o.Logger, erased: o.Erased, lost: o.Lost, owns: o.Owns, counted: o.Counted, place: make(chan struct{}, 1)}
 	if l.owns == nil {
 		l.owns = func(eventhose.TenantID) bool { return true }
+	}
+	if l.counted == nil {
+		l.counted = func(_, _ eventhose.TenantID, _, _ int) {}
 	}
 	if l.logger == nil {
 		l.logger = slog.New(slog.DiscardHandler)
@@ -163,7 +170,20 @@ func (l *Log) append(ctx context.Context, tenant eventhose.TenantID, events []ev
 		}
 		return nil, wrap(res.Err, "append")
 	}
+	l.count(&entry, res)
 	return res.Placements, nil
+}
+
+// count tells of the events of an entry that are new.
+func (l *Log) count(entry *store.Append, res store.AppendResult) {
+	events, bytes := 0, 0
+	for i := range res.Placements {
+		if !res.Placements[i].Duplicate {
+			events++
+			bytes += len(entry.Events[i].Event.Data)
+		}
+	}
+	l.counted(entry.Tenant, entry.Parent, events, bytes)
 }
 
 // at moves an error's field below the event that it is about, when there are several.

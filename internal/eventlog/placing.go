@@ -103,6 +103,7 @@ func (l *Log) placeOf(ctx context.Context, st store.Placing, tenant eventhose.Te
 		}
 		for i, r := range results {
 			if r.Err == nil {
+				l.count(&entries[i], r)
 				continue
 			}
 			body, err := json.Marshal(map[string]string{"id": list[i].Event.ID, "type": list[i].Event.Type,

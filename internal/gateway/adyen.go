@@ -24,7 +24,7 @@ func adyen() Provider {
 			Key: []string{item + "originalReference", item + "pspReference"}, Time: []string{"json:notificationItems.0.NotificationRequestItem.eventDate"}},
 		open: func(c *configuration) (scheme, error) {
 			keys, err := c.keys(Hex, "")
-			m := &macs{SHA256.make(), keys}
+			m := newMACs(SHA256, keys...)
 			answer := text("[accepted]")
 			return scheme{answer: answer, check: func(_ context.Context, r *Request) *Rejection {
 				if c.VerifyToken != "" {
@@ -90,13 +90,13 @@ func checkAdyen(m *macs, body []byte) *Rejection {
 			return reject(ReasonBody, "notificationItems[%d] has an amount or success of another kind than Adyen's", i)
 		}
 		signature, ok := Base64.decode(item.AdditionalData.HMACSignature)
-		if !ok || len(signature) != m.hash().Size() {
+		if !ok || len(signature) != m.size {
 			return reject(ReasonBody, "the hmacSignature of notificationItems[%d] is not base64 of 32 bytes", i)
 		}
 		content := strings.Join([]string{item.PSPReference, item.OriginalReference, item.MerchantAccountCode, item.MerchantReference,
 			value, item.Amount.Currency, item.EventCode, success}, ":")
 		if !m.match([][]byte{signature}, []byte(content)) {
-			return noMatch(len(m.keys))
+			return noMatch(len(m.made))
 		}
 	}
 	return nil

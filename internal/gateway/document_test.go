@@ -22,8 +22,10 @@ Several secrets may be given: a request is taken if any of them verifies it, so 
 A request without a signature of its own (those that say *No signature*) is only as safe as its secret and TLS. Mailgun signs no body, and
 Adyen's payments only eight fields.
 
-| provider | signs | needs | tolerance |
-|---|---|---|---|
+The source is the document of the provider that says so. Where code was looked at as well, the provider's own or other people's, it is named.
+
+| provider | signs | needs | tolerance | source |
+|---|---|---|---|---|
 `
 
 // document is docs/providers.md, as the providers say.
@@ -46,7 +48,11 @@ func document() string {
 		case p.timed:
 			tolerance = "if given"
 		}
-		fmt.Fprintf(&b, "| `%s` [%s](%s) | %s | %s | %s |\n", p.Name, p.Title, p.Source, strings.ReplaceAll(p.Doc, "|", `\|`), strings.Join(needs, "<br>"), tolerance)
+		source := "[document](" + p.Source + ")"
+		if p.Checked != "" {
+			source += "; " + p.Checked
+		}
+		fmt.Fprintf(&b, "| `%s` %s | %s | %s | %s | %s |\n", p.Name, p.Title, strings.ReplaceAll(p.Doc, "|", `\|`), strings.Join(needs, "<br>"), tolerance, source)
 	}
 	return b.String()
 }

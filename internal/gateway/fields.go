@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -50,7 +51,13 @@ func (t *fieldTree) add(path []string) int {
 // read answers the values at each path, and whether the body is one JSON value with no name twice in an object. Values
 // are the content of strings, and numbers and booleans as they are written; null, objects and arrays are none.
 func (t *fieldTree) read(body []byte) (values [][]string, valid bool) {
-	r := fieldReader{jsontext.NewDecoder(bytes.NewBuffer(body)), make([][]string, t.count)}
+	d := decoders.Get().(*jsontext.Decoder)
+	d.Reset(bytes.NewBuffer(body))
+	defer func() {
+		d.Reset(nothing) // it must hold no body
+		decoders.Put(d)
+	}()
+	r := fieldReader{d, make([][]string, t.count)}
 	if r.value(&t.root) != nil {
 		return make([][]string, t.count), false
 	}
@@ -59,6 +66,12 @@ func (t *fieldTree) read(body []byte) (values [][]string, valid bool) {
 	}
 	return r.values, true
 }
+
+// decoders are those that no body is read with.
+var (
+	decoders = sync.Pool{New: func() any { return jsontext.NewDecoder(nothing) }}
+	nothing  = bytes.NewReader(nil)
+)
 
 type fieldReader struct {
 	d      *jsontext.Decoder
@@ -90,11 +103,17 @@ func (r *fieldReader) object(n *fieldNode) error {
 		return err
 	}
 	for r.d.PeekKind() != '}' {
-		name, err := r.d.ReadToken()
+		raw, err := r.d.ReadValue()
 		if err != nil {
 			return err
 		}
-		if child := n.children[name.String()]; child != nil {
+		name := raw[1 : len(raw)-1]
+		if bytes.IndexByte(name, '\\') >= 0 {
+			if name, err = jsontext.AppendUnquote(nil, raw); err != nil {
+				return err
+			}
+		}
+		if child := n.children[string(name)]; child != nil {
 			err = r.value(child)
 		} else {
 			err = r.d.SkipValue()

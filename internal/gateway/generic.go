@@ -128,7 +128,7 @@ func (s Scheme) check(c *configuration, usual time.Duration) (func(context.Conte
 	if err != nil {
 		return nil, err
 	}
-	m, tolerance := &macs{s.Hash.make(), keys}, c.tolerance(usual)
+	m, tolerance := newMACs(s.Hash, keys...), c.tolerance(usual)
 	return func(_ context.Context, r *Request) *Rejection {
 		texts, timestamp, rejection := s.read(r.Header)
 		if rejection != nil {
@@ -151,7 +151,7 @@ func (s Scheme) check(c *configuration, usual time.Duration) (func(context.Conte
 		}
 		signatures := s.decode(texts)
 		if len(signatures) == 0 {
-			return malformed(s.Header, texts[0], fmt.Sprintf("%s%s of %d bytes", s.Prefix, s.Encoding, m.hash().Size()))
+			return malformed(s.Header, texts[0], fmt.Sprintf("%s%s of %d bytes", s.Prefix, s.Encoding, m.size))
 		}
 		urls := []string{""}
 		if t.has(partURL) {
@@ -213,7 +213,7 @@ func (s *Scheme) decode(texts []string) (signatures [][]byte) {
 			continue
 		}
 		for _, e := range []Encoding{s.Encoding, s.alsoEncoding} {
-			if b, ok := e.decode(rest); e != "" && ok && len(b) == s.Hash.make()().Size() {
+			if b, ok := e.decode(rest); e != "" && ok && len(b) == s.Hash.size() {
 				signatures = append(signatures, b)
 			}
 		}

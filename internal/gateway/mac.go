@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"hash"
 	"strings"
+	"sync"
 
 	"github.com/eventhose/eventhose"
 )
@@ -32,6 +33,16 @@ func (h Hash) make() func() hash.Hash {
 		return sha512.New
 	}
 	return sha256.New
+}
+
+func (h Hash) size() int {
+	switch h {
+	case SHA1:
+		return sha1.Size
+	case SHA512:
+		return sha512.Size
+	}
+	return sha256.Size
 }
 
 // Encoding is how a signature, or a key, is written.
@@ -79,16 +90,24 @@ func (c *configuration) keys(e Encoding, prefix string) ([][]byte, error) {
 	return keys, nil
 }
 
-// macs verifies HMACs with any of several keys.
+// macs verifies HMACs with any of several keys. It may be used concurrently.
 type macs struct {
-	hash func() hash.Hash
-	keys [][]byte
+	size int
+	made []*sync.Pool // for each key, HMACs that begin with it
+}
+
+func newMACs(h Hash, keys ...[]byte) *macs {
+	m := &macs{size: h.size()}
+	for _, key := range keys {
+		m.made = append(m.made, &sync.Pool{New: func() any { return hmac.New(h.make(), key) }})
+	}
+	return m
 }
 
 // match reports whether any of the signatures is of the content, given in parts, with any of the keys.
 func (m *macs) match(signatures [][]byte, content ...[]byte) bool {
-	for _, key := range m.keys {
-		sum := m.sum(key, content...)
+	for i := range m.made {
+		sum := m.sum(i, content...)
 		for _, signature := range signatures {
 			if hmac.Equal(signature, sum) {
 				return true
@@ -98,8 +117,11 @@ func (m *macs) match(signatures [][]byte, content ...[]byte) bool {
 	return false
 }
 
-func (m *macs) sum(key []byte, content ...[]byte) []byte {
-	mac := hmac.New(m.hash, key)
+// sum is the HMAC of the content with the i-th key.
+func (m *macs) sum(i int, content ...[]byte) []byte {
+	mac := m.made[i].Get().(hash.Hash)
+	defer m.made[i].Put(mac)
+	mac.Reset()
 	for _, part := range content {
 		mac.Write(part)
 	}

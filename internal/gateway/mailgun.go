@@ -19,7 +19,7 @@ func mailgun() Provider {
 		},
 		open: func(c *configuration) (scheme, error) {
 			keys, err := c.keys(Text, "")
-			m, tolerance := &macs{SHA256.make(), keys}, c.tolerance(tolerance)
+			m, tolerance := newMACs(SHA256, keys...), c.tolerance(tolerance)
 			return scheme{check: func(_ context.Context, r *Request) *Rejection {
 				at, token, signature, rejection := mailgunSignature(r)
 				if rejection != nil {
@@ -29,7 +29,7 @@ func mailgun() Provider {
 					return rejection
 				}
 				sum, ok := Hex.decode(signature)
-				if !ok || len(sum) != m.hash().Size() {
+				if !ok || len(sum) != m.size {
 					return reject(ReasonBody, "the signature is %s, and should be 64 hex digits", quoted(signature))
 				}
 				if !m.match([][]byte{sum}, []byte(at), []byte(token)) {

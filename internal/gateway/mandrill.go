@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/eventhose/eventhose"
@@ -18,13 +19,14 @@ func mandrill() Provider {
 		Doc:   "X-Mandrill-Signature: base64 of HMAC-SHA1 over {url} and the sorted parameters",
 		Needs: []Need{{fieldSecrets, true, "the webhook's key"}, needPublicURL},
 		open: func(c *configuration) (scheme, error) {
-			m := &macs{hash: SHA1.make()}
-			for _, s := range c.Secrets {
-				if s == mandrillProbeKey {
-					return scheme{}, eventhose.Invalid(fieldSecrets, "must be the webhook's own key, not that of Mandrill's test")
-				}
-				m.keys = append(m.keys, []byte(s))
+			if slices.Contains(c.Secrets, mandrillProbeKey) {
+				return scheme{}, eventhose.Invalid(fieldSecrets, "must be the webhook's own key, not that of Mandrill's test")
 			}
+			keys, err := c.keys(Text, "")
+			if err != nil {
+				return scheme{}, err
+			}
+			m := newMACs(SHA1, keys...)
 			s := scheme{describe: describeMandrill, check: func(_ context.Context, r *Request) *Rejection { return checkMandrill(c, m, r) }}
 			s.reply = func(r *Request) *Answer {
 				if mandrillEvents(r) == "[]" {
@@ -44,7 +46,7 @@ func checkMandrill(c *configuration, m *macs, r *Request) *Rejection {
 		return rejection
 	}
 	signature, ok := Base64.decode(value)
-	if !ok || len(signature) != m.hash().Size() {
+	if !ok || len(signature) != m.size {
 		return malformed(header, value, "base64 of 20 bytes")
 	}
 	f, rejection := readForm(r)
@@ -63,7 +65,7 @@ func checkMandrill(c *configuration, m *macs, r *Request) *Rejection {
 		return nil
 	}
 	// The probe says nothing, so that anybody may send it.
-	if probe := (&macs{m.hash, [][]byte{[]byte(mandrillProbeKey)}}); len(f.values) == 1 && f.get("mandrill_events") == "[]" && probe.match([][]byte{signature}, parts...) {
+	if probe := newMACs(SHA1, []byte(mandrillProbeKey)); len(f.values) == 1 && f.get("mandrill_events") == "[]" && probe.match([][]byte{signature}, parts...) {
 		return nil
 	}
 	return reject(ReasonNoMatch, "the key does not match: it is another webhook's, public_url is not the URL that Mandrill was given, or the request was changed on the way")

@@ -18,6 +18,8 @@ type Provider struct {
 	Doc string
 	// Source is the URL of the document, or the code, that says so.
 	Source string
+	// Checked says which code it was held against, beside that document and the vectors of our tests; "" if none.
+	Checked string
 	// Needs are the settings that it uses. PublicURL may be given to any.
 	Needs []Need
 	// Tolerance is how far the signed time may be off if the source does not say; 0 if no time is checked then.

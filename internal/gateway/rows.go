@@ -2,6 +2,19 @@ package gateway
 
 import "time"
 
+// checked is the code that rows were held against, where there is some.
+var checked = map[string]string{
+	"airwallex":      "the Java example of its document",
+	"buildkite":      "receivers of other people",
+	"calcom":         "createWebhookSignature in calcom/cal.com, packages/features/webhooks/lib/sendPayload.ts",
+	"customerio":     "PyPI async-customerio 2.18.0, which is not Customer.io's own",
+	"doppler":        "the example payload of its document, and receivers of other people for the prefix; its own packages (npm, PyPI) have no verification",
+	"flutterwave-v4": "receivers of other people; its own packages (npm flutterwave-node-v3 1.4.1) have no verification",
+	"frameio":        "computeSignature in Frameio/webhooks-example-app, main.go",
+	"tally":          "receivers of other people; there is no code of Tally's own",
+	"viber":          "npm viber-bot 1.0.18 and PyPI viberbot 1.0.12, both Viber's own",
+}
+
 // rows are the providers that are a Scheme and a Naming and nothing else.
 func rows() []Provider {
 	type row struct {
@@ -57,10 +70,13 @@ func rows() []Provider {
 		{"fastspring", "FastSpring", "https://developer.fastspring.com/reference/message-security", 0,
 			Scheme{Header: "X-FS-Signature", Encoding: Base64},
 			Naming{ID: []string{"json:events.*.id"}, Type: []string{"json:events.*.type"}, Key: []string{"json:events.*.data.id"}, Time: []string{"json:events.0.created"}}},
+		{"flutterwave-v4", "Flutterwave v4", "https://developer.flutterwave.com/docs/webhooks", 0,
+			Scheme{Header: "Flutterwave-Signature", Encoding: Base64},
+			Naming{ID: []string{"json:type+json:data.id+json:data.status"}, Type: []string{"json:type"}, Key: []string{"json:data.reference", "json:data.id"}, Time: []string{"json:data.created_datetime"}}},
 		{"forgejo", "Forgejo", "https://forgejo.org/docs/latest/user/webhooks/", 0,
 			Scheme{Header: "X-Forgejo-Signature"},
 			Naming{ID: []string{"header:X-Forgejo-Delivery"}, Type: []string{"header:X-Forgejo-Event"}, Key: []string{"json:repository.full_name"}, Keep: []string{"X-Forgejo-Event-Type"}}},
-		{"frameio", "Frame.io", "https://developer.adobe.com/frameio/guides/Webhooks/", defaultTolerance,
+		{"frameio", "Frame.io", "https://next.developer.frame.io/platform/docs/guides/webhooks", defaultTolerance,
 			Scheme{Header: "X-Frameio-Signature", Prefix: "v0=", TimestampHeader: "X-Frameio-Request-Timestamp", Content: "v0:{timestamp}:{body}"},
 			Naming{Type: []string{"json:type"}, Key: []string{"json:resource.id"}}},
 		{"gitea", "Gitea", "https://docs.gitea.com/usage/repository/webhooks", 0,
@@ -152,7 +168,7 @@ func rows() []Provider {
 	}
 	providers := make([]Provider, 0, len(all)+2)
 	for _, r := range all {
-		p := signed(Provider{Name: r.name, Title: r.title, Source: r.source, Tolerance: r.tolerance, naming: r.naming}, r.scheme)
+		p := signed(Provider{Name: r.name, Title: r.title, Source: r.source, Checked: checked[r.name], Tolerance: r.tolerance, naming: r.naming}, r.scheme)
 		if r.name == "trello" {
 			p = p.extended(probed)
 		}
@@ -195,9 +211,10 @@ func telegram() Provider {
 
 func flutterwave() Provider {
 	return tokenBased(Provider{
-		Name: "flutterwave", Title: "Flutterwave", Source: "https://developer.flutterwave.com/v3.0.0/docs/webhooks",
-		Doc:    "No signature: verif-hash holds the secret hash",
-		naming: Naming{ID: []string{"json:event+json:data.id+json:data.status"}, Type: []string{"json:event", "json:event.type"}, Key: []string{"json:data.tx_ref", "json:txRef"}, Time: []string{"json:data.created_at"}},
-		Needs:  []Need{{fieldSecrets, true, "the secret hash"}},
+		Name: "flutterwave", Title: "Flutterwave v3", Source: "https://developer.flutterwave.com/v3.0.0/docs/webhooks",
+		Checked: "receivers of other people; its own packages (npm flutterwave-node-v3 1.4.1) have no verification",
+		Doc:     "No signature: verif-hash holds the secret hash",
+		naming:  Naming{ID: []string{"json:event+json:data.id+json:data.status"}, Type: []string{"json:event", "json:event.type"}, Key: []string{"json:data.tx_ref", "json:txRef"}, Time: []string{"json:data.created_at"}},
+		Needs:   []Need{{fieldSecrets, true, "the secret hash"}},
 	}, "Verif-Hash")
 }

@@ -195,7 +195,6 @@ func like(group string, s sender) sender { s.like = group; return s }
 
 func with(settings func([]string) Settings, s sender) sender { s.settings = settings; return s }
 
-func dotted(ts, body string) string   { return ts + "." + body }
 func version0(ts, body string) string { return "v0:" + ts + ":" + body }
 
 // senders has a row for each provider: one without fails TestMatrix.
@@ -282,6 +281,7 @@ var senders = sync.OnceValue(func() map[string]sender {
 		"terraform":         plain("X-TFE-Notification-Signature", "", sha512.New, "hex"),
 		"typeform":          plain("Typeform-Signature", "sha256=", sha256.New, "base64"),
 		"vercel":            plain("x-vercel-signature", "", sha1.New, "hex"),
+		"flutterwave-v4":    plain("flutterwave-signature", "", sha256.New, "base64"),
 		"viber":             plain("X-Viber-Content-Signature", "", sha256.New, "hex"),
 		"woocommerce":       plain("X-WC-Webhook-Signature", "", sha256.New, "base64"),
 	}

@@ -4,18 +4,28 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 )
 
-// twilio signs the URL, query included, and of a form every parameter; of a JSON body it signs a digest in the query.
+// The signature's header, and the one that names its hash where a shared key signs in place of the auth token. What it says
+// is not signed, and need not be: another hash is another signature.
+const (
+	twilioSignature = "X-Twilio-Signature"
+	twilioSettings  = "X-Twilio-Webhooks-Signature-Settings"
+)
+
+// twilio signs the URL, query included, and of a form every parameter; of a JSON body it signs a digest in the query. What
+// its document leaves open is as in its libraries for Python 9.13 and Node 6.3.
 func twilio() Provider {
 	return Provider{
 		Name: "twilio", Title: "Twilio", Source: "https://www.twilio.com/docs/usage/security#validating-requests",
-		Doc:   "X-Twilio-Signature: base64 of HMAC-SHA1 over {url} and the sorted parameters, or {url} with bodySHA256",
-		Needs: []Need{{fieldSecrets, true, "the account's auth token"}, needPublicURL},
+		Checked: "PyPI twilio 9.13.0, npm twilio 6.3.1, Go twilio-go 1.31.0, all Twilio's own",
+		Doc:     twilioSignature + ": base64 of HMAC-SHA1 over {url} and the sorted parameters, or {url} with bodySHA256; HMAC-SHA256 with a shared key",
+		Needs:   []Need{{fieldSecrets, true, "the account's auth token, or the shared key's secret"}, needPublicURL},
 		naming: Naming{
 			ID: []string{"header:I-Twilio-Idempotency-Token", "form:MessageSid+form:MessageStatus", "form:CallSid+form:CallStatus+form:SequenceNumber", "form:MessageSid+form:SmsStatus",
 				"json:0.id", "json:id"},
@@ -23,10 +33,11 @@ func twilio() Provider {
 			Key:  []string{"form:MessageSid", "form:CallSid"}, Keep: []string{"I-Twilio-Idempotency-Token"},
 		},
 		open: func(c *configuration) (scheme, error) {
-			m := &macs{hash: SHA1.make()}
-			for _, s := range c.Secrets {
-				m.keys = append(m.keys, []byte(s))
+			keys, err := c.keys(Text, "")
+			if err != nil {
+				return scheme{}, err
 			}
+			m := map[Hash]*macs{SHA1: newMACs(SHA1, keys...), SHA256: newMACs(SHA256, keys...)}
 			check := func(_ context.Context, r *Request) *Rejection { return checkTwilio(c, m, r) }
 			return scheme{check: check, probe: func(ctx context.Context, r *Request, v *Verifier) Verdict {
 				if r.Method != http.MethodGet || len(r.Body) > 0 {
@@ -38,65 +49,90 @@ func twilio() Provider {
 	}
 }
 
-func checkTwilio(c *configuration, m *macs, r *Request) *Rejection {
-	const header = "X-Twilio-Signature"
-	value, rejection := one(r.Header, header)
+func checkTwilio(c *configuration, of map[Hash]*macs, r *Request) *Rejection {
+	value, rejection := one(r.Header, twilioSignature)
 	if rejection != nil {
 		return rejection
 	}
-	signature, ok := Base64.decode(value)
-	if !ok || len(signature) != m.hash().Size() {
-		return malformed(header, value, "base64 of 20 bytes")
+	hash, rejection := twilioHash(r)
+	if rejection != nil {
+		return rejection
 	}
-	contents, rejection := twilioParameters(r)
+	m := of[hash]
+	signature, ok := Base64.decode(value)
+	if !ok || len(signature) != m.size {
+		return malformed(twilioSignature, value, fmt.Sprintf("base64 of %d bytes", m.size))
+	}
+	content, rejection := twilioParameters(r)
 	if rejection != nil {
 		return rejection
 	}
 	for _, u := range withAndWithoutPort(c.signedURL(r)) {
-		for _, content := range contents {
-			if m.match([][]byte{signature}, []byte(u), []byte(content)) {
-				return nil
-			}
+		if m.match([][]byte{signature}, []byte(u), []byte(content)) {
+			return nil
 		}
 	}
 	return reject(ReasonNoMatch, "the secret does not match: it is another account's, public_url is not the URL that Twilio was given, or the request was changed on the way")
 }
 
-// twilioParameters answers what may have been signed behind the URL.
-func twilioParameters(r *Request) ([]string, *Rejection) {
+// twilioHash is what the signature is made with: "key=…,algorithm=HMAC_SHA256" says so, and SHA-1 if nothing does.
+func twilioHash(r *Request) (Hash, *Rejection) {
+	if len(r.Header.Values(twilioSettings)) == 0 {
+		return SHA1, nil
+	}
+	value, rejection := one(r.Header, twilioSettings)
+	if rejection != nil {
+		return "", rejection
+	}
+	parts, rejection := split(twilioSettings, value, ",")
+	if rejection != nil {
+		return "", rejection
+	}
+	for _, part := range parts {
+		name, algorithm, _ := strings.Cut(part, "=")
+		if strings.TrimSpace(name) != "algorithm" {
+			continue
+		}
+		switch strings.TrimSpace(algorithm) {
+		case "HMAC_SHA1":
+			return SHA1, nil
+		case "HMAC_SHA256":
+			return SHA256, nil
+		}
+		return "", malformed(twilioSettings, value, "key=…,algorithm=HMAC_SHA1 or HMAC_SHA256")
+	}
+	return SHA1, nil
+}
+
+// twilioParameters answers what is signed behind the URL. A name that comes several times stands there with each of its
+// values, sorted, and one that comes again once: nothing is left that could be added to a signed request.
+func twilioParameters(r *Request) (string, *Rejection) {
 	if r.Method == http.MethodGet {
-		return []string{""}, nil
+		return "", nil
 	}
 	query, rejection := parseForm(r.Query)
 	if rejection != nil {
-		return nil, rejection
+		return "", rejection
 	}
 	if digests := query.values["bodySHA256"]; len(digests) > 0 {
 		sum := sha256.Sum256(r.Body)
 		digest, ok := Hex.decode(digests[0])
 		if len(digests) > 1 || !ok || subtle.ConstantTimeCompare(digest, sum[:]) != 1 {
-			return nil, reject(ReasonNoMatch, "the digest in the URL (bodySHA256) is not the body's: the body was changed on the way")
+			return "", reject(ReasonNoMatch, "the digest in the URL (bodySHA256) is not the body's: the body was changed on the way")
 		}
-		return []string{""}, nil
+		return "", nil
 	}
 	f, rejection := readForm(r)
 	if rejection != nil {
-		return nil, rejection
+		return "", rejection
 	}
-	var every, first strings.Builder
+	var content strings.Builder
 	for _, name := range sortedNames(f.values) {
-		values := slices.Clone(f.values[name])
-		first.WriteString(name + values[0])
-		slices.Sort(values)
-		for _, value := range slices.Compact(values) {
-			every.WriteString(name + value)
+		for _, value := range slices.Compact(slices.Sorted(slices.Values(f.values[name]))) {
+			content.WriteString(name + value)
 		}
 	}
-	if every.String() == first.String() {
-		return []string{every.String()}, nil
-	}
-	// A name that comes several times: Twilio's library for Node signs each value, sorted; the one for Go the first.
-	return []string{every.String(), first.String()}, nil
+	return content.String(), nil
 }
 
 func sortedNames(values url.Values) []string {

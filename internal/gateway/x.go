@@ -13,7 +13,7 @@ func x() Provider {
 		Name: "x", Title: "X (Twitter)", Source: "https://docs.x.com/x-api/webhooks/introduction",
 		naming: Naming{Type: []string{"text:account_activity"}, Key: []string{"json:for_user_id"}},
 	}, Scheme{Header: "X-Twitter-Webhooks-Signature", Prefix: "sha256=", Encoding: Base64}).extended(func(c *configuration, s *scheme) error {
-		m := &macs{SHA256.make(), [][]byte{[]byte(c.Secrets[0])}}
+		m := newMACs(SHA256, []byte(c.Secrets[0]))
 		s.probe = func(_ context.Context, r *Request, _ *Verifier) Verdict {
 			if r.Method != http.MethodGet {
 				return rejected(reject(ReasonMethod, "the method is %s, and should be POST, or GET with crc_token", quoted(r.Method)))
@@ -22,7 +22,7 @@ func x() Provider {
 			if rejection != nil {
 				return rejected(rejection)
 			}
-			sum := m.sum(m.keys[0], []byte(token))
+			sum := m.sum(0, []byte(token))
 			body, err := json.Marshal(map[string]string{"response_token": "sha256=" + base64.StdEncoding.EncodeToString(sum)})
 			if err != nil {
 				return rejected(reject(ReasonBody, "the token cannot be answered"))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -21,7 +22,10 @@ const requestTime = 45 * time.Second
 // read.
 func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Handler {
 	known := parametersOf(op)
-	if ru.maxBody > 0 && !ru.stream {
+	if op.Method != http.MethodGet && !ru.quiet && ru.guarded() {
+		next = a.audited(op, next)
+	}
+	if ru.maxBody > 0 && !ru.stream && ru.guarded() {
 		next = a.keyed(next)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -38,14 +42,12 @@ func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Han
 			// Nothing here goes by what a browser sends by itself, so any page may read what its ticket opens.
 			w.Header().Set("Access-Control-Allow-Origin", "*")
 		}
-		if ru.scope != "" {
-			if err := a.authorize(r, x, ru); err != nil {
-				a.fail(w, r, err)
-				return
-			}
+		if err := a.authorize(w, r, x, op, ru); err != nil {
+			a.fail(w, r, err)
+			return
 		}
 		var err error
-		if x.query, err = readQuery(r.URL.RawQuery, known); err != nil {
+		if x.query, err = readQuery(r.URL.RawQuery, known, ru.anyQuery); err != nil {
 			a.fail(w, r, err)
 			return
 		}
@@ -67,32 +69,86 @@ func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Han
 	})
 }
 
-func (a *API) authorize(r *http.Request, x *exchange, ru rule) error {
-	wish := access.Wish{Scope: ru.scope, Platform: ru.platform, Creates: ru.creates}
-	if r.PathValue("tenant") != "" {
-		wish.Tenant = x.tenant
-	}
-	ticket, err := ticketOf(r, ru)
-	if err == nil && ticket != "" {
-		x.ticket = true
-		if x.principal, err = a.redeem(r.Context(), ticket); err == nil {
-			err = access.Permit(r.Context(), a.control, x.principal, wish)
+// authorize finds out who asks, and whether they may.
+func (a *API) authorize(w http.ResponseWriter, r *http.Request, x *exchange, op *huma.Operation, ru rule) error {
+	if ru.cookies {
+		if err := a.ownPage(r); err != nil {
+			return err
 		}
-	} else if err == nil && ru.later && len(r.Header["Authorization"]) == 0 {
+	}
+	if !ru.guarded() {
 		return nil
-	} else if err == nil {
-		var key eventhose.Secret
-		if key, err = access.Bearer(r.Header["Authorization"]); err == nil {
-			x.principal, err = access.Allow(r.Context(), a.control, key, wish)
-		}
 	}
-	if err != nil {
+	x.wish = access.Wish{Scope: ru.scope, Known: ru.known, Capability: ru.portal, Platform: ru.platform, Creates: ru.creates}
+	if r.PathValue("tenant") != "" {
+		x.wish.Tenant = x.tenant
+	}
+	if err := a.identify(w, r, x, ru); err != nil || x.principal.KeyID == "" {
+		return err
+	}
+	if err := access.Permit(r.Context(), a.control, x.principal, x.wish); err != nil {
+		return err
+	}
+	if err := narrow(r, x.principal, op, ru); err != nil {
 		return err
 	}
 	if a.admitter != nil {
 		return a.admitter(r.Context(), x.principal, x.tenant)
 	}
 	return nil
+}
+
+// identify puts into x whom the request comes from, by its Authorization header, its ticket or its cookie, whichever is first. It may remain
+// unknown where the rule lets it be told later.
+func (a *API) identify(w http.ResponseWriter, r *http.Request, x *exchange, ru rule) error {
+	ticket, err := ticketOf(r, ru)
+	switch {
+	case err != nil:
+		return err
+	case ticket != "":
+		x.ticket = true
+		x.principal, err = a.redeem(r.Context(), ticket)
+		return err
+	case len(r.Header["Authorization"]) > 0:
+		var key eventhose.Secret
+		if key, err = access.Bearer(r.Header["Authorization"]); err == nil {
+			x.principal, err = a.control.Authenticate(r.Context(), key)
+		}
+		return err
+	}
+	token := sessionToken(r, x.secure)
+	if token != "" {
+		// What a browser sends by itself opens nothing to other pages than ours.
+		w.Header().Del("Access-Control-Allow-Origin")
+		if err = a.ownPage(r); err == nil {
+			x.principal, err = a.control.Session(r.Context(), token)
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	if ru.later { // a page of another origin may have a key to tell, beside the cookie that its browser has sent
+		x.principal = eventhose.Principal{}
+		return nil
+	}
+	if err == nil {
+		_, err = access.Bearer(nil)
+	}
+	return err
+}
+
+// narrow keeps a portal link that is limited to some subscriptions from all that is not about them.
+func narrow(r *http.Request, p eventhose.Principal, op *huma.Operation, ru rule) error {
+	switch {
+	case !p.Limited(), ru.narrows, ru.known:
+		return nil
+	case strings.Contains(op.Path, "/subscriptions/{id}"):
+		if !p.Shows(eventhose.SubscriptionID(r.PathValue("id"))) {
+			return eventhose.NotFound("subscription")
+		}
+		return nil
+	}
+	return &eventhose.Error{Code: eventhose.CodeForbidden, Message: "the portal link is limited to some subscriptions, and this is about the whole log"}
 }
 
 // parametersOf answers the query parameters that an operation describes; true for those that may be repeated.
@@ -106,8 +162,8 @@ func parametersOf(op *huma.Operation) map[string]bool {
 	return known
 }
 
-// readQuery parses a query strictly: nothing unknown, nothing twice, nothing that is not UTF-8.
-func readQuery(raw string, known map[string]bool) (url.Values, error) {
+// readQuery parses a query strictly: nothing unknown unless that is let pass, nothing twice, nothing that is not UTF-8.
+func readQuery(raw string, known map[string]bool, pass bool) (url.Values, error) {
 	q, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, &eventhose.Error{Code: eventhose.CodeMalformed, Message: "the query is not well escaped"}
@@ -115,7 +171,7 @@ func readQuery(raw string, known map[string]bool) (url.Values, error) {
 	for name, values := range q {
 		repeat, ok := known[name]
 		switch {
-		case !ok:
+		case !ok && !pass:
 			return nil, eventhose.Invalid(clip(name), "is not a parameter that this route knows")
 		case len(values) > 1 && !repeat:
 			return nil, eventhose.Invalid(name, "is given more than once")

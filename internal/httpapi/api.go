@@ -2,8 +2,9 @@
 //
 // Every route is registered in one place (API.handle), with the rule that says who may use it, and described in the
 // OpenAPI document that the API serves about itself. What a request passes, in this order: a request id, the access log
-// and metrics (observe.go); the credential, the tenant's reach, the scope (admit.go); query and body, bounded and
-// unpacked (body.go); an Idempotency-Key (idempotency.go); the route. Appends and reads of events are written by hand,
+// and metrics (observe.go); the credential (a key, a portal link, a ticket, or a cookie from a page of this origin), the tenant's reach,
+// the scope or the link's capability (admit.go, cookies.go); query and body, bounded and unpacked (body.go); an Idempotency-Key
+// (idempotency.go); the route, and if it has changed something the audit log (audit.go). Appends and reads of events are written by hand,
 // since data must pass byte for byte; everything else goes through huma, which checks bodies against the Go types that the
 // document is made from.
 package httpapi
@@ -12,9 +13,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -53,6 +56,10 @@ type Options struct {
 	// Admit, if set, is asked after the credential and before the body is read; its error is the answer. This is the
 	// place for rate and overload limits.
 	Admit func(ctx context.Context, p eventhose.Principal, tenant eventhose.TenantID) error
+	// Metrics, if set, is behind …/metrics and …/overview, and what lists tell of subscriptions over time.
+	Metrics Metrics
+	// Health, if set, is behind GET /v1/health. It answers all but the checks, which are Ready's, and must end with its context.
+	Health func(ctx context.Context) (eventhose.Health, error)
 	// Backup, if set, is behind POST /v1/backup.
 	Backup Backups
 	// Overload limits the appends of all doors; nil makes one for this door alone.
@@ -63,8 +70,12 @@ type Options struct {
 	TicketKey eventhose.Secret
 	// Sources, if set, is behind …/sources and …/inbox.
 	Sources Sources
+	// Inspectors, if set, is behind …/inspectors.
+	Inspectors Inspectors
 	// PublicURL is where the world reaches this server, without a slash at its end; if "" it is where a request came.
 	PublicURL string
+	// OIDC, if set, is an identity provider that people may sign in with.
+	OIDC OIDC
 	// GraphQL, if set, answers …/graphql.
 	GraphQL GraphQL
 	// Heartbeat is how often a stream that has nothing to say says that it lives, 15 s if 0.
@@ -89,9 +100,16 @@ type API struct {
 	ready    func(ctx context.Context) map[string]error
 	admitter func(ctx context.Context, p eventhose.Principal, tenant eventhose.TenantID) error
 	backup   Backups
+	counted  Metrics
+	sources  Sources
 	version  string
 	tickets  ticketOffice
 	streams  *streaming
+	// public is where the world reaches this server; nil if that is where requests come.
+	public   *url.URL
+	cross    *http.CrossOriginProtection
+	visitors visitors
+	auditing auditing
 
 	maxBody int64
 	maxWait time.Duration
@@ -143,11 +161,20 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{
 		log: o.Log, control: o.Control, delivery: o.Delivery, logger: o.Logger, ready: o.Ready, admitter: o.Admit, backup: o.Backup,
+		counted: o.Metrics, sources: o.Sources,
 		version: o.Version, maxBody: o.MaxBody, maxWait: o.MaxWait,
 		mux: http.NewServeMux(), metrics: m, overload: o.Overload,
 	}
 	if a.tickets, err = newTicketOffice(o.TicketKey); err != nil {
 		return nil, err
+	}
+	if o.PublicURL != "" {
+		if a.public, err = url.Parse(o.PublicURL); err != nil {
+			return nil, fmt.Errorf("read the public URL: %w", err)
+		}
+	}
+	if a.cross, err = newCrossOrigin(a.public); err != nil {
+		return nil, fmt.Errorf("read the public URL: %w", err)
 	}
 	if err := a.newStreaming(o); err != nil {
 		return nil, err
@@ -169,7 +196,13 @@ func New(o Options) (*API, error) {
 	a.addPull()
 	a.addStreams()
 	a.addGraphQL(o.GraphQL)
-	a.addSources(o.Sources, o.PublicURL)
+	a.addSources(o.Sources)
+	a.addInspectors(o.Inspectors)
+	a.addMetrics()
+	a.addHealth(o.Health)
+	a.addSessions(o.OIDC)
+	a.addPortal()
+	a.addAudit()
 	if err := a.describe(); err != nil {
 		return nil, err
 	}
@@ -235,7 +268,8 @@ func newHuma(a *API, version string) huma.API {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"key": {Type: "http", Scheme: "bearer", Description: "An API key: `Authorization: Bearer KEY`."},
+					"key":     {Type: "http", Scheme: "bearer", Description: "An API key, or the token of a portal link: `Authorization: Bearer KEY`."},
+					"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "What POST /v1/sessions has set; over https its name begins with `__Host-`."},
 				},
 			},
 		},

@@ -42,7 +42,7 @@ type batchesInput struct {
 }
 
 func (a *API) addBatches() {
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "listBatches", Method: http.MethodGet, Path: "/v1/tenants/{tenant}/subscriptions/{id}/batches", Tags: []string{"deliveries"},
 		Summary:     "The batches that were sent, newest first, each with its attempts",
 		Description: "A batch is listed where it was tried first; one that was sent once more by a replay is listed where that began. Tests, and events that travelled alone, are not batches. A page may be short, or empty, and yet have others behind it.",
@@ -107,7 +107,7 @@ func (a *API) batch(ctx context.Context, s eventhose.Subscription, first eventho
 	b = Batch{ID: first.Batch, Events: len(first.Events), FirstSequence: first.Sequences[0], LastSequence: first.Sequences[len(first.Sequences)-1], State: stateAfter(tries[0])}
 	for _, t := range tries {
 		b.Attempts = append(b.Attempts, BatchAttempt{ID: t.ID, Number: t.Number, Kind: t.Kind, Started: t.Started, Duration: t.Duration, Status: t.Status,
-			Outcome: t.Outcome, Reason: t.Reason, Message: t.Message, Next: t.Next})
+			Outcome: t.Outcome, Reason: t.Reason, Message: shownTo(exchangeOf(ctx).principal, t).Message, Next: t.Next})
 	}
 	return b, true, nil
 }

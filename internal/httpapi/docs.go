@@ -43,10 +43,10 @@ type docsGroup struct {
 }
 
 type docsOperation struct {
-	ID, Method, Path, Summary, Description, Scope string
-	Parameters                                    []docsParameter
-	Examples                                      []docsExample
-	Responses                                     []string
+	ID, Method, Path, Summary, Description, Scope, Portal string
+	Parameters                                            []docsParameter
+	Examples                                              []docsExample
+	Responses                                             []string
 }
 
 type docsParameter struct{ Name, In, Doc string }
@@ -87,7 +87,7 @@ func renderDocs(doc *huma.OpenAPI) ([]byte, error) {
 			}
 		}
 	}
-	for _, tag := range []string{"events", "streams", "graphql", "subscriptions", "workers", "deliveries", "sources", "tenants", "keys", "service"} {
+	for _, tag := range []string{"events", "streams", "graphql", "subscriptions", "workers", "deliveries", "metrics", "sources", "inspectors", "portal", "tenants", "keys", "sessions", "audit", "service"} {
 		if len(groups[tag]) > 0 {
 			page.Groups = append(page.Groups, docsGroup{tag, groups[tag]})
 		}
@@ -120,7 +120,7 @@ func renderDocs(doc *huma.OpenAPI) ([]byte, error) {
 
 func docsOf(op *huma.Operation) docsOperation {
 	ru, _ := op.Metadata[ruleKey].(rule)
-	d := docsOperation{ID: op.OperationID, Method: op.Method, Path: op.Path, Summary: op.Summary, Description: op.Description, Scope: string(ru.scope)}
+	d := docsOperation{ID: op.OperationID, Method: op.Method, Path: op.Path, Summary: op.Summary, Description: op.Description, Scope: string(ru.scope), Portal: string(ru.portal)}
 	for _, p := range op.Parameters {
 		d.Parameters = append(d.Parameters, docsParameter{p.Name, p.In, p.Description})
 	}

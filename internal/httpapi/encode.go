@@ -12,7 +12,7 @@ import (
 
 // appendEvent writes an event as readers get it, its data byte for byte. The closing brace is left to the caller, who may add to it.
 func appendEvent(b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
-	b = appendFields(b, e, cursor)
+	b = appendEnvelope(b, e, cursor)
 	switch {
 	case e.Erased:
 		b = append(b, `,"erased":true`...)
@@ -29,8 +29,16 @@ func appendEvent(b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
 	return b
 }
 
-// appendFields writes what appendEvent does before the data.
-func appendFields(b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
+// appendFor is appendEvent for one who may not see data, perhaps.
+func appendFor(p eventhose.Principal, b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
+	if p.Can(eventhose.CapabilityData) || e.Erased {
+		return appendEvent(b, e, cursor)
+	}
+	return append(appendEnvelope(b, e, cursor), `,"data_omitted":true`...)
+}
+
+// appendEnvelope writes all of an event but its data.
+func appendEnvelope(b []byte, e *eventhose.Event, cursor eventhose.Cursor) []byte {
 	text := func(name, value string) {
 		b = append(append(append(b, `,"`...), name...), `":`...)
 		b = quote(b, value)

@@ -63,6 +63,7 @@ type Event struct {
 	Data        any                `json:"data,omitempty"`
 	DataBase64  []byte             `json:"data_base64,omitempty" doc:"Data that is not JSON"`
 	Erased      bool               `json:"erased,omitempty" doc:"The data was erased"`
+	DataOmitted bool               `json:"data_omitted,omitempty" doc:"There is data, and it is not told: to a portal link without the capability data"`
 }
 
 // Origin is a place in a connected tenant's log.
@@ -91,7 +92,7 @@ func (a *API) addEvents() {
 	id := pathParameter("id", "The event's id")
 	source := queryParameter("source", "The scope of the id: a CloudEvents source", huma.Schema{Type: huma.TypeString})
 
-	a.direct(rule{scope: eventhose.ScopePublish, maxBody: a.maxBody, anyType: true, appends: true}, huma.Operation{
+	a.direct(rule{scope: eventhose.ScopePublish, maxBody: a.maxBody, anyType: true, appends: true, quiet: true}, huma.Operation{
 		OperationID: "appendEvents", Method: http.MethodPost, Path: path, Tags: tags,
 		Summary:     "Append events: all of them or none",
 		Description: "Takes one event, an array of at most 10,000, NDJSON, or CloudEvents 1.0 in binary (`ce-` headers), structured or batched mode.",
@@ -110,7 +111,7 @@ func (a *API) addEvents() {
 	}, a.append)
 
 	texts := huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}}
-	a.direct(reads(eventhose.ScopeRead), huma.Operation{
+	a.direct(reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "readEvents", Method: http.MethodGet, Path: path, Tags: tags,
 		Summary:     "Read the log after a cursor",
 		Description: "A page may be empty and yet have more behind it: a read examines at most 10,000 events. Read on with `cursor`.",
@@ -130,7 +131,9 @@ func (a *API) addEvents() {
 		},
 	}, zipped(a.read))
 
-	a.direct(reads(eventhose.ScopeRead), huma.Operation{
+	one := reads(eventhose.ScopeRead).to(eventhose.CapabilityView)
+	one.narrows = true
+	a.direct(one, huma.Operation{
 		OperationID: "getEvent", Method: http.MethodGet, Path: path + "/{id}", Tags: tags,
 		Summary:    "One event, and what became of it at each subscription",
 		Parameters: []*huma.Param{tenant, id, source},

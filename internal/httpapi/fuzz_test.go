@@ -194,7 +194,7 @@ func FuzzQuery(f *testing.F) {
 	a := &API{maxWait: 60e9}
 	known := map[string]bool{"after": false, "limit": false, "types": true, "keys": true, "expression": false, "wait": false}
 	f.Fuzz(func(t *testing.T, raw string) {
-		q, err := readQuery(raw, known)
+		q, err := readQuery(raw, known, false)
 		if err != nil {
 			coded(t, err)
 			return

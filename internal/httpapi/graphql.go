@@ -51,7 +51,7 @@ func (c *Caller) Admit(ctx context.Context, authorization string) error {
 	if err != nil {
 		return err
 	}
-	p, err := access.Allow(ctx, c.a.control, key, access.Wish{Tenant: c.x.tenant, Scope: eventhose.ScopeRead})
+	p, err := access.Allow(ctx, c.a.control, key, c.x.wish)
 	if err == nil && c.a.admitter != nil {
 		err = c.a.admitter(ctx, p, c.x.tenant)
 	}
@@ -118,7 +118,7 @@ func (a *API) addGraphQL(door GraphQL) {
 	}
 	answer := handler(door.Answer)
 	small := zipped(answer)
-	a.direct(rule{scope: eventhose.ScopeRead, maxBody: graphQLBody, stream: true, tickets: true}, huma.Operation{
+	a.direct(rule{scope: eventhose.ScopeRead, maxBody: graphQLBody, stream: true, tickets: true, quiet: true}, huma.Operation{
 		OperationID: "graphql", Method: http.MethodPost, Path: path, Tags: tags,
 		Summary:     "Ask with GraphQL, or follow the log as Server-Sent Events",
 		Description: "A query is answered at once. With `Accept: text/event-stream` any operation is answered as graphql-sse has it in its distinct connections mode: `next` events, and `complete` after the last.",

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"log/slog"
 	"net/http"
@@ -48,6 +49,11 @@ func (a *API) keyed(next http.HandlerFunc) http.HandlerFunc {
 		tenant := x.tenant
 		if tenant == "" {
 			tenant = x.principal.Tenant
+		}
+		if x.principal.Kind == eventhose.PrincipalPortal {
+			// An answer may hold what another credential may see and this one may not.
+			sum := sha256.Sum256([]byte(x.principal.KeyID + "\x00" + key))
+			key = hex.EncodeToString(sum[:])
 		}
 		digest := digestOf(r, x.body)
 		stored, err := a.control.ReserveAnswer(r.Context(), tenant, key, digest)

@@ -12,6 +12,7 @@ import (
 
 // NewKey is the body of POST /v1/keys.
 type NewKey struct {
+	Name    string             `json:"name,omitempty" doc:"For people, at most 100 bytes"`
 	Tenant  eventhose.TenantID `json:"tenant,omitempty" doc:"The only tenant that the key may touch; if left out, the reach of the key that asks"`
 	Scopes  []eventhose.Scope  `json:"scopes" doc:"publish, read, manage, admin"`
 	Expires time.Time          `json:"expires,omitzero" doc:"Never if left out"`
@@ -47,10 +48,12 @@ func (a *API) addKeys() {
 		if err != nil {
 			return nil, err
 		}
-		k, secret, err := a.control.CreateKey(ctx, eventhose.APIKey{Tenant: tenant, Scopes: in.Body.Scopes, Expires: in.Body.Expires})
+		k, secret, err := a.control.CreateKey(ctx, eventhose.APIKey{Name: in.Body.Name, Tenant: tenant, Scopes: in.Body.Scopes, Expires: in.Body.Expires})
 		if err != nil {
 			return nil, err
 		}
+		exchangeOf(ctx).tenant = tenant
+		exchangeOf(ctx).note(k.ID, nil, k)
 		return &createdKeyOutput{CreatedKey{APIKey: k, Key: string(secret)}}, nil
 	})
 	manage(a, reads(eventhose.ScopeAdmin), huma.Operation{
@@ -71,7 +74,12 @@ func (a *API) addKeys() {
 		OperationID: "revokeKey", Method: http.MethodDelete, Path: "/v1/keys/{id}", Tags: []string{"keys"},
 		Summary: "End an API key", DefaultStatus: http.StatusNoContent,
 	}, func(ctx context.Context, in *keyInput) (*nothing, error) {
-		return &nothing{}, a.control.RevokeKey(ctx, exchangeOf(ctx).principal.Tenant, in.ID)
+		x := exchangeOf(ctx)
+		k, err := a.control.RevokeKey(ctx, x.principal.Tenant, in.ID)
+		if err == nil {
+			x.tenant = k.Tenant
+		}
+		return &nothing{}, err
 	})
 }
 

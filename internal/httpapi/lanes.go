@@ -109,7 +109,7 @@ var attemptID = regexp.MustCompile(`^att_[0-9a-hjkmnp-tv-z]{26}$`)
 func (a *API) addLanes() {
 	const path = "/v1/tenants/{tenant}/subscriptions/{id}"
 	tags := []string{"deliveries"}
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "listAttempts", Method: http.MethodGet, Path: path + "/attempts", Tags: tags,
 		Summary: "What was tried, newest first",
 	}, func(ctx context.Context, in *attemptsInput) (*listOutput[eventhose.Attempt], error) {
@@ -127,11 +127,11 @@ func (a *API) addLanes() {
 			return nil, err
 		}
 		for i := range list {
-			list[i] = attemptShown(list[i])
+			list[i] = attemptShown(shownTo(exchangeOf(ctx).principal, list[i]))
 		}
 		return listed(list, in.Limit, func(t eventhose.Attempt) string { return t.ID }), nil
 	})
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "listParked", Method: http.MethodGet, Path: path + "/parked", Tags: tags,
 		Summary: "What is set aside, by sequence",
 	}, func(ctx context.Context, in *parkedInput) (*listOutput[eventhose.Parked], error) {
@@ -149,10 +149,15 @@ func (a *API) addLanes() {
 		if err != nil {
 			return nil, err
 		}
+		if !exchangeOf(ctx).principal.Can(eventhose.CapabilityData) {
+			for i := range list {
+				list[i].Message = ours(list[i].Reason, list[i].Message)
+			}
+		}
 		return listed(list, in.Limit, func(p eventhose.Parked) string { return strconv.FormatUint(uint64(p.Sequence), 10) }), nil
 	})
 	settle := func(id, verb, summary, state string, do func(context.Context, eventhose.TenantID, eventhose.SubscriptionID, []string) (int, error)) {
-		manage(a, changes(eventhose.ScopeManage), huma.Operation{
+		manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityReplay), huma.Operation{
 			OperationID: id, Method: http.MethodPost, Path: path + "/parked/" + verb, Tags: tags, Summary: summary,
 		}, func(ctx context.Context, in *chosenInput) (*countOutput, error) {
 			if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
@@ -171,7 +176,7 @@ func (a *API) addLanes() {
 	settle("retryNow", "retry", "Try retrying events at once; their schedule goes on from where it was", "retrying", a.delivery.Retry)
 	settle("redrive", "redrive", "Try dead events again at once", "dead", a.delivery.Redrive)
 	settle("discard", "discard", "Give up dead events", "dead", a.delivery.Discard)
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityReplay), huma.Operation{
 		OperationID: "replay", Method: http.MethodPost, Path: path + "/replay", Tags: tags,
 		Summary: "Send events once more, beside live order and marked by a header", DefaultStatus: http.StatusAccepted,
 		Responses: map[string]*huma.Response{"200": a.jsonResponse("Counted, and nothing started", schemaOf[ReplayAnswer](a))},
@@ -189,7 +194,10 @@ func (a *API) attemptsOf(ctx context.Context, in *attemptsInput) (*listOutput[ev
 		return nil, err
 	}
 	for i := range list {
-		list[i] = attemptShown(list[i])
+		list[i] = shownTo(exchangeOf(ctx).principal, list[i])
+	}
+	if len(list) == 0 && exchangeOf(ctx).principal.Limited() { // whether there is such an event is not told either
+		return nil, eventhose.NotFound("event")
 	}
 	return listed(list, len(list), nil), nil
 }
@@ -220,6 +228,7 @@ func (a *API) replay(ctx context.Context, in *replayInput) (*replayOutput, error
 		return nil, err
 	}
 	if in.Body.DryRun || replay.ID == "" { // none was started if delivery has not come that far
+		exchangeOf(ctx).harmless = true
 		return &replayOutput{Status: http.StatusOK, Body: ReplayAnswer{Count: &n}}, nil
 	}
 	return &replayOutput{Status: http.StatusAccepted, Body: ReplayAnswer{Replay: &replay}}, nil

@@ -15,14 +15,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/access"
 )
 
 // exchange is what is known of one request; it travels in the request's context.
 type exchange struct {
 	id        string
 	host      string // as the client calls this server
+	secure    bool   // the client has called it by https
+	address   string // the client's, or its proxy's
 	route     string
 	principal eventhose.Principal
+	// wish is what the route asks of the principal.
+	wish access.Wish
 	// ticket says that a ticket stands for the principal.
 	ticket bool
 	tenant eventhose.TenantID
@@ -31,6 +36,11 @@ type exchange struct {
 	body []byte
 	// keyed says that the request has an Idempotency-Key.
 	keyed bool
+	// harmless says that the request has changed nothing after all.
+	harmless bool
+	// target is what the request has changed, if its path does not say so, and changes how.
+	target  string
+	changes map[string][]any
 	// streamed is how many bytes a hijacked connection was sent, and ended why a stream has ended.
 	streamed int64
 	ended    string
@@ -78,7 +88,7 @@ func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		hurry(w, r)
-		x := &exchange{id: requestID(r), host: r.Host, route: "unmatched"}
+		x := &exchange{id: requestID(r), host: r.Host, secure: a.secure(r), address: clientAddress(r), route: "unmatched"}
 		ctx := context.WithValue(r.Context(), exchangeKey{}, x)
 		r = r.WithContext(ctx)
 		out := &answer{ResponseWriter: w}

@@ -11,7 +11,7 @@ import (
 )
 
 // examples are requests that work, by operation and content type: bodies, or for the empty content type the query.
-// Tests execute every one of them. EVENT and LEASE stand for what exists.
+// Tests execute every one of them. EVENT, LEASE and KEY stand for what exists.
 var examples = map[string]map[string]map[string]string{
 	"putTenant": {typeJSON: {
 		"plain":     `{}`,
@@ -19,7 +19,7 @@ var examples = map[string]map[string]map[string]string{
 	}},
 	"createKey": {typeJSON: {
 		"publisher": `{"tenant": "acme", "scopes": ["publish"]}`,
-		"temporary": `{"tenant": "acme", "scopes": ["read", "manage"], "expires": "2099-01-01T00:00:00Z"}`,
+		"temporary": `{"name": "the shop's worker", "tenant": "acme", "scopes": ["read", "manage"], "expires": "2099-01-01T00:00:00Z"}`,
 	}},
 	"appendEvents": {
 		typeJSON: {
@@ -93,15 +93,36 @@ var examples = map[string]map[string]map[string]string{
 		"generic": `{"provider": "generic", "secret": "a-shared-secret", "scheme": {"header": "X-Signature", "prefix": "sha256=", "hash": "sha256"}, "naming": {"id": ["json:id"], "type": ["json:kind"]}}`,
 		"inspect": `{"provider": "inspect", "answer": {"status": 202, "body": "seen"}}`,
 	}},
-	"updateSource": {typeJSON: {"secrets": `{"secrets": ["the-newer-secret", "the-new-secret"]}`}},
-	"inbox":        {"": {"dead": "status=dead", "provider": "provider=github&limit=10"}},
-	"listTenants":  {"": {"page": "limit=2"}},
-	"listKeys":     {"": {"tenant": "tenant=acme"}},
-	"backup":       {typeJSON: {"named": `{"dir": "sunday"}`}},
+	"updateSource":      {typeJSON: {"secrets": `{"secrets": ["the-newer-secret", "the-new-secret"]}`}},
+	"inbox":             {"": {"dead": "status=dead", "provider": "provider=github&limit=10"}},
+	"listSubscriptions": {"": {"page": "limit=10", "status": "status=true&metrics=1h"}},
+	"metricsOverTime": {"": {
+		"hour": "from=1h",
+		"day":  "from=2026-01-31T00:00:00Z&to=2026-02-01T00:00:00Z&step=15m",
+	}},
+	"platformMetrics": {"": {"week": "from=168h&step=1h"}},
+	"createSession":   {typeJSON: {"key": `{"key": "KEY"}`}},
+	"createPortalLink": {typeJSON: {
+		"look": `{"capabilities": ["view", "data"]}`,
+		"work": `{"name": "The shop", "capabilities": ["view", "data", "manage", "replay", "test"], "expires_in": "24h"}`,
+	}},
+	"listTenantAudit": {"": {"actor": "actor=admin&limit=10"}},
+	"listAudit":       {"": {"action": "action=createSubscription", "target": "target=sub_01j9z3k4m5n6p7q8r9s0t1v2w3"}},
+	"createInspector": {typeJSON: {
+		"plain":  `{}`,
+		"shaky":  `{"name": "Shaky", "delay": "50ms", "fail_rate": 0.5}`,
+		"verify": `{"status": 202, "body": "seen", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}`,
+	}},
+	"updateInspector": {typeJSON: {"mend": `{"fail_rate": 0}`}},
+	"listInspected":   {"": {"newest": "limit=1", "follow": "after=inr_0000000000000000&wait=1ms"}},
+	"listTenants":     {"": {"page": "limit=2"}},
+	"listKeys":        {"": {"tenant": "tenant=acme"}},
+	"backup":          {typeJSON: {"named": `{"dir": "sunday"}`}},
 }
 
-// ofSources are the operations of those that are there only with sources.
-var ofSources = map[string]bool{"createSource": true, "updateSource": true, "inbox": true}
+// optional are the operations of what an API may be without.
+var optional = map[string]bool{"backup": true, "graphql": true, "createSource": true, "updateSource": true, "inbox": true, "metricsOverTime": true, "platformMetrics": true,
+	"createInspector": true, "updateInspector": true, "listInspected": true}
 
 // describe puts the examples into the document and writes it, and the page made from it, once.
 func (a *API) describe() error {
@@ -117,7 +138,7 @@ func (a *API) describe() error {
 	for id, types := range examples {
 		op := known[id]
 		if op == nil {
-			if id == "backup" || id == "graphql" || ofSources[id] {
+			if optional[id] {
 				continue
 			}
 			return fmt.Errorf("openapi: an example is of the operation %s, which does not exist", id)
@@ -129,7 +150,7 @@ func (a *API) describe() error {
 		}
 	}
 	for _, op := range known {
-		if ru, _ := op.Metadata[ruleKey].(rule); op.Method == http.MethodPost && ru.maxBody > 0 && !ru.stream {
+		if ru, _ := op.Metadata[ruleKey].(rule); op.Method == http.MethodPost && ru.maxBody > 0 && !ru.stream && ru.guarded() {
 			op.Parameters = append(op.Parameters, idempotencyParameter())
 		}
 	}

@@ -56,11 +56,16 @@ func TestExamples(t *testing.T) {
 					ids["key"], _ = w.key("acme", "read")
 					var rejection string
 					ids["source"], rejection = w.source("acme")
+					ids["link"], _ = w.link("acme", `{}`)
+					ids["session"], _ = w.signIn(rootKey)
+					if rows[name].id == "inspector" {
+						ids["inspector"] = w.inspector("acme")
+					}
 					var lease string
 					if rows[name].id == "pull" {
 						ids["pull"], lease = w.leased("acme")
 					}
-					body = strings.ReplaceAll(body, "LEASE", lease)
+					body = strings.NewReplacer("LEASE", lease, "KEY", rootKey).Replace(body)
 					attempt := w.tried("acme", ids["subscription"])
 					target := strings.NewReplacer("{tenant}", "acme", "{id}", ids[rows[name].id], "{rejection}", rejection, "{attempt}", attempt).Replace(path)
 					if query != "" {

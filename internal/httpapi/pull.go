@@ -78,7 +78,9 @@ const defaultPull = 10
 func (a *API) addPull() {
 	const path = "/v1/tenants/{tenant}/subscriptions/{id}"
 	tags := []string{"workers"}
-	a.direct(changes(eventhose.ScopeRead), huma.Operation{
+	work := changes(eventhose.ScopeRead)
+	work.quiet = true
+	a.direct(work, huma.Operation{
 		OperationID: "pull", Method: http.MethodPost, Path: path + "/pull", Tags: tags,
 		Summary:     "Take events to work on",
 		Description: "From a subscription without a destination. What is not acknowledged before its lease ends is handed over again, to any worker; after as many deliveries as `retry.schedule` has entries (5 if it was left out) the event is dead.",
@@ -86,12 +88,12 @@ func (a *API) addPull() {
 		RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{typeJSON: {Schema: schemaOf[PullRequest](a)}}},
 		Responses:   map[string]*huma.Response{"200": a.jsonResponse("What there is; none after wait", schemaOf[Leases](a))},
 	}, zipped(a.pull))
-	manage(a, changes(eventhose.ScopeRead), huma.Operation{
+	manage(a, work, huma.Operation{
 		OperationID: "ack", Method: http.MethodPost, Path: path + "/ack", Tags: tags, Summary: "The work is done",
 	}, func(ctx context.Context, in *ackInput) (*answeredOutput, error) {
 		return a.answer(ctx, in.InSubscription, eventhose.Answer{Verdict: eventhose.AnswerAck, Leases: in.Body.Leases})
 	})
-	manage(a, changes(eventhose.ScopeRead), huma.Operation{
+	manage(a, work, huma.Operation{
 		OperationID: "nack", Method: http.MethodPost, Path: path + "/nack", Tags: tags, Summary: "The work failed: hand the events over again",
 	}, func(ctx context.Context, in *nackInput) (*answeredOutput, error) {
 		answer := eventhose.Answer{Verdict: eventhose.AnswerNack, Leases: in.Body.Leases, Delay: -1, Message: in.Body.Message}
@@ -102,7 +104,7 @@ func (a *API) addPull() {
 		}
 		return a.answer(ctx, in.InSubscription, answer)
 	})
-	manage(a, changes(eventhose.ScopeRead), huma.Operation{
+	manage(a, work, huma.Operation{
 		OperationID: "extend", Method: http.MethodPost, Path: path + "/extend", Tags: tags, Summary: "The work takes longer",
 	}, func(ctx context.Context, in *extendInput) (*answeredOutput, error) {
 		if in.Body.Lease == 0 {

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, ofQuery(err))
 		return
 	}
-	tag := a.tagOf(&page)
+	tag := a.tagOf(&page, x.principal.Can(eventhose.CapabilityData))
 	w.Header().Set("ETag", tag)
 	if had := tagged(r.Header["If-None-Match"], tag); had != "" {
 		w.Header().Set("ETag", had)
@@ -54,7 +55,7 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 			body = append(body, ',')
 		}
 		e := &page.Events[i]
-		body = append(appendEvent(body, e, eventhose.Cursor{Incarnation: page.Cursor.Incarnation, Sequence: e.Sequence}), '}')
+		body = append(appendFor(x.principal, body, e, eventhose.Cursor{Incarnation: page.Cursor.Incarnation, Sequence: e.Sequence}), '}')
 	}
 	body = append(body, `],"cursor":`...)
 	body = quote(body, page.Cursor.String())
@@ -65,10 +66,11 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 }
 
 // tagOf is a page's ETag: the same address and the same tag are the same bytes. Events do not change but for being erased, so
-// it is of the places that the page holds, of the erased ones among them, of where it ends, and of the version of what writes it.
-func (a *API) tagOf(page *eventhose.Page) string {
+// it is of the places that the page holds, of the erased ones among them, of where it ends, of whether it has data, and of the version of what writes it.
+func (a *API) tagOf(page *eventhose.Page, data bool) string {
 	sum := sha256.New()
 	b := append(make([]byte, 0, 256), a.version...)
+	b = strconv.AppendBool(b, data)
 	b = strconv.AppendBool(append(b, page.Cursor.String()...), page.HasMore)
 	for i := range page.Events {
 		b = binary.BigEndian.AppendUint64(b, uint64(page.Events[i].Sequence))
@@ -130,20 +132,32 @@ func (a *API) readParameters(x *exchange, head func() (eventhose.Head, error)) (
 	if limit, err = limitOf(q.Get("limit")); err != nil {
 		return
 	}
-	if s := q.Get("wait"); s != "" {
-		wait, err = time.ParseDuration(s)
-		if err != nil || wait < 0 || wait > a.maxWait {
-			err = eventhose.Invalid("wait", "must be a duration of at most %v, such as 30s", a.maxWait)
-			return
-		}
+	if wait, err = a.waitOf(q.Get("wait")); err != nil {
+		return
 	}
 	f, err = filterOf(x)
 	return after, f, limit, wait, err
 }
 
+// waitOf reads how long a request may wait; "" is not at all.
+func (a *API) waitOf(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(s)
+	if err != nil || wait < 0 || wait > a.maxWait {
+		return 0, eventhose.Invalid("wait", "must be a duration of at most %v, such as 30s", a.maxWait)
+	}
+	return wait, nil
+}
+
 // filterOf reads what narrows a read.
 func filterOf(x *exchange) (eventhose.Filter, error) {
 	f := eventhose.Filter{Types: listOf(x.query["types"]), Keys: x.query["keys"], Expression: x.query.Get("expression")}
+	if f.Expression != "" && !x.principal.Can(eventhose.CapabilityData) {
+		// Whether an expression holds of data tells what the data is.
+		return f, &eventhose.Error{Code: eventhose.CodeForbidden, Field: "expression", Message: "the portal link does not open data, which an expression may ask about"}
+	}
 	return f, ofQuery(f.Validate())
 }
 
@@ -181,8 +195,8 @@ func ofQuery(err error) error {
 func (a *API) event(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r.Context())
 	e, err := a.log.Event(r.Context(), x.tenant, x.query.Get("source"), r.PathValue("id"))
-	if err == nil && e.Erased {
-		err = &eventhose.Error{Code: eventhose.CodeErased, Message: "the event is in the log and its data was erased"}
+	if err == nil && e.Erased && !x.principal.Limited() {
+		err = erased()
 	}
 	var head eventhose.Head
 	if err == nil {
@@ -192,8 +206,21 @@ func (a *API) event(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		deliveries, err = a.delivery.Deliveries(r.Context(), e)
 	}
+	if err == nil && x.principal.Limited() {
+		// Of an event that does not concern what a link is limited to, it is told nothing at all.
+		deliveries = slices.DeleteFunc(deliveries, func(d eventhose.Delivery) bool { return !x.principal.Shows(d.Subscription) })
+		if len(deliveries) == 0 {
+			err = eventhose.NotFound("event")
+		}
+	}
+	if err == nil && e.Erased {
+		err = erased()
+	}
 	for i := range deliveries {
 		deliveries[i].Attempts = notNil(deliveries[i].Attempts)
+		for j := range deliveries[i].Attempts {
+			deliveries[i].Attempts[j] = shownTo(x.principal, deliveries[i].Attempts[j])
+		}
 	}
 	var told []byte
 	if err == nil {
@@ -203,10 +230,14 @@ func (a *API) event(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	body := appendEvent(make([]byte, 0, 512+len(e.Data)+len(told)), &e, head.Cursor(e.Sequence))
+	body := appendFor(x.principal, make([]byte, 0, 512+len(e.Data)+len(told)), &e, head.Cursor(e.Sequence))
 	body = append(append(append(body, `,"deliveries":`...), bytes.TrimSpace(told)...), '}')
 	w.Header().Set("Content-Type", typeJSON)
 	_, _ = w.Write(body)
+}
+
+func erased() error {
+	return &eventhose.Error{Code: eventhose.CodeErased, Message: "the event is in the log and its data was erased"}
 }
 
 // erase answers DELETE …/events/{id}/data.

@@ -147,6 +147,8 @@ func TestLongPoll(t *testing.T) {
 	leave()
 	<-answers
 	<-w.gate.ended
+	for w.root("GET", events+"?wait=1ms&after="+cursor, "").StatusCode == 503 { // its place is free a moment later
+	}
 
 	// It ends when the server drains, with what there is.
 	answers = w.waiting(t.Context(), events+"?wait=50s&after="+cursor)

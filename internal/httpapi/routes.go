@@ -20,6 +20,10 @@ type Route struct {
 	Scope eventhose.Scope
 	// Platform says that the key must not be bound to a tenant.
 	Platform bool
+	// Known says that any good credential will do, without a scope.
+	Known bool
+	// Portal is the capability that opens the route to a portal link; none does if it is empty.
+	Portal eventhose.Capability
 }
 
 // Routes lists every route, in the order of registration.
@@ -29,6 +33,20 @@ func (a *API) Routes() []Route { return slices.Clone(a.routes) }
 type rule struct {
 	scope    eventhose.Scope
 	platform bool
+	// known says that any good credential will do.
+	known bool
+	// portal is the capability that opens the route to a portal link; none does if it is empty.
+	portal eventhose.Capability
+	// narrows says that the route shows a link that is limited to some subscriptions nothing of the others. Routes of one
+	// subscription do, and need not say it; all others are closed to such links.
+	narrows bool
+	// cookies says that the route gives or takes a cookie, so that pages of other sites may not use it, whatever they show.
+	cookies bool
+	// anyQuery says that others write the query, and may add to it.
+	anyQuery bool
+	// quiet says that a request which changes something leaves no audit entry: there are too many, or it changes nothing that
+	// lasts.
+	quiet bool
 	// creates says that the tenant in the path need not exist.
 	creates bool
 	// maxBody bounds the body; 0 means that the route takes none.
@@ -52,6 +70,12 @@ const smallBody = 1 << 20
 func reads(s eventhose.Scope) rule   { return rule{scope: s} }
 func changes(s eventhose.Scope) rule { return rule{scope: s, maxBody: smallBody} }
 
+// guarded reports whether the route asks for a credential.
+func (r rule) guarded() bool { return r.scope != "" || r.known }
+
+// to opens a rule to portal links that have a capability.
+func (r rule) to(c eventhose.Capability) rule { r.portal = c; return r }
+
 const ruleKey = "rule"
 
 // adapter lets huma register its operations through API.handle.
@@ -69,10 +93,10 @@ func (d adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.a.ServeHT
 // handle registers a route under the rule in its operation's metadata. It is the only way onto the mux.
 func (a *API) handle(op *huma.Operation, h http.HandlerFunc) {
 	ru, _ := op.Metadata[ruleKey].(rule)
-	if ru.scope != "" {
-		op.Security = []map[string][]string{{"key": {}}}
+	if ru.guarded() {
+		op.Security = []map[string][]string{{"key": {}}, {"session": {}}}
 	}
-	a.routes = append(a.routes, Route{Method: op.Method, Path: op.Path, Scope: ru.scope, Platform: ru.platform})
+	a.routes = append(a.routes, Route{Method: op.Method, Path: op.Path, Scope: ru.scope, Platform: ru.platform, Known: ru.known, Portal: ru.portal})
 	a.mux.Handle(op.Method+" "+op.Path, a.admit(op, ru, h))
 }
 
@@ -106,7 +130,7 @@ func manage[I, O any](a *API, ru rule, op huma.Operation, h func(ctx context.Con
 // errorsOf lists the statuses that any route under a rule may answer, for its description.
 func errorsOf(ru rule, path string) []int {
 	var s []int
-	if ru.scope != "" {
+	if ru.guarded() {
 		s = append(s, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 	}
 	if strings.Contains(path, "{") {

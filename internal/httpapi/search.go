@@ -89,7 +89,7 @@ func (a *API) addSearch() {
 	tags := []string{"events"}
 	texts := huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}}
 	text := huma.Schema{Type: huma.TypeString}
-	a.direct(reads(eventhose.ScopeRead), huma.Operation{
+	a.direct(reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "searchEvents", Method: http.MethodGet, Path: path + "/events/search", Tags: tags,
 		Summary:     "Search the log backwards, newest first",
 		Description: "A page examines at most 10,000 events and takes about 50 ms, then answers what it has found, how far back it has come, and `next` to go on with: it may be empty and yet have others behind it.",
@@ -110,7 +110,7 @@ func (a *API) addSearch() {
 			"410": a.problemResponse(http.StatusGone),
 		},
 	}, zipped(a.search))
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityReplay), huma.Operation{
 		OperationID: "resendEvent", Method: http.MethodPost, Path: path + "/events/{id}/resend", Tags: tags,
 		Summary:     "Hand an event over once more",
 		Description: "What is settled is sent by a replay, what is dead is redriven, what is retrying is due at once, and what is to come anyway is left alone.",
@@ -130,12 +130,12 @@ func (a *API) addSearch() {
 	})
 
 	tags = []string{"deliveries"}
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "searchAttempts", Method: http.MethodGet, Path: path + "/attempts", Tags: tags,
 		Summary:     "What was tried at all subscriptions, newest first",
 		Description: "A page examines at most 10,000 attempts and takes about 50 ms, then answers what it has found, how far back it has come, and `next` to go on with.",
 	}, a.searchAttempts)
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "getAttempt", Method: http.MethodGet, Path: path + "/subscriptions/{id}/attempts/{attempt}", Tags: tags,
 		Summary:     "One attempt: what was sent, what came back, and what that means",
 		Description: "The request is made once more, from the log and the subscription, by what sends it. Values of headers that the subscription sets are `***`.",
@@ -147,10 +147,13 @@ func (a *API) addSearch() {
 			return nil, eventhose.NotFound("attempt")
 		}
 		d, err := a.delivery.Attempt(ctx, in.Tenant, in.ID, in.Attempt)
+		if p := exchangeOf(ctx).principal; !p.Can(eventhose.CapabilityData) {
+			d.Attempt, d.Request = shownTo(p, d.Attempt), nil
+		}
 		d.Attempt = attemptShown(d.Attempt)
 		return &attemptOutput{d}, err
 	})
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "searchParked", Method: http.MethodGet, Path: path + "/parked", Tags: tags,
 		Summary:     "What all subscriptions have set aside, by sequence",
 		Description: "Waiting events are listed at their subscription. A page may be empty and yet have others behind it.",
@@ -191,7 +194,7 @@ func (a *API) searchPage(ctx context.Context, x *exchange) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendFound(&page, head, became), nil
+	return appendFound(x.principal, &page, head, became), nil
 }
 
 func (a *API) searchQuery(x *exchange, head eventhose.Head) (q eventhose.Search, err error) {
@@ -277,7 +280,7 @@ func (b *becoming) keep(ctx context.Context, events []eventhose.Event) (kept []b
 	return kept, nil
 }
 
-func appendFound(page *eventhose.SearchPage, head eventhose.Head, b *becoming) []byte {
+func appendFound(p eventhose.Principal, page *eventhose.SearchPage, head eventhose.Head, b *becoming) []byte {
 	body := append(make([]byte, 0, 128+1024*len(page.Found)), `{"data":[`...)
 	for i := range page.Found {
 		if i > 0 {
@@ -286,10 +289,10 @@ func appendFound(page *eventhose.SearchPage, head eventhose.Head, b *becoming) [
 		f := &page.Found[i]
 		cursor := head.Cursor(f.Event.Sequence)
 		if f.Size > len(f.Event.Data) {
-			body = append(appendFields(body, &f.Event, cursor), `,"data_omitted":true,"data_size":`...)
+			body = append(appendEnvelope(body, &f.Event, cursor), `,"data_omitted":true,"data_size":`...)
 			body = strconv.AppendInt(body, int64(f.Size), 10)
 		} else {
-			body = appendEvent(body, &f.Event, cursor)
+			body = appendFor(p, body, &f.Event, cursor)
 		}
 		counts, _ := marshal(b.of[f.Event.Sequence]) // numbers always marshal
 		body = append(append(append(body, `,"deliveries":`...), bytes.TrimSpace(counts)...), '}')
@@ -314,31 +317,21 @@ func appendFound(page *eventhose.SearchPage, head eventhose.Head, b *becoming) [
 
 // timesOf reads what bounds a search in time.
 func timesOf(since, until string) (from, to time.Time, err error) {
-	if from, err = timeOf("since", since); err != nil {
-		return from, to, err
+	now := time.Now()
+	if since != "" {
+		if from, _, err = timeOf("since", since, now); err != nil {
+			return from, to, err
+		}
 	}
-	if to, err = timeOf("until", until); err != nil {
-		return from, to, err
+	if until != "" {
+		if to, _, err = timeOf("until", until, now); err != nil {
+			return from, to, err
+		}
 	}
 	if !from.IsZero() && !to.IsZero() && to.Before(from) {
 		return from, to, eventhose.Invalid("until", "is before since")
 	}
 	return from, to, nil
-}
-
-// timeOf reads an RFC 3339 time, or how long ago it was.
-func timeOf(field, text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
-		return time.Now().Add(-ago), nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil || t.Year() < 1970 || t.Year() > 9999 {
-		return time.Time{}, eventhose.Invalid(field, "must be an RFC 3339 time such as 2026-01-31T12:00:00Z, or a duration back from now such as 1h")
-	}
-	return t, nil
 }
 
 func (a *API) searchAttempts(ctx context.Context, in *searchAttemptsInput) (*foundAttemptsOutput, error) {
@@ -361,7 +354,7 @@ func (a *API) searchAttempts(ctx context.Context, in *searchAttemptsInput) (*fou
 	}
 	out := &foundAttemptsOutput{FoundAttempts{Data: notNil(page.Attempts), SearchedTo: page.SearchedTo}}
 	for i := range page.Attempts {
-		page.Attempts[i] = attemptShown(page.Attempts[i])
+		page.Attempts[i] = attemptShown(shownTo(exchangeOf(ctx).principal, page.Attempts[i]))
 	}
 	if page.Next != "" {
 		out.Body.Next = &page.Next
@@ -387,6 +380,11 @@ func (a *API) searchParked(ctx context.Context, in *allParkedInput) (*listOutput
 	list, next, more, err := a.delivery.SearchParked(ctx, in.Tenant, in.State, after, in.Limit)
 	if err != nil {
 		return nil, err
+	}
+	if !exchangeOf(ctx).principal.Can(eventhose.CapabilityData) {
+		for i := range list {
+			list[i].Message = ours(list[i].Reason, list[i].Message)
+		}
 	}
 	out := &listOutput[eventhose.Parked]{}
 	if out.Body.Data = notNil(list); more {

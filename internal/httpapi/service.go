@@ -3,9 +3,9 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -35,6 +35,7 @@ type BackupAnswer struct {
 type (
 	backupInput  struct{ Body BackupRequest }
 	backupOutput struct{ Body BackupAnswer }
+	healthOutput struct{ Body eventhose.Health }
 )
 
 // addService adds what is about the server itself.
@@ -83,27 +84,11 @@ func static(w http.ResponseWriter, typ string, body []byte) {
 }
 
 func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), readyTime)
-	defer cancel()
-	checks := map[string]error{}
-	if a.ready != nil {
-		maps.Copy(checks, a.ready(ctx))
-	}
-	if a.draining.Err() != nil {
-		checks["draining"] = &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "the server is stopping"}
-	}
-	out := Readiness{Status: "ready", Checks: map[string]string{}}
+	checks, ready := a.checks(r.Context())
+	out := Readiness{Status: "ready", Checks: checks}
 	status := http.StatusOK
-	for _, name := range slices.Sorted(maps.Keys(checks)) {
-		out.Checks[name] = "ok"
-		if err := checks[name]; err != nil {
-			out.Status, status = "not ready", http.StatusServiceUnavailable
-			out.Checks[name] = "failed"
-			var e *eventhose.Error
-			if errors.As(err, &e) && e.Code != eventhose.CodeInternal {
-				out.Checks[name] = e.Message
-			}
-		}
+	if !ready {
+		out.Status, status = "not ready", http.StatusServiceUnavailable
 	}
 	body, err := marshal(out)
 	if err != nil {
@@ -116,4 +101,54 @@ func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
+}
+
+// checks names what has to be well for the server to take requests, each with "ok" or what is wrong.
+func (a *API) checks(ctx context.Context) (checks map[string]string, ready bool) {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	results := map[string]error{}
+	if a.ready != nil {
+		maps.Copy(results, a.ready(ctx))
+	}
+	if a.draining.Err() != nil {
+		results["draining"] = &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "the server is stopping"}
+	}
+	checks, ready = map[string]string{}, true
+	for name, err := range results {
+		checks[name] = "ok"
+		if err == nil {
+			continue
+		}
+		ready = false
+		checks[name] = "failed"
+		var e *eventhose.Error
+		if errors.As(err, &e) && e.Code != eventhose.CodeInternal {
+			checks[name] = e.Message
+		}
+	}
+	return checks, ready
+}
+
+// addHealth adds what an operator is told of the node that answers.
+func (a *API) addHealth(health func(context.Context) (eventhose.Health, error)) {
+	if health == nil {
+		return
+	}
+	manage(a, rule{scope: eventhose.ScopeAdmin, platform: true}, huma.Operation{
+		OperationID: "health", Method: http.MethodGet, Path: "/v1/health", Tags: []string{"service"},
+		Summary: "How the node that answers is: its checks, its disk or database, the other nodes",
+	}, func(ctx context.Context, _ *struct{}) (*healthOutput, error) {
+		ctx, cancel := context.WithTimeout(ctx, readyTime)
+		defer cancel()
+		checks, _ := a.checks(ctx)
+		h, err := health(ctx)
+		if err != nil {
+			// What is wrong is what is asked for: the rest is told.
+			checks["health"] = "cannot be told as a whole: the store does not answer"
+			a.logger.WarnContext(ctx, "http: health cannot be told as a whole", slog.Any("error", err))
+		}
+		h.Checks, h.Nodes = checks, notNil(h.Nodes)
+		return &healthOutput{h}, nil
+	})
 }

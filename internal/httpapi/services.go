@@ -23,11 +23,22 @@ type Log interface {
 	Search(ctx context.Context, tenant eventhose.TenantID, q eventhose.Search, keep func(context.Context, []eventhose.Event) ([]bool, error)) (eventhose.SearchPage, error)
 }
 
+// Metrics is what the API needs of what was counted over time.
+type Metrics interface {
+	// Series answers what was counted in each step. CodeInvalid with the field (from, to, step), CodeLimit.
+	Series(ctx context.Context, q eventhose.MetricsQuery) (eventhose.MetricsSeries, error)
+	// Rates answers how much there is in each second at present.
+	Rates(ctx context.Context, tenant eventhose.TenantID) (eventhose.MetricsRates, error)
+}
+
 // Control is what the API needs of tenants, keys and subscriptions. All answers are copies that the caller owns.
 type Control interface {
-	// Authenticate answers who holds a key. CodeUnauthenticated if it is unknown, expired or revoked.
+	Sessions
+	PortalLinks
+	Audits
+	// Authenticate answers who holds a key or a portal link. CodeUnauthenticated if it is unknown, expired or revoked.
 	Authenticate(ctx context.Context, key eventhose.Secret) (eventhose.Principal, error)
-	// Holder answers who holds the key with an id, as Authenticate would if it were given the key.
+	// Holder answers who holds the key, the session or the portal link with an id, as he would be answered who showed it.
 	Holder(ctx context.Context, id string) (eventhose.Principal, error)
 
 	// PutTenant creates a tenant or updates its retention; created says which. CodeInvalid, CodeConflict (another
@@ -38,12 +49,12 @@ type Control interface {
 	// Tenants lists by id those after one.
 	Tenants(ctx context.Context, after eventhose.TenantID, limit int) ([]eventhose.Tenant, error)
 
-	// CreateKey makes a key for k.Tenant ("" is all tenants), k.Scopes and k.Expires. The secret is shown this once.
+	// CreateKey makes a key for k.Tenant ("" is all tenants), k.Name, k.Scopes and k.Expires. The secret is shown this once.
 	CreateKey(ctx context.Context, k eventhose.APIKey) (eventhose.APIKey, eventhose.Secret, error)
 	// Keys lists those of one tenant, or with "" all, by id, those after one.
 	Keys(ctx context.Context, tenant eventhose.TenantID, after string, limit int) ([]eventhose.APIKey, error)
-	// RevokeKey ends a key of one tenant, or with "" of any. CodeNotFound.
-	RevokeKey(ctx context.Context, tenant eventhose.TenantID, id string) error
+	// RevokeKey ends a key of one tenant, or with "" of any, and answers it. CodeNotFound.
+	RevokeKey(ctx context.Context, tenant eventhose.TenantID, id string) (eventhose.APIKey, error)
 
 	// CreateSubscription validates and saves; from is "now" (or ""), "start" or a cursor's text. The answer holds the new secret.
 	CreateSubscription(ctx context.Context, s eventhose.Subscription, from string) (eventhose.Subscription, error)
@@ -68,6 +79,10 @@ type Control interface {
 // Delivery is what the API needs of the delivery engine. The subscription is known to exist when these are called.
 type Delivery interface {
 	Status(ctx context.Context, s eventhose.Subscription) (eventhose.LaneStatus, error)
+	// Statuses is Status of several subscriptions of one tenant, in their order; nil for one that is there no more.
+	Statuses(ctx context.Context, tenant eventhose.TenantID, subs []eventhose.Subscription) ([]*eventhose.LaneStatus, error)
+	// Oldest finds which active one of them waits longest for an event, and when that was appended; zero if nothing waits.
+	Oldest(ctx context.Context, tenant eventhose.TenantID, subs []eventhose.Subscription, statuses []*eventhose.LaneStatus) (eventhose.SubscriptionID, time.Time, error)
 	// Attempts lists newest first, those before an attempt id ("" is the newest).
 	Attempts(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, before string, limit int) ([]eventhose.Attempt, error)
 	// AttemptsAt lists newest first those of the event at one place.

@@ -11,6 +11,8 @@ import (
 
 // Sources is what the API needs of inbound sources. All answers are copies that the caller owns.
 type Sources interface {
+	// Providers lists by name all that a source can be for.
+	Providers() []eventhose.Provider
 	// CreateSource validates and saves a source with its inbox. CodeInvalid with the field, CodeLimit.
 	CreateSource(ctx context.Context, s eventhose.Source) (eventhose.Source, error)
 	// Source: CodeNotFound.
@@ -91,22 +93,25 @@ type (
 )
 
 // addSources adds the routes of sources, if there are any.
-func (a *API) addSources(sources Sources, publicURL string) {
+func (a *API) addSources(sources Sources) {
 	if sources == nil {
 		return
 	}
 	const path = "/v1/tenants/{tenant}/sources"
 	tags := []string{"sources"}
 	tell := func(ctx context.Context, s eventhose.Source) SourceAnswer {
-		base := publicURL
-		if base == "" {
-			base = "http://" + exchangeOf(ctx).host
-		}
-		return SourceAnswer{Source: s, URL: base + "/in/" + string(s.ID)}
+		return SourceAnswer{Source: s, URL: a.base(exchangeOf(ctx)) + "/in/" + string(s.ID)}
 	}
 	answer := func(ctx context.Context, s eventhose.Source, err error) (*sourceOutput, error) {
 		return &sourceOutput{tell(ctx, s)}, err
 	}
+	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+		OperationID: "listProviders", Method: http.MethodGet, Path: "/v1/providers", Tags: tags,
+		Summary: "Whose webhooks can be received, and what a source needs for it",
+	}, func(context.Context, *struct{}) (*listOutput[eventhose.Provider], error) {
+		all := sources.Providers()
+		return listed(all, len(all), nil), nil
+	})
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "createSource", Method: http.MethodPost, Path: path, Tags: tags,
 		Summary: "Make an address for a provider's webhooks, and an inbox for them", DefaultStatus: http.StatusCreated,
@@ -116,6 +121,7 @@ func (a *API) addSources(sources Sources, publicURL string) {
 			return nil, err
 		}
 		s, err = sources.CreateSource(ctx, s)
+		exchangeOf(ctx).note(string(s.ID), nil, s)
 		return answer(ctx, s, err)
 	})
 	manage(a, reads(eventhose.ScopeRead), huma.Operation{
@@ -140,19 +146,29 @@ func (a *API) addSources(sources Sources, publicURL string) {
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "updateSource", Method: http.MethodPatch, Path: path + "/{id}", Tags: tags,
 		Summary:     "Change what the body names, such as the secrets",
-		Description: "Lists and maps are replaced as a whole. `null` takes a member back to its default.",
+		Description: "Lists and maps are replaced as a whole; `***` among `secrets` stands for all that it has. `null` takes a member back to its default.",
 	}, func(ctx context.Context, in *updateSourceInput) (*sourceOutput, error) {
 		p, err := sourceDefaults(in.Body, exchangeOf(ctx).body)
 		if err != nil {
 			return nil, err
 		}
+		before, err := sources.Source(ctx, in.Tenant, in.ID)
+		if err != nil {
+			return nil, err
+		}
 		s, err := sources.UpdateSource(ctx, in.Tenant, in.ID, p)
+		exchangeOf(ctx).note(string(in.ID), before, s)
 		return answer(ctx, s, err)
 	})
 	manage(a, reads(eventhose.ScopeManage), huma.Operation{
 		OperationID: "deleteSource", Method: http.MethodDelete, Path: path + "/{id}", Tags: tags,
 		Summary: "Remove a source with its inbox; its events stay in the log", DefaultStatus: http.StatusNoContent,
 	}, func(ctx context.Context, in *InSource) (*nothing, error) {
+		before, err := sources.Source(ctx, in.Tenant, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		exchangeOf(ctx).note(string(in.ID), before, nil)
 		return &nothing{}, sources.DeleteSource(ctx, in.Tenant, in.ID)
 	})
 	manage(a, reads(eventhose.ScopeRead), huma.Operation{

@@ -119,7 +119,7 @@ func (a *API) addStreams() {
 	}
 	rule := rule{scope: eventhose.ScopeRead, stream: true, tickets: true}
 	lastID := &huma.Param{Name: "Last-Event-ID", In: "header", Description: "The cursor to go on after, before after: browsers send it when they connect again", Schema: &text}
-	a.direct(rule, huma.Operation{
+	a.direct(rule.to(eventhose.CapabilityData), huma.Operation{
 		OperationID: "streamEvents", Method: http.MethodGet, Path: path + "/events/stream", Tags: tags,
 		Summary: "Follow the log: Server-Sent Events or NDJSON",
 		Description: "Server-Sent Events: `id` is the cursor, `data` the event as in GET events, on one line, without `event`. An `error` event tells why the server ends the stream. " +
@@ -146,7 +146,9 @@ func (a *API) addStreams() {
 			"410": a.problemResponse(http.StatusGone),
 		},
 	}, a.websocket)
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	tickets := reads(eventhose.ScopeRead).to(eventhose.CapabilityData)
+	tickets.quiet = true
+	manage(a, tickets, huma.Operation{
 		OperationID: "createTicket", Method: http.MethodPost, Path: path + "/tickets", Tags: tags,
 		Summary:       "Make a ticket: it opens streams of the tenant for a minute, from a browser",
 		DefaultStatus: http.StatusCreated,
@@ -174,7 +176,7 @@ func (a *API) startOf(ctx context.Context, x *exchange, after, field string) (p 
 
 // guardOf looks now and then whether a stream's key and tenant are still good.
 func (a *API) guardOf(x *exchange) *access.Guard {
-	return access.NewGuard(a.control, x.principal, access.Wish{Tenant: x.tenant, Scope: eventhose.ScopeRead}, a.streams.heartbeat)
+	return access.NewGuard(a.control, x.principal, x.wish, a.streams.heartbeat)
 }
 
 // ended notes why a stream has ended.

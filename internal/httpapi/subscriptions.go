@@ -29,8 +29,9 @@ type NewSubscription struct {
 // SubscriptionAnswer is a subscription as the API tells it.
 type SubscriptionAnswer struct {
 	eventhose.Subscription
-	Secret string                `json:"secret,omitempty" doc:"The signing secret; only in the answers to create and rotate"`
-	Status *eventhose.LaneStatus `json:"status,omitempty" doc:"Where delivery stands; only in the answer to a request for one subscription"`
+	Secret  string                         `json:"secret,omitempty" doc:"The signing secret; only in the answers to create and rotate"`
+	Status  *eventhose.LaneStatus          `json:"status,omitempty" doc:"Where delivery stands; in the answer to a request for one subscription, and in lists if asked for"`
+	Metrics *eventhose.SubscriptionMetrics `json:"metrics,omitempty" doc:"How delivery went; only in lists, if asked for"`
 }
 
 // SecretAnswer is the answer of GET …/secret.
@@ -63,6 +64,8 @@ type (
 	listSubscriptionsInput struct {
 		InTenant
 		PageInput
+		Status  bool   `query:"status" doc:"Tell where the delivery of each stands; limit is at most 100 then"`
+		Metrics string `query:"metrics" doc:"Tell how the delivery of each went over this long, such as 1h: 30m to 24h, in 30 steps of whole minutes; limit is at most 100 then"`
 	}
 	updateSubscriptionInput struct {
 		InSubscription
@@ -80,7 +83,7 @@ type (
 func (a *API) addSubscriptions() {
 	const path = "/v1/tenants/{tenant}/subscriptions"
 	tags := []string{"subscriptions"}
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "createSubscription", Method: http.MethodPost, Path: path, Tags: tags,
 		Summary: "Subscribe a destination, or workers, to the log", DefaultStatus: http.StatusCreated,
 	}, func(ctx context.Context, in *createSubscriptionInput) (*subscriptionOutput, error) {
@@ -95,13 +98,30 @@ func (a *API) addSubscriptions() {
 			Tenant: in.Tenant, Name: b.Name, Filter: b.Filter, Ordering: b.Ordering, OnExhausted: b.OnExhausted, Retry: b.Retry,
 			MaxInFlight: b.MaxInFlight, MaxRate: b.MaxRate, Batch: b.Batch, Destination: d,
 		}, b.From)
+		x := exchangeOf(ctx)
+		x.note(string(s.ID), nil, s)
+		if !x.principal.Can(eventhose.CapabilitySecrets) {
+			return told(s, err)
+		}
 		return shown(s, err)
 	})
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	list := reads(eventhose.ScopeRead).to(eventhose.CapabilityView)
+	list.narrows = true
+	manage(a, list, huma.Operation{
 		OperationID: "listSubscriptions", Method: http.MethodGet, Path: path, Tags: tags,
 		Summary: "The subscriptions, by id",
 	}, func(ctx context.Context, in *listSubscriptionsInput) (*listOutput[SubscriptionAnswer], error) {
-		list, err := a.control.Subscriptions(ctx, in.Tenant, eventhose.SubscriptionID(in.After), in.Limit+1)
+		span, err := a.spanOf(in)
+		if err != nil {
+			return nil, err
+		}
+		all := a.control.Subscriptions
+		if p := exchangeOf(ctx).principal; p.Limited() {
+			all = func(ctx context.Context, tenant eventhose.TenantID, after eventhose.SubscriptionID, limit int) ([]eventhose.Subscription, error) {
+				return a.subscriptionsFor(ctx, p, tenant, after, limit)
+			}
+		}
+		list, err := all(ctx, in.Tenant, eventhose.SubscriptionID(in.After), in.Limit+1)
 		if err != nil {
 			return nil, err
 		}
@@ -109,9 +129,10 @@ func (a *API) addSubscriptions() {
 		for i, s := range list {
 			answers[i].Subscription = s
 		}
-		return listed(answers, in.Limit, func(s SubscriptionAnswer) string { return string(s.ID) }), nil
+		out := listed(answers, in.Limit, func(s SubscriptionAnswer) string { return string(s.ID) })
+		return out, a.tellMore(ctx, in.Tenant, out.Body.Data, in.Status, span)
 	})
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "getSubscription", Method: http.MethodGet, Path: path + "/{id}", Tags: tags,
 		Summary: "One subscription, and where its delivery stands",
 	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
@@ -125,7 +146,7 @@ func (a *API) addSubscriptions() {
 		}
 		return &subscriptionOutput{SubscriptionAnswer{Subscription: s, Status: &status}}, nil
 	})
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "updateSubscription", Method: http.MethodPatch, Path: path + "/{id}", Tags: tags,
 		Summary:     "Change what the body names",
 		Description: "`filter`, `retry`, `batch` and `destination` are replaced as a whole; a header of the destination whose value is `***` keeps the one it had. `null` takes a member back to its default; a destination has none.",
@@ -134,27 +155,41 @@ func (a *API) addSubscriptions() {
 		if err != nil {
 			return nil, err
 		}
-		return told(a.control.UpdateSubscription(ctx, in.Tenant, in.ID, p))
+		return a.changing(ctx, in.InSubscription, func(before eventhose.Subscription) (eventhose.Subscription, error) {
+			if err := keepsSecrets(exchangeOf(ctx).principal, before, p); err != nil {
+				return before, err
+			}
+			return a.control.UpdateSubscription(ctx, in.Tenant, in.ID, p)
+		})
 	})
-	manage(a, reads(eventhose.ScopeManage), huma.Operation{
+	manage(a, reads(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "deleteSubscription", Method: http.MethodDelete, Path: path + "/{id}", Tags: tags,
 		Summary: "Remove a subscription with its state and its attempts", DefaultStatus: http.StatusNoContent,
 	}, func(ctx context.Context, in *InSubscription) (*nothing, error) {
+		before, err := a.control.Subscription(ctx, in.Tenant, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		exchangeOf(ctx).note(string(in.ID), before, nil)
 		return &nothing{}, a.control.DeleteSubscription(ctx, in.Tenant, in.ID)
 	})
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "pauseSubscription", Method: http.MethodPost, Path: path + "/{id}/pause", Tags: tags,
 		Summary: "Hold delivery; the cursor stands, so that nothing is lost",
 	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
-		return told(a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StatePaused))
+		return a.changing(ctx, *in, func(eventhose.Subscription) (eventhose.Subscription, error) {
+			return a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StatePaused)
+		})
 	})
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "resumeSubscription", Method: http.MethodPost, Path: path + "/{id}/resume", Tags: tags,
 		Summary: "Go on from the cursor, after a pause as after being disabled",
 	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
-		return told(a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StateActive))
+		return a.changing(ctx, *in, func(eventhose.Subscription) (eventhose.Subscription, error) {
+			return a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StateActive)
+		})
 	})
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityTest), huma.Operation{
 		OperationID: "testSubscription", Method: http.MethodPost, Path: path + "/{id}/test", Tags: tags,
 		Summary: "Send a test event at once and tell what happened. It is not in the log",
 	}, func(ctx context.Context, in *InSubscription) (*testOutput, error) {
@@ -162,9 +197,9 @@ func (a *API) addSubscriptions() {
 			return nil, err
 		}
 		attempt, err := a.delivery.Test(ctx, in.Tenant, in.ID)
-		return &testOutput{attemptShown(attempt)}, err
+		return &testOutput{attemptShown(shownTo(exchangeOf(ctx).principal, attempt))}, err
 	})
-	manage(a, reads(eventhose.ScopeManage), huma.Operation{
+	manage(a, reads(eventhose.ScopeManage).to(eventhose.CapabilitySecrets), huma.Operation{
 		OperationID: "getSecret", Method: http.MethodGet, Path: path + "/{id}/secret", Tags: tags,
 		Summary: "The signing secrets in clear",
 	}, func(ctx context.Context, in *InSubscription) (*secretOutput, error) {
@@ -178,7 +213,7 @@ func (a *API) addSubscriptions() {
 		}
 		return out, nil
 	})
-	manage(a, changes(eventhose.ScopeManage), huma.Operation{
+	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilitySecrets), huma.Operation{
 		OperationID: "rotateSecret", Method: http.MethodPost, Path: path + "/{id}/secret/rotate", Tags: tags,
 		Summary:     "Make a new signing secret; the old one goes on signing beside it for a while",
 		Description: "At most three secrets sign at once: a rotation beyond that ends the oldest before its time.",
@@ -235,6 +270,35 @@ func nulls(text []byte) (names []string, err error) {
 	}
 	return names, nil
 }
+
+// changing makes a change of a subscription, and notes what it was.
+func (a *API) changing(ctx context.Context, in InSubscription, change func(before eventhose.Subscription) (eventhose.Subscription, error)) (*subscriptionOutput, error) {
+	before, err := a.control.Subscription(ctx, in.Tenant, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	after, err := change(before)
+	exchangeOf(ctx).note(string(in.ID), before, after)
+	return told(after, err)
+}
+
+// keepsSecrets refuses a change that would send the headers of a destination, whose values are secrets and may be kept without being known, to
+// another place, if who asks may not see secrets.
+func keepsSecrets(p eventhose.Principal, before eventhose.Subscription, patch eventhose.SubscriptionPatch) error {
+	d := patch.Destination
+	if p.Can(eventhose.CapabilitySecrets) || d == nil || d.URL == before.Destination.URL {
+		return nil
+	}
+	for name, value := range d.Headers {
+		if string(value) == hiddenSecret {
+			return eventhose.Invalid("destination.headers."+clip(name), "must be given anew with another URL")
+		}
+	}
+	return nil
+}
+
+// hiddenSecret is what a secret reads wherever it is shown.
+const hiddenSecret = "***"
 
 // told answers a subscription without its secret, shown with it.
 func told(s eventhose.Subscription, err error) (*subscriptionOutput, error) {

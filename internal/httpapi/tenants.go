@@ -69,10 +69,15 @@ func (a *API) addTenants() {
 		if err := t.Validate(); err != nil {
 			return nil, err
 		}
+		var before any
+		if had, err := a.control.Tenant(ctx, t.ID); err == nil {
+			before = had
+		}
 		t, created, err := a.control.PutTenant(ctx, t)
 		if err != nil {
 			return nil, err
 		}
+		exchangeOf(ctx).note(string(t.ID), before, t)
 		out := &tenantOutput{Status: http.StatusOK, Body: t}
 		if created {
 			out.Status = http.StatusCreated

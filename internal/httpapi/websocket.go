@@ -73,7 +73,7 @@ func (a *API) websocket(w http.ResponseWriter, r *http.Request) {
 	}
 	defer leave()
 	taken := &stall.Hijacker{ResponseWriter: w, Limit: a.streams.stall}
-	// No Origin is foreign: a browser sends no credential by itself, and whoever has a ticket was given it.
+	// The Origin of who comes by cookie was judged on admission (ownPage); to who shows a key or a ticket none is foreign.
 	conn, err := websocket.Accept(taken, r, &websocket.AcceptOptions{InsecureSkipVerify: true, OnPingReceived: func(context.Context, []byte) bool { return !taken.Conn.Stuck() }})
 	if err != nil {
 		return // Accept has answered

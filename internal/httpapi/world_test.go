@@ -32,8 +32,10 @@ import (
 	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/inbound"
+	"github.com/eventhose/eventhose/internal/inspector"
 	"github.com/eventhose/eventhose/internal/pgtest"
 	"github.com/eventhose/eventhose/internal/postgres"
+	"github.com/eventhose/eventhose/internal/rollup"
 	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
 	"github.com/eventhose/eventhose/internal/webhook"
@@ -50,6 +52,7 @@ type world struct {
 	ctl     *control.Control
 	log     *eventlog.Log
 	engine  *deliver.Engine
+	rollups *rollup.Rollups
 	sink    *script
 	api     *httpapi.API
 	server  *httptest.Server
@@ -87,6 +90,9 @@ type script struct {
 	refuse string // the id of an event that no batch's receiver takes
 }
 
+// What receivers answer, which not everybody may see.
+const saidHeader, saidBody = "said-in-a-header", "said-in-a-body"
+
 func (s *script) answer(status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +102,8 @@ func (s *script) answer(status int) {
 func (s *script) Send(_ context.Context, b *sink.Batch) sink.Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := sink.Result{Outcome: eventhose.OutcomeTaken, Status: s.status, Started: time.Now(), URL: b.Subscription.Destination.URL}
+	r := sink.Result{Outcome: eventhose.OutcomeTaken, Status: s.status, Started: time.Now(), URL: b.Subscription.Destination.URL,
+		ResponseHeaders: map[string]string{"X-Said": saidHeader}, ResponseBody: saidBody}
 	if s.status >= 300 {
 		r.Outcome, r.Reason, r.Message = eventhose.OutcomeFailed, eventhose.ReasonStatus, "the receiver refused it"
 	}
@@ -158,11 +165,13 @@ func newWorldOver(t testing.TB, st store.Store, change func(*httpapi.Options)) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.log = eventlog.New(st, w.ctl, eventlog.Options{Appended: func(id eventhose.TenantID) { w.engine.Appended(id) },
+	w.rollups = rollup.New(st, rollup.Options{})
+	w.log = eventlog.New(st, w.ctl, eventlog.Options{Counted: w.rollups.Appended, Appended: func(id eventhose.TenantID) { w.engine.Appended(id) },
 		Erased: func(id eventhose.TenantID, _ eventhose.Sequence) { w.api.Forget(id) }})
 	w.engine = deliver.New(st, w.ctl, w.log, sinks, deliver.Options{Logger: slog.New(slog.DiscardHandler),
 		Fatal:   func(err error) { t.Errorf("the engine gave up: %v", err) },
-		Observe: func(a eventhose.Attempt, _ time.Time) { w.attempt <- a }})
+		Observe: func(a eventhose.Attempt, appended time.Time) { w.rollups.Attempted(&a, appended); w.attempt <- a },
+		Worked:  func(a eventhose.Attempt) { w.rollups.Attempted(&a, time.Time{}) }})
 	w.ctl.Announce(w.engine.Changed)
 	if err := w.engine.Start(context.Background()); err != nil {
 		t.Fatal(err)
@@ -172,7 +181,11 @@ func newWorldOver(t testing.TB, st store.Store, change func(*httpapi.Options)) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := httpapi.Options{Log: w.gate, Control: w.ctl, Delivery: w.engine, Logger: logger, Version: "1.2.3", Backup: backups{}, Sources: sources{w.ctl, door}}
+	inspect, err := inspector.New(inspector.Options{Inspectors: w.ctl})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := httpapi.Options{Log: w.gate, Control: w.ctl, Delivery: w.engine, Logger: logger, Version: "1.2.3", Backup: backups{}, Metrics: w.rollups, Health: health, Sources: sources{w.ctl, door}, Inspectors: inspectors{w.ctl, inspect}}
 	if change != nil {
 		change(&o)
 	}
@@ -208,6 +221,22 @@ type sources struct {
 	*inbound.Door
 }
 
+type inspectors struct {
+	*control.Control
+	*inspector.Door
+}
+
+// inspector makes an inspector that has got a request, and answers its id.
+func (w *world) inspector(tenant string) string {
+	w.t.Helper()
+	id := w.want(201, w.root("POST", "/v1/tenants/"+tenant+"/inspectors", "{}")).json(w.t)["id"].(string)
+	if _, err := w.ctl.KeepInspected(w.t.Context(), eventhose.TenantID(tenant), eventhose.InspectorID(id), eventhose.InspectedRequest{Time: time.Now(), Method: "POST",
+		Path: "/", Headers: map[string][]string{"Host": {"example.com"}}, Body: "x", Signature: eventhose.SignatureNone, Answered: 200}); err != nil {
+		w.t.Fatal(err)
+	}
+	return id
+}
+
 // source makes a source with a rejected request, and answers the ids of both.
 func (w *world) source(tenant string) (id, rejection string) {
 	w.t.Helper()
@@ -221,6 +250,12 @@ func (w *world) source(tenant string) (id, rejection string) {
 		w.t.Fatal(err)
 	}
 	return id, r.ID
+}
+
+// health is all of it that the API does not know itself.
+func health(context.Context) (eventhose.Health, error) {
+	return eventhose.Health{Version: "1.2.3", Started: time.Now(), Node: "n", Store: eventhose.StoreEmbedded, Disk: &eventhose.DiskHealth{Data: 1, Free: 2, Total: 3},
+		Nodes: []eventhose.NodeHealth{{ID: "n", Leases: 256, Self: true}}, Leases: eventhose.LeasesHealth{Held: 256, Total: 256}}, nil
 }
 
 type backups struct{}

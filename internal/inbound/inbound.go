@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -62,7 +61,7 @@ type Options struct {
 	Sources  Sources
 	Delivery Delivery
 	Checker  *Checker
-	// Logger gets a line for each request, without query, headers and body; nil discards them.
+	// Logger gets a line for each request, without query, headers and body, those that were taken at debug; nil discards them.
 	Logger *slog.Logger
 	// Registry takes the door's metrics; nil makes one.
 	Registry *prometheus.Registry
@@ -107,8 +106,6 @@ const (
 	// who makes senders stall holds up nobody else's.
 	maxBodies       = 128 << 20
 	maxTenantBodies = 32 << 20
-	// firstRead is what a body takes before more of it has come.
-	firstRead = 64 << 10
 	// maxHeld is how many answers of inspect may be held at once.
 	maxHeld = 1000
 	// maxKept is how many verifiers are kept.
@@ -125,10 +122,10 @@ type Door struct {
 	overload *overload.Limit
 	metrics  *metrics
 
-	bodies   bodies
+	bodies   overload.Shares
 	held     overload.Budget
 	kept     verifiers
-	pace     pace
+	pace     overload.Pace[eventhose.SourceID]
 	draining context.Context
 	drain    context.CancelFunc
 }
@@ -153,43 +150,14 @@ func New(o Options) (*Door, error) {
 	}
 	d := &Door{log: o.Log, sources: o.Sources, delivery: o.Delivery, checker: o.Checker, logger: o.Logger, overload: o.Overload, metrics: m}
 	d.held.Set(maxHeld)
+	d.bodies.Set(maxBodies, maxTenantBodies)
+	d.pace.Set(burst, perSecond)
 	d.draining, d.drain = context.WithCancel(context.Background())
 	return d, nil
 }
 
 // Drain prepares for a stop: answers that are held are given at once. It may be called more than once.
 func (d *Door) Drain() { d.drain() }
-
-// bodies counts what the bodies under way take, together and by tenant.
-type bodies struct {
-	mu  sync.Mutex
-	all int64
-	of  map[eventhose.TenantID]int64
-}
-
-// take answers whether there was room; what was taken must be given back.
-func (b *bodies) take(tenant eventhose.TenantID, n int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.all+n > maxBodies || b.of[tenant]+n > maxTenantBodies {
-		return false
-	}
-	if b.of == nil {
-		b.of = map[eventhose.TenantID]int64{}
-	}
-	b.all += n
-	b.of[tenant] += n
-	return true
-}
-
-func (b *bodies) give(tenant eventhose.TenantID, n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.all -= n
-	if b.of[tenant] -= n; b.of[tenant] == 0 {
-		delete(b.of, tenant)
-	}
-}
 
 // verifiers keeps those that were made, each for one version of its source.
 type verifiers struct {
@@ -229,47 +197,21 @@ func (d *Door) verifierOf(s *eventhose.Source) (*gateway.Verifier, error) {
 	return v, nil
 }
 
-// pace bounds how often the rejected requests of one source are written down.
-type pace struct {
-	mu sync.Mutex
-	of map[eventhose.SourceID]allowance
-}
-
-// allowance is how many may be written at a time.
-type allowance struct {
-	left float64
-	at   time.Time
-}
-
 const (
 	// burst is how many rejected requests of one source are kept at once, perSecond how many then.
 	burst     = eventhose.MaxRejections
 	perSecond = 1
 )
 
-// allows takes one from a source's allowance, if there is one left.
-func (p *pace) allows(id eventhose.SourceID, now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.of == nil {
-		p.of = map[eventhose.SourceID]allowance{}
-	}
-	a, ok := p.of[id]
-	if !ok {
-		if len(p.of) >= maxKept {
-			for other := range p.of {
-				delete(p.of, other)
-				break
-			}
+// Providers lists by name all that a source can be for.
+func (d *Door) Providers() []eventhose.Provider {
+	var list []eventhose.Provider
+	for _, p := range gateway.Providers() {
+		told := eventhose.Provider{Name: p.Name, Title: p.Title, Signs: p.Doc, Document: p.Source, Needs: []eventhose.ProviderNeed{}}
+		for _, n := range p.Needs {
+			told.Needs = append(told.Needs, eventhose.ProviderNeed{Setting: n.Field, Required: n.Required, What: n.Doc})
 		}
-		a = allowance{burst, now}
+		list = append(list, told)
 	}
-	a.left = min(burst, a.left+now.Sub(a.at).Seconds()*perSecond)
-	a.at = now
-	allowed := a.left >= 1
-	if allowed {
-		a.left--
-	}
-	p.of[id] = a
-	return allowed
+	return list
 }

@@ -139,6 +139,9 @@ func (d *Door) setAside(ctx context.Context, tenant eventhose.TenantID, q eventh
 		if err := d.addAttempts(ctx, tenant, r.source.Subscription, &item); err != nil {
 			return fail(err)
 		}
+		if item.Attempts == 0 { // retention took the record of them with the event's place
+			item.Attempts, item.LastError = r.Attempts, r.Message
+		}
 		items = append(items, item)
 	}
 	return items, next, more, nil

@@ -23,7 +23,7 @@ const (
 // reject keeps a rejected request for the owner of the source.
 func (d *Door) reject(ctx context.Context, x *exchange, r *gateway.Request, why *gateway.Rejection) {
 	x.why = string(why.Reason)
-	if !d.pace.allows(x.source.ID, r.Received) {
+	if !d.pace.Allows(x.source.ID, r.Received) {
 		d.metrics.dropped.Inc()
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/gateway"
+	"github.com/eventhose/eventhose/internal/overload"
 )
 
 const (
@@ -106,7 +106,8 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			d.metrics.duration.Observe(took.Seconds())
 		}
 		level := slog.LevelInfo
-		if x.outcome == unknown {
+		switch x.outcome {
+		case appended, repeated, unknown: // what was taken is in the log of events
 			level = slog.LevelDebug
 		}
 		if d.logger.Enabled(ctx, level) {
@@ -186,15 +187,12 @@ func (d *Door) take(ctx context.Context, w http.ResponseWriter, r *http.Request,
 	}
 }
 
-// errNoRoom: the bodies under way take as much as they may.
-var errNoRoom = errors.New("inbound: too many bodies are under way")
-
 // read reads the body whole. If it cannot, it has answered. give must be called once the body is done with.
 func (d *Door) read(ctx context.Context, w http.ResponseWriter, r *http.Request, x *exchange) (body []byte, give func(), ok bool) {
 	err := error(&http.MaxBytesError{Limit: gateway.MaxBody})
 	give = func() {}
 	if r.ContentLength <= gateway.MaxBody {
-		body, give, err = d.bodies.read(http.MaxBytesReader(w, r.Body, gateway.MaxBody), r.ContentLength, x.source.Tenant)
+		body, give, err = d.bodies.Read(http.MaxBytesReader(w, r.Body, gateway.MaxBody), r.ContentLength, x.source.Tenant)
 	}
 	var large *http.MaxBytesError
 	var late interface{ Timeout() bool }
@@ -206,7 +204,7 @@ func (d *Door) read(ctx context.Context, w http.ResponseWriter, r *http.Request,
 		d.reject(ctx, x, &gateway.Request{Method: r.Method, Query: r.URL.RawQuery, Header: r.Header, Received: time.Now()},
 			&gateway.Rejection{Reason: gateway.ReasonTooLarge, Detail: fmt.Sprintf("the body has more than %d bytes", gateway.MaxBody)})
 		x.answer(w, refused, gateway.Answer{Status: http.StatusRequestEntityTooLarge})
-	case errors.Is(err, errNoRoom):
+	case errors.Is(err, overload.ErrNoRoom):
 		x.again(w, time.Second)
 	case errors.As(err, &late) && late.Timeout():
 		x.answer(w, unread, gateway.Answer{Status: http.StatusRequestTimeout})
@@ -215,37 +213,6 @@ func (d *Door) read(ctx context.Context, w http.ResponseWriter, r *http.Request,
 	}
 	give()
 	return nil, nil, false
-}
-
-// read reads a body of a declared length, or -1, into memory that is taken as the body comes: what was only declared takes
-// none. give must be called in any case.
-func (b *bodies) read(in io.Reader, declared int64, tenant eventhose.TenantID) (body []byte, give func(), err error) {
-	size := int64(firstRead)
-	if declared >= 0 {
-		size = min(size, declared+1) // one more, to see the end
-	}
-	taken := int64(0)
-	give = func() { b.give(tenant, taken) }
-	for {
-		if !b.take(tenant, size-taken) {
-			return nil, give, errNoRoom
-		}
-		taken = size
-		body = append(make([]byte, 0, size), body...)
-		for len(body) < cap(body) {
-			n, err := in.Read(body[len(body):cap(body)])
-			body = body[:len(body)+n]
-			if errors.Is(err, io.EOF) {
-				return body, give, nil
-			}
-			if err != nil {
-				return nil, give, err
-			}
-		}
-		if size *= 2; declared >= 0 {
-			size = min(size, max(declared, taken)+1)
-		}
-	}
 }
 
 // append puts a verified event into the log, and answers once it is on disk.

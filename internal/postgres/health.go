@@ -90,3 +90,39 @@ func Inspect(ctx context.Context, url string) (i Inspection, err error) {
 	}
 	return i, nil
 }
+
+// Version answers PostgreSQL's, as text.
+func (s *Store) Version(ctx context.Context) (string, error) {
+	if err := s.begin(ctx); err != nil {
+		return "", err
+	}
+	defer s.end()
+	var version string
+	err := s.row(ctx, "ask the database for its version", "SELECT current_setting('server_version')", nil, &version)
+	return version, err
+}
+
+// Node is one that is alive, how many leases it holds, and when it counts as gone if nothing more is heard of it.
+type Node struct {
+	Name   string
+	Leases int
+	Until  time.Time
+}
+
+// Nodes lists those that are alive by name, at most limit.
+func (s *Store) Nodes(ctx context.Context, limit int) ([]Node, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	var nodes []Node
+	err := s.query(ctx, "list the nodes", `SELECT n.node, n.until, (SELECT count(*) FROM eventhose.leases l WHERE l.node = n.node AND l.until >= clock_timestamp())
+		FROM eventhose.nodes n WHERE n.until >= clock_timestamp() ORDER BY n.node LIMIT $1`, []any{limit}, func() { nodes = nil }, func(rows pgx.Rows) error {
+		var n Node
+		err := rows.Scan(&n.Name, &n.Until, &n.Leases)
+		n.Until = n.Until.UTC()
+		nodes = append(nodes, n)
+		return err
+	})
+	return nodes, err
+}

@@ -70,10 +70,24 @@ func TestAccess(t *testing.T) {
 	_, publishes := w.key("acme", eventhose.ScopePublish)
 	_, others := w.key("globex", eventhose.ScopeAdmin)
 	revoked, gone := w.key("acme", eventhose.ScopeAdmin)
-	if err := w.ctl.RevokeKey(t.Context(), "", revoked); err != nil {
+	if _, err := w.ctl.RevokeKey(t.Context(), "", revoked); err != nil {
+		t.Fatal(err)
+	}
+	_, portal, err := w.ctl.CreateLink(t.Context(), eventhose.PortalLink{Tenant: "acme", Capabilities: eventhose.Capabilities()}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, session, err := w.ctl.SignIn(t.Context(), rootKey, "")
+	if err != nil {
 		t.Fatal(err)
 	}
 	for name, call := range methods(c, sub) {
+		t.Run(name+"/portal link", func(t *testing.T) {
+			w.refused(call(w.as(string(portal)), "acme"), codes.PermissionDenied, eventhose.CodeForbidden, "")
+		})
+		t.Run(name+"/session", func(t *testing.T) { // which is a cookie's, and there are none here
+			w.refused(call(w.as(string(session)), "acme"), codes.Unauthenticated, eventhose.CodeUnauthenticated, "")
+		})
 		appends := strings.HasPrefix(name, "Append")
 		right, wrong := reads, publishes
 		if appends {

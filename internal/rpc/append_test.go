@@ -268,7 +268,7 @@ func TestAppendStreamEnds(t *testing.T) {
 	if _, err := s.Recv(); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.ctl.RevokeKey(t.Context(), "", id); err != nil {
+	if _, err := w.ctl.RevokeKey(t.Context(), "", id); err != nil {
 		t.Fatal(err)
 	}
 	var err error

@@ -334,7 +334,7 @@ func TestSubscribeEnds(t *testing.T) {
 			break
 		}
 	}
-	if err := w.ctl.RevokeKey(t.Context(), "", id); err != nil {
+	if _, err := w.ctl.RevokeKey(t.Context(), "", id); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err = take(s, 1)

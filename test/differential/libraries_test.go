@@ -259,10 +259,13 @@ func twilioLibrary() library {
 		provider: "twilio", settings: settings,
 		sign: func(body []byte, ts string) *gateway.Request {
 			values, content := url.Values{"Body": {string(body)}, "MessageSid": {"SM" + ts}}, "Body"+string(body)
-			if text := string(body); strings.HasPrefix(text, "&") { // the library for Node: each value once, sorted
+			switch text := string(body); {
+			case strings.HasPrefix(text, "&"): // as Twilio and its other libraries do: each value once, sorted
 				values.Add("Body", "\x00")
 				values.Add("Body", text)
 				content = "Body\x00" + content
+			case strings.HasPrefix(text, "="): // added by somebody
+				values.Add("Body", "more")
 			}
 			r := request([]byte(values.Encode()), "X-Twilio-Signature",
 				base64.StdEncoding.EncodeToString(sum(sha1.New, []byte(secret), public, "?a=1", content, "MessageSid", "SM"+ts)))
@@ -273,7 +276,10 @@ func twilioLibrary() library {
 		takes: func(r *gateway.Request) bool {
 			return validator.ValidateBody(public+"?"+r.Query, r.Body, r.Header.Get("X-Twilio-Signature"))
 		},
-		wider: []difference{{"a name that comes several times may be signed as Twilio's library for Node does", func(r *gateway.Request, _ *gateway.Rejection) bool { return repeated(r) }}},
+		stricter: []difference{{"of a name that comes several times the library looks at the first value only: what is behind it may be anybody's", func(r *gateway.Request, j *gateway.Rejection) bool {
+			return j.Reason == gateway.ReasonNoMatch && repeated(r)
+		}}},
+		wider: []difference{{"of a name that comes several times Twilio signs each value", func(r *gateway.Request, _ *gateway.Rejection) bool { return repeated(r) }}},
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	_ "github.com/eventhose/eventhose/internal/app" // what the binary is made of: when it changes, a remembered result is no more good
 )
 
 // raced is the binary, built with the race detector: that build is shared with the other tests.
@@ -45,7 +47,13 @@ const adminKey = "ehk_test_0123456789abcdef"
 // serve starts the raced binary's server and answers its URL. The server ends with the test, and must end well.
 func serve(t *testing.T, args ...string) (url string) {
 	t.Helper()
-	cmd := exec.Command(raced, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--allow-networks", "127.0.0.0/8",
+	return serveFrom(t, raced, args...)
+}
+
+// serveFrom is serve from another binary.
+func serveFrom(t *testing.T, binary string, args ...string) (url string) {
+	t.Helper()
+	cmd := exec.Command(binary, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--allow-networks", "127.0.0.0/8",
 		"--log-level", "warn", "-o", "jsonl"}, args...)...)
 	cmd.Env = append(os.Environ(), "EVENTHOSE_ADMIN_KEY="+adminKey, raceOptions)
 	stderr, err := cmd.StderrPipe()

@@ -66,6 +66,36 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+var excerpt = regexp.MustCompile("(?ms)^```[a-z]+ from ([^\n]+)\n(.*?)^```$")
+
+// What a document shows "from" a file stands there.
+func TestExcerpts(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range excerpt.FindAllStringSubmatch(string(text), -1) {
+			found++
+			source, err := os.ReadFile(filepath.Join("../..", block[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(source), block[2]) {
+				t.Errorf("%s shows what is not in %s:\n%s", filepath.Base(file), block[1], block[2])
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no document has an excerpt")
+	}
+}
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

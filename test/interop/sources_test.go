@@ -10,19 +10,35 @@ import (
 	"testing"
 )
 
-// What providers' own libraries sign is taken once, as it came, and repeats are acknowledged.
+// What providers' own libraries sign, in more than one language, is taken once, as it came, and repeats are acknowledged.
 func TestProvidersLibrariesSign(t *testing.T) {
 	url := serve(t)
-	tenant := url + "/v1/tenants/default"
+	for _, c := range []struct {
+		command []string
+		secrets map[string]string
+	}{
+		{[]string{"node", "sources.mjs"}, map[string]string{"stripe": "whsec_9f2b7c4d1e8a6053", "github": "it's a Secret to Everybody", "standard": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}},
+		{[]string{python, "sources.py"}, map[string]string{"stripe": "whsec_4c1d9e7f2b8a5036", "svix": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}},
+	} {
+		t.Run(c.command[1], func(t *testing.T) { librariesSign(t, url+"/v1/tenants/default", c.command, c.secrets) })
+	}
+}
+
+// python is that of the virtual environment with the packages of requirements.txt.
+const python = "venv/bin/python"
+
+// librariesSign has a script sign and send with the libraries that it knows: three bodies for each provider.
+func librariesSign(t *testing.T, tenant string, command []string, secrets map[string]string) {
 	type door struct {
 		ID     string `json:"id"`
 		URL    string `json:"url"`
 		Secret string `json:"secret"`
 	}
-	doors := map[string]*door{"stripe": {Secret: "whsec_9f2b7c4d1e8a6053"}, "github": {Secret: "it's a Secret to Everybody"},
-		"standard": {Secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}}
-	for provider, d := range doors {
-		body, err := json.Marshal(map[string]string{"provider": provider, "secret": d.Secret})
+	doors := map[string]*door{}
+	for provider, secret := range secrets {
+		d := &door{Secret: secret}
+		doors[provider] = d
+		body, err := json.Marshal(map[string]string{"provider": provider, "secret": secret})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,12 +48,12 @@ func TestProvidersLibrariesSign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := exec.CommandContext(t.Context(), "node", "sources.mjs", string(given))
+	script := exec.CommandContext(t.Context(), command[0], append(command[1:], string(given))...)
 	var stderr bytes.Buffer
-	node.Stderr = &stderr
-	out, err := node.Output()
+	script.Stderr = &stderr
+	out, err := script.Output()
 	if err != nil {
-		t.Fatalf("node: %v (test/needs installs what it needs)\n%s", err, stderr.String())
+		t.Fatalf("%s: %v (test/needs installs what it needs)\n%s", command[0], err, stderr.String())
 	}
 	sent := map[string]string{} // by source and id
 	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
@@ -53,25 +69,30 @@ func TestProvidersLibrariesSign(t *testing.T) {
 		}
 		sent[doors[line.Kind].ID+" "+line.ID] = line.Body
 	}
-	if len(sent) != 9 {
-		t.Fatalf("node sent %d", len(sent))
-	}
-	var page struct {
-		Data []struct {
-			ID, Source string
-			Data       json.RawMessage
-		}
-	}
-	call(t, http.MethodGet, tenant+"/events?after=0&limit=100", "", &page)
-	if len(page.Data) != len(sent) {
-		t.Errorf("%d events of %d", len(page.Data), len(sent))
-	}
-	for _, e := range page.Data {
-		if want, ok := sent[e.Source+" "+e.ID]; !ok || string(e.Data) != want {
-			t.Errorf("%s of %s is %s, and was sent as %s", e.ID, e.Source, e.Data, want)
-		}
+	if len(sent) != 3*len(doors) {
+		t.Fatalf("%s sent %d", command[1], len(sent))
 	}
 	for kind, d := range doors {
+		var page struct {
+			Data []struct {
+				ID, Source string
+				Data       json.RawMessage
+			}
+		}
+		call(t, http.MethodGet, tenant+"/events?after=0&limit=100", "", &page)
+		events := 0
+		for _, e := range page.Data {
+			if e.Source != d.ID {
+				continue
+			}
+			events++
+			if want, ok := sent[e.Source+" "+e.ID]; !ok || string(e.Data) != want {
+				t.Errorf("%s of %s is %s, and was sent as %s", e.ID, kind, e.Data, want)
+			}
+		}
+		if events != 3 {
+			t.Errorf("%d events of %s, want 3", events, kind)
+		}
 		var rejected struct{ Data []struct{ Reason string } }
 		call(t, http.MethodGet, tenant+"/sources/"+d.ID+"/rejections", "", &rejected)
 		if len(rejected.Data) != 3 || rejected.Data[0].Reason != "no_match" {

@@ -1,4 +1,4 @@
-package inbound
+package overload
 
 import (
 	"errors"
@@ -7,17 +7,17 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/eventhose/eventhose/internal/gateway"
 )
 
 // What is only declared takes no room, and what one tenant's senders hold leaves the others theirs.
 func TestBodiesAreBounded(t *testing.T) {
-	var b bodies
+	const most, each = 1 << 20, 32 << 20
+	var b Shares
+	b.Set(4*each, each)
 	stalled, sender := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		_, give, err := b.read(stalled, gateway.MaxBody, "acme")
+		_, give, err := b.Read(stalled, most, "acme")
 		give()
 		done <- err
 	}()
@@ -32,16 +32,16 @@ func TestBodiesAreBounded(t *testing.T) {
 	var gives []func()
 	refused := false
 	for !refused {
-		_, give, err := b.read(strings.NewReader(strings.Repeat("x", gateway.MaxBody)), -1, "acme")
+		_, give, err := b.Read(strings.NewReader(strings.Repeat("x", most)), -1, "acme")
 		gives = append(gives, give)
-		if refused = errors.Is(err, errNoRoom); !refused && err != nil {
+		if refused = errors.Is(err, ErrNoRoom); !refused && err != nil {
 			t.Fatal(err)
 		}
-		if b.all > maxTenantBodies || len(gives) > maxTenantBodies/gateway.MaxBody {
+		if b.all > each || len(gives) > each/most {
 			t.Fatalf("%d bodies take %d bytes", len(gives), b.all)
 		}
 	}
-	body, give, err := b.read(strings.NewReader("hello"), 5, "globex")
+	body, give, err := b.Read(strings.NewReader("hello"), 5, "globex")
 	if err != nil || string(body) != "hello" || b.of["globex"] != 6 {
 		t.Errorf("%q, %v, %d", body, err, b.of["globex"])
 	}
@@ -58,13 +58,15 @@ func TestBodiesAreBounded(t *testing.T) {
 	}
 }
 
-// A flood of rejected requests is kept at a bounded pace, each source's at its own.
+// A flood is let through at a bounded pace, each key's at its own.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p pace
+		const burst, perSecond = 100, 1
+		var p Pace[string]
+		p.Set(burst, perSecond)
 		allowed := func(tries int) (n int) {
 			for range tries {
-				if p.allows("src_a", time.Now()) {
+				if p.Allows("a", time.Now()) {
 					n++
 				}
 			}
@@ -77,8 +79,8 @@ func TestPace(t *testing.T) {
 		if n := allowed(1000); n != 10*perSecond {
 			t.Errorf("%d after 10 s", n)
 		}
-		if !p.allows("src_b", time.Now()) {
-			t.Error("another source is refused")
+		if !p.Allows("b", time.Now()) {
+			t.Error("another key is refused")
 		}
 		<-time.After(24 * time.Hour)
 		if n := allowed(1000); n != burst {

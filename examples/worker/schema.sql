@@ -1,0 +1,2 @@
+CREATE TABLE done (source text, event text, PRIMARY KEY (source, event));
+CREATE TABLE accounts (customer text PRIMARY KEY, balance bigint NOT NULL);
