@@ -293,3 +293,38 @@ func TestResend(t *testing.T) {
 		pass(time.Minute)
 	})
 }
+
+// Who asks another node for a retry gets it from the one that delivers.
+func TestRetryNowOfAnotherNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		defer c.close()
+		id, sub, _, other := apart(c, 1, func(s *eventhose.Subscription) {
+			s.Ordering, s.Retry.Schedule = eventhose.OrderingNone, []eventhose.Duration{0, eventhose.Duration(24 * time.Hour)}
+		})
+		c.set(always(failed(400)))
+		c.append(id, 3)
+		pass(time.Minute)
+		rows, err := other.eng.Parked(t.Context(), id, sub, eventhose.ParkedRetrying, 0, 10)
+		if err != nil || len(rows) != 3 {
+			t.Fatalf("%d retrying, %v", len(rows), err)
+		}
+		c.set(nil)
+		before := c.came()
+		if n, err := other.eng.Retry(t.Context(), id, sub, []string{rows[1].Event}); n != 1 || err != nil {
+			t.Errorf("one: %d, %v", n, err)
+		}
+		pass(time.Minute)
+		if n := c.came() - before; n == 0 {
+			t.Error("nothing came")
+		}
+		if n, err := other.eng.Retry(t.Context(), id, sub, nil); n == 0 || err != nil {
+			t.Errorf("all: %d, %v", n, err)
+		}
+		pass(time.Minute)
+		if rows, err := other.eng.Parked(t.Context(), id, sub, "", 0, 10); err != nil || len(rows) != 0 {
+			t.Errorf("%d are left, %v", len(rows), err)
+		}
+	})
+}

@@ -22,8 +22,9 @@ type Tenants interface {
 	Tenants(ctx context.Context, after eventhose.TenantID, limit int) ([]eventhose.Tenant, error)
 }
 
-// maxExamined is how many events one Page looks at, so that no filter turns a request into a scan of the log.
-const maxExamined = 10_000
+// maxExamined is how many events one Page looks at, so that no filter turns a request into a scan of the log; one that has found
+// nothing by then answers after eventhose.SearchTime.
+const maxExamined = eventhose.MaxExamined
 
 // A page read from the store.
 const (
@@ -259,8 +260,11 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 		return eventhose.Page{}, err
 	}
 	var page eventhose.Page
-	size := 0
+	size, until := 0, time.Now().Add(eventhose.SearchTime)
 	for examined := 0; examined < maxExamined && len(page.Events) < limit.Events && size < limit.Bytes; {
+		if examined > 0 && len(page.Events) == 0 && !time.Now().Before(until) {
+			break
+		}
 		events, err := l.read(ctx, tenant, seq)
 		if err != nil {
 			return eventhose.Page{}, err

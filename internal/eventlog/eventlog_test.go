@@ -216,7 +216,9 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 }
 
 // A page examines no more than 10,000 events, and its cursor moves on even if nothing matched.
-func TestPageAdvancesThroughWhatDoesNotMatch(t *testing.T) {
+func TestPageAdvancesThroughWhatDoesNotMatch(t *testing.T) { synctest.Test(t, pageAdvances) }
+
+func pageAdvances(t *testing.T) {
 	log, st := open(t, acme)
 	defer closeAll(t, log, st)
 	ctx := t.Context()
