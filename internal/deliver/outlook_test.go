@@ -328,3 +328,35 @@ func TestRetryNowOfAnotherNode(t *testing.T) {
 		}
 	})
 }
+
+// What was taken a moment ago, and is not recorded yet, is sent once more when that is asked for.
+func TestResendOfWhatWasJustTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(func(s *eventhose.Subscription) {
+			s.Retry.Schedule = []eventhose.Duration{0, eventhose.Duration(time.Hour)}
+		})
+		w.sink.set(always(failed(400)))
+		w.append(some(1, 0)...)
+		pass(time.Second)
+		answer := make(chan struct{})
+		w.sink.set(func(context.Context, *sink.Batch) sink.Result { <-answer; return taken() })
+		if n, err := w.eng.Retry(t.Context(), tenant, id, nil); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		close(answer)
+		synctest.Wait() // it is taken, and the next commit is some milliseconds away
+		if rows, err := w.store.Parked(t.Context(), tenant, id, store.ParkedQuery{Limit: 1}); err != nil || len(rows) != 1 || len(w.sink.firsts()) != 1 {
+			t.Fatalf("%d parked, %d taken, %v", len(rows), len(w.sink.firsts()), err)
+		}
+		list, err := w.eng.Resend(t.Context(), w.everything()[0], nil)
+		if err != nil || len(list) != 1 || list[0].Did != "replay" {
+			t.Errorf("%+v, %v", list, err)
+		}
+		pass(time.Minute)
+		if n := len(w.sink.all()); n != 3 {
+			t.Errorf("%d were sent", n)
+		}
+	})
+}

@@ -101,11 +101,18 @@ func (e *Engine) wanting(ctx context.Context, event *eventhose.Event, named []ev
 // resend does for one subscription what has the event sent: nothing if it comes anyway.
 func (e *Engine) resend(ctx context.Context, event *eventhose.Event, sub eventhose.SubscriptionID) (eventhose.Resent, error) {
 	r := eventhose.Resent{Subscription: sub, Did: "pending"}
-	rows, err := e.store.Parked(ctx, event.Tenant, sub, store.ParkedQuery{After: event.Sequence - 1, Limit: 1})
-	if err != nil {
-		return r, err
-	}
-	if len(rows) > 0 && rows[0].Sequence == event.Sequence {
+	for range 2 { // what is parked may be settled at this moment, and recorded once it was decided about
+		rows, err := e.store.Parked(ctx, event.Tenant, sub, store.ParkedQuery{After: event.Sequence - 1, Limit: 1})
+		if err != nil {
+			return r, err
+		}
+		if len(rows) == 0 || rows[0].Sequence != event.Sequence {
+			replay, _, err := e.Replay(ctx, event.Tenant, sub, eventhose.ReplaySpec{From: event.Sequence, To: event.Sequence}, false)
+			if err == nil && replay.ID != "" {
+				r.Did, r.Replay = "replay", &replay
+			}
+			return r, err
+		}
 		op, did := opRedrive, "redrive"
 		switch rows[0].State {
 		case eventhose.ParkedRetrying:
@@ -114,17 +121,13 @@ func (e *Engine) resend(ctx context.Context, event *eventhose.Event, sub eventho
 			return r, nil
 		}
 		n, err := e.decide(ctx, op, event.Tenant, sub, []string{event.ID})
-		if err == nil && n > 0 {
-			r.Did = did
+		if err != nil && eventhose.CodeOf(err) != eventhose.CodeNotFound {
+			return r, err
 		}
-		if err == nil || eventhose.CodeOf(err) == eventhose.CodeNotFound { // it was settled at this moment
+		if n > 0 {
+			r.Did = did
 			return r, nil
 		}
-		return r, err
 	}
-	replay, _, err := e.Replay(ctx, event.Tenant, sub, eventhose.ReplaySpec{From: event.Sequence, To: event.Sequence}, false)
-	if err == nil && replay.ID != "" {
-		r.Did, r.Replay = "replay", &replay
-	}
-	return r, err
+	return r, nil // it is under way
 }
