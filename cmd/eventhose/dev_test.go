@@ -25,7 +25,7 @@ func TestDevGoesOnWithItsData(t *testing.T) {
 	data := t.TempDir()
 	receivers := map[string]bool{}
 	for round := 1; round <= 2; round++ {
-		out, notes, got := devUntilReady(t, &serverFlags{listen: s.Listener.Addr().String(), data: data, logLevel: "warn", drain: time.Minute})
+		out, notes, got := devUntilReady(t, &serverFlags{listen: s.Listener.Addr().String(), data: data, logLevel: "warn", drain: time.Minute, metricsRetention: eventhose.DefaultMetricsRetention})
 		if !strings.Contains(notes, "is taken; using a free port") {
 			t.Errorf("stderr %s", notes)
 		}

@@ -181,7 +181,7 @@ func settled(ctx context.Context, t *client.Tenant, id string) (last []eventhose
 		last = e.Deliveries
 		pending := false
 		for _, d := range e.Deliveries {
-			pending = pending || d.State == eventhose.DeliveryPending
+			pending = pending || d.State == eventhose.DeliveryPending || d.State == string(eventhose.ParkedLeased)
 		}
 		if !pending {
 			return last, nil

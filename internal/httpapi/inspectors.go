@@ -97,6 +97,7 @@ func (a *API) addInspectors(inspectors Inspectors) {
 		}
 		i, err := inspectors.CreateInspector(ctx, eventhose.Inspector{Tenant: in.Tenant, Name: b.Name, Status: b.Status, Delay: b.Delay, FailRate: b.FailRate,
 			Body: b.Body, Secret: b.Secret}.WithDefaults())
+		exchangeOf(ctx).note(string(i.ID), nil, i)
 		return answer(ctx, i, err)
 	})
 	manage(a, reads(eventhose.ScopeRead), huma.Operation{
@@ -127,7 +128,12 @@ func (a *API) addInspectors(inspectors Inspectors) {
 		if err != nil {
 			return nil, err
 		}
+		before, err := inspectors.Inspector(ctx, in.Tenant, in.ID)
+		if err != nil {
+			return nil, err
+		}
 		i, err := inspectors.UpdateInspector(ctx, in.Tenant, in.ID, p)
+		exchangeOf(ctx).note(string(in.ID), before, i)
 		return answer(ctx, i, err)
 	})
 	manage(a, reads(eventhose.ScopeManage), huma.Operation{

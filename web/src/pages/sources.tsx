@@ -6,7 +6,7 @@ import { Find } from "../parts/find"
 import { More, usePages } from "../parts/more"
 import { Act, say, sentence } from "../parts/notices"
 import { Empty, Failed, State, Tabs, Time, Waiting, Why, type Tone } from "../parts/small"
-import { bytes, count, when } from "../parts/words"
+import { bytes, capital, count, when } from "../parts/words"
 import { api, go, link, params, query, setQuery } from "../route"
 import { may } from "../session"
 import type { InboxItem, Rejection, Source as Seen } from "../wire"
@@ -408,7 +408,7 @@ export function OneRejection({ at: [source = "", id = ""] }: { at: string[] }) {
         <span class="soft">{when(r.received)}</span>
       </header>
       <Why
-        title={r.detail}
+        title={capital(r.detail)}
         acts={
           may("manage") && (
             <Act

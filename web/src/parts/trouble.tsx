@@ -4,7 +4,7 @@ import type { Attempt, Subscription } from "../wire"
 import { called, pull, slow } from "./condition"
 import { attemptLink, Mend, subscriptionLink } from "./mend"
 import { Why } from "./small"
-import { share, some, took, when } from "./words"
+import { capital, share, some, took, when } from "./words"
 
 /** What is wrong with a subscription, in a sentence, and the buttons that mend it. */
 export function Trouble({ sub, done }: { sub: Subscription; done: () => void }) {
@@ -34,7 +34,7 @@ export function Trouble({ sub, done }: { sub: Subscription; done: () => void }) 
         </>
       }
     >
-      {diagnosis ? `${diagnosis.title}. ${diagnosis.detail} ` : last?.message ? last.message[0]!.toUpperCase() + last.message.slice(1) + ". " : ""}
+      {diagnosis ? `${diagnosis.title}. ${diagnosis.detail} ` : last?.message ? capital(last.message) + ". " : ""}
       {slow(sub) && l?.circuit !== "open" && `Answers take most of its time-out${sub.metrics!.failed ? `; ${share(sub.metrics!.failed / Math.max(1, sub.metrics!.attempts))} of tries failed` : ""}. `}
       {counts ? counts + "." : pull(sub) && l?.lag ? `${some(l.lag, "event waits", "events wait")} for workers.` : ""}
     </Why>

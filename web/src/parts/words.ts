@@ -75,5 +75,8 @@ export function ago(t: string, now = Date.now()): string {
   return ms >= 0 ? (ms < 1500 ? "now" : took(Math.floor(ms / 1000) * 1000) + " ago") : "in " + took(Math.ceil(-ms / 1000) * 1000)
 }
 
+/** A sentence begins with a capital. */
+export const capital = (s: string) => s.slice(0, 1).toUpperCase() + s.slice(1)
+
 /** What a person should call a list of one or several. */
 export const some = (n: number, one: string, many = one + "s") => `${count(n)} ${n === 1 ? one : many}`
