@@ -57,8 +57,6 @@ func TestSource(t *testing.T) {
 	if got, err := h.UpdateSource(ctx, "acme", made.ID, eventhose.SourcePatch{Secrets: &kept}); err != nil || len(got.Secrets) != 2 || string(got.Secrets[0])+string(got.Secrets[1]) != "whsec_4-plantedwhsec_3-planted" {
 		t.Errorf("%d secrets, %v", len(got.Secrets), err)
 	}
-	_, err = h.CreateSource(ctx, eventhose.Source{Tenant: "acme", Provider: "stripe", Secrets: []eventhose.Secret{"***"}})
-	wants(t, "a secret that is none", err, eventhose.CodeInvalid, "secrets")
 	// Another node changes it: until that is heard, what is remembered counts.
 	other, err := New(h.store, h.options())
 	if err != nil {

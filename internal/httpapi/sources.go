@@ -105,7 +105,7 @@ func (a *API) addSources(sources Sources) {
 	answer := func(ctx context.Context, s eventhose.Source, err error) (*sourceOutput, error) {
 		return &sourceOutput{tell(ctx, s)}, err
 	}
-	manage(a, reads(eventhose.ScopeRead), huma.Operation{
+	manage(a, rule{known: true}, huma.Operation{
 		OperationID: "listProviders", Method: http.MethodGet, Path: "/v1/providers", Tags: tags,
 		Summary: "Whose webhooks can be received, and what a source needs for it",
 	}, func(context.Context, *struct{}) (*listOutput[eventhose.Provider], error) {
