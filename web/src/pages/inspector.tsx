@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks"
-import { change, get, useGet, type List } from "../api"
+import { change, get, Problem, useGet, type List } from "../api"
 import { Code, Tree } from "../parts/data"
 import { Ask } from "../parts/dialog"
 import { Act, say } from "../parts/notices"
@@ -76,7 +76,8 @@ export function Inspector({ at: [id = ""] }: { at: string[] }) {
           all = [...more, ...all].slice(0, 100)
           if (more.length) set(all)
           pause = all.length && more.length ? 0 : 700
-        } catch {
+        } catch (e) {
+          if (e instanceof Problem && e.status === 404) return
           pause = 2000
         }
         await new Promise((r) => setTimeout(r, pause))
