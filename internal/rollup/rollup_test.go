@@ -246,7 +246,7 @@ func TestAddsUp(t *testing.T) {
 						h := random(rng, time.Now())
 						h.count(nodes[rng.IntN(2)].Rollups)
 						all = append(all, h)
-						time.Sleep(time.Duration(rng.IntN(10_000)) * time.Millisecond)
+						time.Sleep(time.Duration(rng.IntN(10_000)) * time.Millisecond) // sleep: needed, because the time of the bubble is the subject
 					}
 					if i := rng.IntN(20); i < 2 {
 						nodes[i].die()
@@ -296,7 +296,7 @@ func TestCrash(t *testing.T) {
 				h := random(rng, time.Now())
 				h.count(n.Rollups)
 				all = append(all, h)
-				time.Sleep(time.Duration(rng.IntN(5000)) * time.Millisecond)
+				time.Sleep(time.Duration(rng.IntN(5000)) * time.Millisecond) // sleep: needed, because the time of the bubble is the subject
 				synctest.Wait()
 			}
 			now := time.Now()
@@ -328,7 +328,7 @@ func TestExpires(t *testing.T) {
 		defer n.close(t)
 		count := func() {
 			n.Appended("t", "", 1, 1)
-			time.Sleep(time.Minute)
+			time.Sleep(time.Minute) // sleep: needed, because the time of the bubble is the subject
 			synctest.Wait()
 		}
 		list := func() int {
@@ -343,11 +343,11 @@ func TestExpires(t *testing.T) {
 		if list() != 1 {
 			t.Fatalf("%d records", list())
 		}
-		time.Sleep(3*time.Hour - time.Since(began.Truncate(time.Hour)) - time.Second) // the hour, and what it is kept
+		time.Sleep(3*time.Hour - time.Since(began.Truncate(time.Hour)) - time.Second) // sleep: needed, because the time of the bubble is the subject
 		if list() != 1 {
 			t.Error("it is gone too early")
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * time.Second) // sleep: needed, because the time of the bubble is the subject
 		count()
 		if n := list(); n != 1 {
 			t.Errorf("%d records are left", n)
@@ -395,7 +395,7 @@ func TestBoundedSeries(t *testing.T) {
 		if n.Left() != 15+20+18 {
 			t.Errorf("%d were left out", n.Left())
 		}
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) // sleep: needed, because the time of the bubble is the subject
 		synctest.Wait()
 		attempt("new", "sub")
 		if total("new", "sub") != 1 {
@@ -416,14 +416,14 @@ func TestRates(t *testing.T) {
 			here.Appended("t", "", 10, 0)
 			there.Appended("t", "", 10, 0)
 			here.Attempted(&eventhose.Attempt{Tenant: "t", Subscription: "s", Outcome: eventhose.OutcomeTaken, Events: make([]string, 5)}, time.Time{})
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // sleep: needed, because the time of the bubble is the subject
 		}
 		synctest.Wait()
 		got, err := here.Rates(t.Context(), "t")
 		if err != nil || math.Abs(got.Events-20) > .01 || math.Abs(got.Deliveries-5) > .01 {
 			t.Errorf("%+v, %v", got, err)
 		}
-		time.Sleep(3 * time.Minute)
+		time.Sleep(3 * time.Minute) // sleep: needed, because the time of the bubble is the subject
 		if got, err := here.Rates(t.Context(), "t"); err != nil || got != (eventhose.MetricsRates{}) {
 			t.Errorf("after it has ended: %+v, %v", got, err)
 		}
@@ -555,7 +555,7 @@ func TestConcurrent(t *testing.T) {
 				for range 500 {
 					n.Appended("t", "", 1, 2)
 					n.Attempted(&eventhose.Attempt{Tenant: "t", Subscription: "s", Duration: eventhose.Duration(rng.IntN(1e9))}, time.Time{})
-					time.Sleep(time.Duration(rng.IntN(1000)) * time.Millisecond)
+					time.Sleep(time.Duration(rng.IntN(1000)) * time.Millisecond) // sleep: needed, because the time of the bubble is the subject
 				}
 			})
 		}
