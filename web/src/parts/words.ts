@@ -6,8 +6,10 @@ const tenth = new Intl.NumberFormat("en", { maximumFractionDigits: 1 })
 /** 1,204,118 */
 export const count = (n: number) => whole.format(n)
 
-/** 4.8 below 100, 1,204 above. */
-export const rate = (n: number) => (n < 100 ? tenth.format(n) : whole.format(n))
+const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 })
+
+/** 0.017 below 1, 4.8 below 100, 1,204 above. */
+export const rate = (n: number) => (n < 1 ? fine.format(n) : n < 100 ? tenth.format(n) : whole.format(n))
 
 /** 1.2 M, for where there is little room. */
 export function brief(n: number): string {
