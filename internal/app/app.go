@@ -275,7 +275,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("derive the key of tickets: %w", err)
 	}
 	streams, limit := follow.NewStreams(0, 0), overload.New()
-	graph, err = graphql.New(graphql.Options{Log: log, Subscriptions: ctl, Delivery: engine, Logger: a.logger})
+	graph, err = graphql.New(graphql.Options{Log: log, Subscriptions: ctl, Delivery: engine, Logger: a.logger, Streams: streams})
 	if err != nil {
 		return err
 	}

@@ -157,13 +157,15 @@ func (c *committer) commit(group []*request) {
 		if r.err = err; err == nil {
 			r.result = results[i]
 		}
+		close(r.done) // who appends goes first, then who waits to read
+	}
+	for _, r := range group {
 		for _, tenant := range [...]eventhose.TenantID{r.entry.Tenant, r.entry.Parent} {
 			if err == nil && tenant != "" && r.result.Err == nil && !told[tenant] {
 				told[tenant] = true
 				c.appended(tenant)
 			}
 		}
-		close(r.done)
 	}
 }
 

@@ -2,7 +2,6 @@ package follow
 
 import (
 	"context"
-	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -12,9 +11,8 @@ import (
 
 const (
 	// maxKept is how many bytes of pages are kept for readers that come a little later, and keepFor how long.
-	maxKept  = 16 << 20
-	keepFor  = time.Second
-	gateSize = 32
+	maxKept = 16 << 20
+	keepFor = time.Second
 )
 
 // place is where readers stand that can share.
@@ -22,6 +20,7 @@ type place struct {
 	tenant eventhose.TenantID
 	after  eventhose.Cursor
 	filter string
+	form   string
 }
 
 // flight is the way to the next page after one place. It is alone in changing its page, and does so before done is closed;
@@ -39,9 +38,15 @@ type flight[T any] struct {
 	readers int
 	landed  bool
 	at      time.Time
-	// gates are where readers wait, gateSize at each. They are opened one after the other, so that whatever else the server has
-	// to do, appending first of all, does not stand in line behind a thousand readers that woke at once.
-	gates []chan struct{}
+	// more says that the log has more than the page.
+	more bool
+
+	// gates are where readers wait until it has landed, room where there may be room. through closes when all were let in.
+	gates   []*gate
+	room    int
+	through chan struct{}
+	// turn says that it has the turn to let many in. It is the flight's alone.
+	turn bool
 }
 
 // next joins the flight from the stream's place, or starts one.
@@ -50,20 +55,25 @@ func (p *Pages[T]) next(ctx context.Context, s *Stream[T], idle time.Duration) (
 	if err != nil {
 		return nil, err
 	}
-	defer p.leave(f)
+	defer p.leave(f, gate)
 	select {
 	case <-f.done:
 		return f, f.err
 	default:
 	}
-	timer := time.NewTimer(idle)
-	defer timer.Stop()
+	if s.timer == nil {
+		s.timer = time.NewTimer(idle)
+	} else {
+		s.timer.Reset(idle)
+	}
+	defer s.timer.Stop()
 	select {
-	case <-gate:
+	case <-gate.open:
+		s.gate = gate
 		return f, f.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-timer.C:
+	case <-s.timer.C:
 		empty := &flight[T]{page: Page[T]{Cursor: s.at.after}}
 		if c := f.moved.Load(); c != nil {
 			empty.page.Cursor = *c
@@ -72,7 +82,12 @@ func (p *Pages[T]) next(ctx context.Context, s *Stream[T], idle time.Duration) (
 	}
 }
 
-func (p *Pages[T]) join(s *Stream[T]) (*flight[T], <-chan struct{}, error) {
+// join counts a reader of a flight, which waits at the gate that it answers, nil if the flight has landed.
+func (p *Pages[T]) join(s *Stream[T]) (*flight[T], *gate, error) {
+	before := s.gate
+	if s.gate = nil; before != nil {
+		before.back()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -84,27 +99,41 @@ func (p *Pages[T]) join(s *Stream[T]) (*flight[T], <-chan struct{}, error) {
 		f = nil
 	}
 	if f == nil {
-		f = &flight[T]{place: s.at, done: make(chan struct{})}
+		f = &flight[T]{place: s.at, done: make(chan struct{}), through: make(chan struct{})}
 		var flying context.Context
 		flying, f.cancel = context.WithCancel(p.flying)
 		p.flights[s.at] = f
-		p.crew.Go(func() { p.fly(flying, f, s.filter) })
+		way := way[T]{filter: s.filter, encode: s.encode, behind: s.behind}
+		if before != nil {
+			way.others = before.through
+		}
+		p.crew.Go(func() { p.fly(flying, f, way) })
 	}
-	at := f.readers / gateSize
 	if f.readers++; f.landed {
-		return f, f.done, nil
+		return f, nil, nil
 	}
-	if at == len(f.gates) {
-		f.gates = append(f.gates, make(chan struct{}))
+	for f.room < len(f.gates) && f.gates[f.room].full() {
+		f.room++
 	}
-	return f, f.gates[at], nil
+	if f.room == len(f.gates) {
+		f.gates = append(f.gates, newGate(f.room, f.through))
+	}
+	g := f.gates[f.room]
+	g.readers++
+	return f, g, nil
 }
 
 // leave ends a flight that nobody waits for.
-func (p *Pages[T]) leave(f *flight[T]) {
+func (p *Pages[T]) leave(f *flight[T], g *gate) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if f.readers--; f.readers == 0 && !f.landed {
+	if f.readers--; f.landed {
+		return
+	}
+	if g.readers--; g.index < f.room {
+		f.room = g.index
+	}
+	if f.readers == 0 {
 		f.cancel()
 		if p.flights[f.place] == f {
 			delete(p.flights, f.place)
@@ -112,30 +141,41 @@ func (p *Pages[T]) leave(f *flight[T]) {
 	}
 }
 
-func (p *Pages[T]) fly(ctx context.Context, f *flight[T], filter eventhose.Filter) {
+// way is how a flight finds its page.
+type way[T any] struct {
+	filter eventhose.Filter
+	encode Encode[T]
+	// behind says that there is more in the log. Otherwise the page is waited for, and others, who have the page before, are let
+	// in first, if not nil.
+	behind bool
+	others <-chan struct{}
+}
+
+func (p *Pages[T]) fly(ctx context.Context, f *flight[T], way way[T]) {
 	defer f.cancel()
-	page, err := p.find(ctx, f, filter)
+	defer p.passOn(f)
+	page, err := p.find(ctx, f, way)
 	if err != nil && p.flying.Err() != nil {
 		err = Stopping()
 	}
 	if f.err = err; err == nil {
-		f.page = Page[T]{Encoded: p.encode(page.Events, page.Cursor.Incarnation), Events: len(page.Events), Whole: true, Cursor: page.Cursor}
+		f.page = Page[T]{Encoded: way.encode(page.Events, page.Cursor.Incarnation), Events: len(page.Events), Whole: true, Cursor: page.Cursor}
+		if n := len(f.page.Each); n > 0 && n < len(page.Events) {
+			page.Events = page.Events[:n]
+			f.page.Events, f.page.Cursor.Sequence = n, page.Events[n-1].Sequence
+		}
+		f.more = page.HasMore
 		f.sequences = make([]eventhose.Sequence, len(page.Events))
 		for i := range page.Events {
 			f.sequences[i] = page.Events[i].Sequence
 		}
 	}
 	close(f.done)
-	for i, gate := range p.land(f) {
-		if i > 0 {
-			runtime.Gosched()
-		}
-		close(gate)
-	}
+	p.admit(f, p.land(f))
 }
 
 // land keeps what was found for those that come a little later.
-func (p *Pages[T]) land(f *flight[T]) (gates []chan struct{}) {
+func (p *Pages[T]) land(f *flight[T]) (gates []*gate) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if f.landed, f.at = true, time.Now(); p.flights[f.place] != f {
@@ -154,16 +194,27 @@ func (p *Pages[T]) land(f *flight[T]) (gates []chan struct{}) {
 }
 
 // find reads on until there are events.
-func (p *Pages[T]) find(ctx context.Context, f *flight[T], filter eventhose.Filter) (eventhose.Page, error) {
+func (p *Pages[T]) find(ctx context.Context, f *flight[T], way way[T]) (eventhose.Page, error) {
+	if !way.behind && way.others != nil {
+		select {
+		case <-way.others:
+		case <-ctx.Done():
+			return eventhose.Page{}, ctx.Err()
+		}
+	}
 	after := f.after
 	for {
-		page, err := p.log.Page(ctx, f.tenant, after, filter, Limit)
+		if !way.behind && p.large(f) {
+			p.takeTurn(ctx, f) // first, so that the page has all that there is by then
+		}
+		page, err := p.log.Page(ctx, f.tenant, after, way.filter, Limit)
 		if err != nil || len(page.Events) > 0 {
 			return page, err
 		}
+		p.passOn(f)
 		after = page.Cursor
 		f.moved.Store(&page.Cursor)
-		if !page.HasMore {
+		if way.behind = page.HasMore; !way.behind {
 			err = p.log.Wait(ctx, f.tenant, after.Sequence)
 		}
 		if err == nil {

@@ -29,7 +29,8 @@ var Limit = eventhose.PageLimit{Events: 500, Bytes: 256 << 10}
 // Encoded is a page as a door writes it. It is shared: nobody changes it.
 type Encoded[T any] struct {
 	// All are all of the events together, Each is one by one. A door fills what it uses.
-	All  T
+	All T
+	// Each may be shorter than the events it was made of: the others come with the next page.
 	Each []T
 	// Size is about how many bytes of memory they take.
 	Size int
@@ -51,6 +52,7 @@ type Encode[T any] func(events []eventhose.Event, incarnation eventhose.Incarnat
 // Pages hands out pages of logs, encoded for one door. It is safe for concurrent use.
 type Pages[T any] struct {
 	log    Log
+	turn   chan struct{}
 	encode Encode[T]
 
 	flying context.Context
@@ -65,9 +67,9 @@ type Pages[T any] struct {
 	size int
 }
 
-// New makes what Close must be called of.
-func New[T any](log Log, encode Encode[T]) *Pages[T] {
-	p := &Pages[T]{log: log, encode: encode, flights: map[place]*flight[T]{}}
+// New makes what Close must be called of. The streams are those of all doors. encode may be nil if each stream has its own.
+func New[T any](log Log, streams *Streams, encode Encode[T]) *Pages[T] {
+	p := &Pages[T]{log: log, turn: streams.turn, encode: encode, flights: map[place]*flight[T]{}}
 	p.flying, p.ground = context.WithCancel(context.Background())
 	return p
 }
@@ -97,12 +99,23 @@ type Stream[T any] struct {
 	pages  *Pages[T]
 	at     place
 	filter eventhose.Filter
+	encode Encode[T]
+	// behind says that the log had more when it was read last, gate where the stream was let in.
+	behind bool
+	gate   *gate
+	timer  *time.Timer
 }
 
 // Open begins a stream after a cursor. It reads nothing yet: what is wrong with the cursor or the filter Next tells.
 func (p *Pages[T]) Open(tenant eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter) *Stream[T] {
-	return &Stream[T]{pages: p, filter: f, at: place{tenant: tenant, after: after,
+	return &Stream[T]{pages: p, filter: f, encode: p.encode, at: place{tenant: tenant, after: after,
 		filter: strings.Join(f.Types, "\x00") + "\x01" + strings.Join(f.Keys, "\x00") + "\x01" + f.Expression}}
+}
+
+// As has the stream's events encoded in another way than the door's others. Streams whose form is the same share what it makes.
+func (s *Stream[T]) As(form string, encode Encode[T]) *Stream[T] {
+	s.at.form, s.encode = form, encode
+	return s
 }
 
 // Cursor is where the stream stands: after what Next has handed out.
@@ -123,6 +136,6 @@ func (s *Stream[T]) Next(ctx context.Context, max int, idle time.Duration) (Page
 		page.Each, page.Events = page.Each[:max], max
 		page.Cursor.Sequence = f.sequences[max-1]
 	}
-	s.at.after = page.Cursor
+	s.at.after, s.behind = page.Cursor, f.more || page.Events < f.page.Events
 	return page, nil
 }

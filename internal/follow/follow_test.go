@@ -100,7 +100,7 @@ func next(t *testing.T, s *follow.Stream[string], max int) follow.Page[string] {
 func TestInParts(t *testing.T) {
 	log := newMemory()
 	log.append(1234, "a")
-	pages := follow.New(log, text)
+	pages := follow.New(log, follow.NewStreams(0, 0), text)
 	defer pages.Close()
 	s := pages.Open("t", eventhose.Cursor{}, eventhose.Filter{})
 	var got, want string
@@ -125,17 +125,27 @@ func TestInParts(t *testing.T) {
 func TestReadersShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newMemory()
-		pages := follow.New(log, text)
+		pages := follow.New(log, follow.NewStreams(0, 0), text)
 		defer pages.Close()
 		var readers sync.WaitGroup
 		var wrong atomic.Int64
+		want := ""
+		for i := range 20 {
+			want += fmt.Sprint(i+1, " ")
+		}
 		for range 1000 {
 			readers.Go(func() {
-				s := pages.Open("t", eventhose.Cursor{Incarnation: 7}, eventhose.Filter{})
-				for i := range 20 {
-					if page, err := s.Next(t.Context(), 100, time.Hour); err != nil || page.All != fmt.Sprint(i+1, " ") || !page.Whole {
+				s, got := pages.Open("t", eventhose.Cursor{Incarnation: 7}, eventhose.Filter{}), ""
+				for s.Cursor().Sequence < 20 {
+					page, err := s.Next(t.Context(), 100, time.Hour)
+					if err != nil || !page.Whole {
 						wrong.Add(1)
+						return
 					}
+					got += page.All
+				}
+				if got != want {
+					wrong.Add(1)
 				}
 			})
 		}
@@ -145,9 +155,73 @@ func TestReadersShare(t *testing.T) {
 		}
 		readers.Wait()
 		if n := log.pages.Load(); wrong.Load() > 0 || n > 60 {
-			t.Errorf("%d wrong pages, %d reads of the log", wrong.Load(), n)
+			t.Errorf("%d readers got something else, %d reads of the log", wrong.Load(), n)
 		}
 	})
+}
+
+// A thousand readers of one event are woken in turns, so that who appends has an answer before all of them have theirs.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newMemory()
+		pages := follow.New(log, follow.NewStreams(0, 0), text)
+		defer pages.Close()
+		var readers sync.WaitGroup
+		var woken atomic.Int64
+		for range 1000 {
+			readers.Go(func() {
+				next(t, pages.Open("t", eventhose.Cursor{Incarnation: 7}, eventhose.Filter{}), 100)
+				woken.Add(1)
+			})
+		}
+		synctest.Wait()
+		log.append(1, "a")
+		synctest.Wait()
+		if n := woken.Load(); n == 0 || n > 200 {
+			t.Errorf("%d readers were woken at once", n)
+		}
+		began := time.Now()
+		readers.Wait()
+		if d := time.Since(began); d == 0 || d > time.Second {
+			t.Errorf("the last was woken after %v", d)
+		}
+	})
+}
+
+// Streams of one form share what its encoding makes, which may be of fewer events than there are; others do not.
+func TestForms(t *testing.T) {
+	log := newMemory()
+	log.append(7, "a")
+	pages := follow.New[string](log, follow.NewStreams(0, 0), nil)
+	defer pages.Close()
+	made := map[string]int{}
+	open := func(form string) *follow.Stream[string] {
+		return pages.Open("t", eventhose.Cursor{}, eventhose.Filter{}).As(form, func(events []eventhose.Event, _ eventhose.Incarnation) (out follow.Encoded[string]) {
+			made[form]++
+			for _, e := range events[:min(3, len(events))] {
+				out.Each = append(out.Each, fmt.Sprint(form, e.Sequence, " "))
+			}
+			return out
+		})
+	}
+	for _, form := range []string{"x", "y", "x"} {
+		s, got := open(form), ""
+		for s.Cursor().Sequence < 7 {
+			for _, e := range next(t, s, 100).Each {
+				got += e
+			}
+		}
+		want := ""
+		for i := range 7 {
+			want += fmt.Sprint(form, i+1, " ")
+		}
+		if got != want {
+			t.Errorf("%s instead of %s", got, want)
+		}
+	}
+	if made["x"] != 3 || made["y"] != 3 {
+		t.Errorf("encoded %v times", made)
+	}
 }
 
 // With nothing to hand out, the cursor moves over what the filter does not match.
@@ -155,7 +229,7 @@ func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newMemory()
 		log.append(5000, "a")
-		pages := follow.New(log, text)
+		pages := follow.New(log, follow.NewStreams(0, 0), text)
 		defer pages.Close()
 		s := pages.Open("t", eventhose.Cursor{}, eventhose.Filter{Types: []string{"rare"}})
 		page, err := s.Next(t.Context(), 10, 15*time.Second)
@@ -173,7 +247,7 @@ func TestIdle(t *testing.T) {
 func TestLeaving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newMemory()
-		pages := follow.New(log, text)
+		pages := follow.New(log, follow.NewStreams(0, 0), text)
 		defer pages.Close()
 		before := runtime.NumGoroutine()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -207,7 +281,7 @@ func TestLeaving(t *testing.T) {
 func TestForget(t *testing.T) {
 	log := newMemory()
 	log.append(3, "a")
-	pages := follow.New(log, text)
+	pages := follow.New(log, follow.NewStreams(0, 0), text)
 	defer pages.Close()
 	read := func() int64 {
 		next(t, pages.Open("t", eventhose.Cursor{}, eventhose.Filter{}), 10)
@@ -225,7 +299,7 @@ func TestForget(t *testing.T) {
 // A server that stops ends all streams.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pages := follow.New(newMemory(), text)
+		pages := follow.New(newMemory(), follow.NewStreams(0, 0), text)
 		var readers sync.WaitGroup
 		readers.Go(func() {
 			if _, err := pages.Open("t", eventhose.Cursor{}, eventhose.Filter{}).Next(t.Context(), 1, time.Hour); eventhose.CodeOf(err) != eventhose.CodeUnavailable {

@@ -13,9 +13,11 @@ const (
 	MaxTenantStreams = 5_000
 )
 
-// Streams counts the streams of all doors. It is safe for concurrent use.
+// Streams is what all doors share: how many streams are open, and whose turn it is to be handed a page. It is safe for concurrent use.
 type Streams struct {
 	all, each int
+	// turn is held while a page is handed to many readers.
+	turn chan struct{}
 
 	mu   sync.Mutex
 	open int
@@ -30,7 +32,7 @@ func NewStreams(all, each int) *Streams {
 	if each == 0 {
 		each = MaxTenantStreams
 	}
-	return &Streams{all: all, each: each, of: map[eventhose.TenantID]int{}}
+	return &Streams{all: all, each: each, turn: make(chan struct{}, 1), of: map[eventhose.TenantID]int{}}
 }
 
 // Open counts one more; end must be called once when it has ended. CodeLimit.

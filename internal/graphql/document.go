@@ -1,6 +1,7 @@
 package graphql
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"reflect"
@@ -80,6 +81,8 @@ type document struct {
 	query, name string
 	stream      bool
 	variables   map[string]any
+	// form is the same for streams that have the same answer for an event, wherever they began and whatever they read.
+	form string
 }
 
 // prepare reads, validates and prices a request, and does nothing of it.
@@ -131,7 +134,52 @@ func (d *Door) prepare(q request, streamsOnly bool) (*document, faults) {
 	if cost := costOf(op.SelectionSet, variables); cost > most {
 		return nil, tooMuch("would cost %d, more than %d: ask for fewer fields, shorter lists, or deliveries of fewer events", cost, most)
 	}
+	if out.stream {
+		out.form = formOf(op.SelectionSet[0].(*ast.Field), out)
+	}
 	return out, nil
+}
+
+// formOf answers the form of a stream's document: its text, and those of its variables that stand below its one field.
+func formOf(root *ast.Field, doc *document) string {
+	below := map[string]any{}
+	variablesOf(root.SelectionSet, func(name string) { below[name] = doc.variables[name] })
+	sum := sha256.Sum256(marshal([]any{doc.query, doc.name, below}))
+	return string(sum[:])
+}
+
+// variablesOf names the variables that a validated selection uses.
+func variablesOf(set ast.SelectionSet, name func(string)) {
+	var in func(v *ast.Value)
+	in = func(v *ast.Value) {
+		if v.Kind == ast.Variable {
+			name(v.Raw)
+		}
+		for _, c := range v.Children {
+			in(c.Value)
+		}
+	}
+	of := func(arguments ast.ArgumentList, directives ast.DirectiveList) {
+		for _, d := range directives {
+			arguments = append(arguments[:len(arguments):len(arguments)], d.Arguments...)
+		}
+		for _, a := range arguments {
+			in(a.Value)
+		}
+	}
+	for _, s := range set {
+		switch s := s.(type) {
+		case *ast.InlineFragment:
+			of(nil, s.Directives)
+			variablesOf(s.SelectionSet, name)
+		case *ast.FragmentSpread:
+			of(nil, s.Directives)
+			variablesOf(s.Definition.SelectionSet, name)
+		case *ast.Field:
+			of(s.Arguments, s.Directives)
+			variablesOf(s.SelectionSet, name)
+		}
+	}
 }
 
 // listed makes a list as the engine takes it of what one value was turned into, which may stand for a list of itself.

@@ -87,6 +87,8 @@ type Options struct {
 	Delivery      Delivery
 	// Logger gets internal failures; nil discards them.
 	Logger *slog.Logger
+	// Streams are those of all doors; nil is none but this door's.
+	Streams *follow.Streams
 	// Heartbeat is how often a stream that has nothing to say says that it lives, 15 s if 0.
 	Heartbeat time.Duration
 	// Stall is how long a reader may take nothing, 90 s if 0.
@@ -111,7 +113,7 @@ type Door struct {
 	schema *ast.Schema
 	rules  *rules.Rules
 	engine *engine.Schema
-	pages  *follow.Pages[eventhose.Event]
+	pages  *follow.Pages[[]byte]
 	// queries has a place for each that is executed, strangers for each that has not said who it is.
 	queries, strangers chan struct{}
 
@@ -128,6 +130,9 @@ type Door struct {
 func New(o Options) (*Door, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Streams == nil {
+		o.Streams = follow.NewStreams(0, 0)
 	}
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 15 * time.Second
@@ -152,7 +157,7 @@ func New(o Options) (*Door, error) {
 		engine.PanicHandler(panicked{}), engine.Logger(engineLog.LoggerFunc(d.panicked))); err != nil {
 		return nil, fmt.Errorf("graphql: the resolvers: %w", err)
 	}
-	d.pages = follow.New(o.Log, encode)
+	d.pages = follow.New[[]byte](o.Log, o.Streams, nil)
 	d.draining, d.drain = context.WithCancel(context.Background())
 	return d, nil
 }

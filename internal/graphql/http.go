@@ -135,12 +135,13 @@ func (d *Door) events(w http.ResponseWriter, r *http.Request, c Caller, doc *doc
 	return nil
 }
 
+var beforeNext, afterNext = []byte("event: next\ndata: "), []byte("\n\n")
+
 // eventWriter writes the events of graphql-sse.
 type eventWriter struct{ *stall.Writer }
 
 func (w *eventWriter) next(response []byte) error {
-	b := append(make([]byte, 0, len(response)+24), "event: next\ndata: "...)
-	return w.Write(append(appendLine(b, response), "\n\n"...))
+	return w.Write(beforeNext, onLine(response), afterNext)
 }
 
 // last sends a response and says that it was the last.
@@ -154,15 +155,16 @@ func (w *eventWriter) last(response []byte) error {
 func (w *eventWriter) refuse(list faults) error { return w.last(refusal(list)) }
 func (w *eventWriter) idle() error              { return w.Write([]byte(":\n\n")) }
 
-// appendLine writes JSON on one line: line breaks in it stand between tokens only.
-func appendLine(b, text []byte) []byte {
+// onLine answers JSON on one line: line breaks in it stand between tokens only.
+func onLine(text []byte) []byte {
 	if bytes.IndexByte(text, '\n') < 0 && bytes.IndexByte(text, '\r') < 0 {
-		return append(b, text...)
+		return text
 	}
+	line := make([]byte, 0, len(text))
 	for _, c := range text {
 		if c != '\n' && c != '\r' {
-			b = append(b, c)
+			line = append(line, c)
 		}
 	}
-	return b
+	return line
 }

@@ -3,8 +3,7 @@ package graphql
 import (
 	"context"
 	"errors"
-	"sync"
-	"time"
+	"iter"
 
 	engine "github.com/graph-gophers/graphql-go"
 
@@ -13,22 +12,22 @@ import (
 	"github.com/eventhose/eventhose/internal/stall"
 )
 
-// operation is one operation of a client while it is executed. Resolvers find it in their context.
+// operation is one operation of a client while it is executed, or a part of a stream. Resolvers find it in their context.
 type operation struct {
 	door     *Door
 	tenant   eventhose.TenantID
 	verbatim *verbatim
 	// room is a query's; each item of a stream has its own.
 	room *room
+
+	// A stream begins by having its arguments read: from is where, refused why not. Later it is executed page by page, for items.
+	items   []*item
+	from    place
+	refused error
+
 	// check answers why a stream must end, if it must; sent counts what it has handed over.
 	check func(context.Context) error
 	sent  func(events int)
-
-	// items come from the log to the engine, and from the engine to the client, one by one.
-	producer sync.WaitGroup
-	mu       sync.Mutex
-	handed   []*item // on their way through the engine
-	ended    error   // why the stream's items have ended
 }
 
 type operationKey struct{}
@@ -68,109 +67,17 @@ type sink interface {
 
 // stream executes a subscription until ctx or the stream ends, and answers why; told says that the client knows.
 func (o *operation) stream(ctx context.Context, doc *document, to sink) (why error, told bool) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer o.producer.Wait()
-	defer cancel() // before the producer is waited for
-	responses, err := o.door.engine.Subscribe(context.WithValue(ctx, operationKey{}, o), doc.query, doc.name, doc.variables)
-	if err != nil {
-		return err, false
+	if list := o.begin(ctx, doc); list != nil {
+		return o.why(ctx, o.refused), to.refuse(list) == nil
 	}
-	tick := time.NewTicker(o.door.o.Heartbeat)
-	defer tick.Stop()
-	for {
-		select {
-		case r, more := <-responses:
-			response, _ := r.(*engine.Response)
-			if !more || response == nil || ctx.Err() != nil {
-				return o.why(ctx), false
-			}
-			it := o.taken()
-			if it == nil { // the arguments were refused
-				_, list := o.response(ctx, response, o.room)
-				return o.why(ctx), to.refuse(list) == nil
-			}
-			b, wrong := o.response(ctx, response, it.room)
-			if wrong != nil {
-				b = refusal(wrong)
-			}
-			if err := to.next(b); err != nil {
-				return err, false
-			}
-			if it.event != nil {
-				o.sent(1)
-			}
-		case <-tick.C:
-			if err := to.idle(); err != nil {
-				return err, false
-			}
+	if o.from.now {
+		if err := to.next(o.moved(doc, o.from.after)); err != nil {
+			return err, false
 		}
 	}
-}
-
-// why answers what has ended the items.
-func (o *operation) why(ctx context.Context) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	switch {
-	case o.door.draining.Err() != nil:
-		return stopping()
-	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.Canceled):
-		return context.Cause(ctx)
-	case ctx.Err() == nil && o.ended != nil:
-		return o.ended
-	}
-	return stall.ErrLeft
-}
-
-// taken answers the item whose response has come, nil if it is of none.
-func (o *operation) taken() *item {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.handed) == 0 {
-		return nil
-	}
-	it := o.handed[0]
-	o.handed = o.handed[1:]
-	return it
-}
-
-// encode keeps events as they are: what clients want of them differs.
-func encode(events []eventhose.Event, _ eventhose.Incarnation) follow.Encoded[eventhose.Event] {
-	size := 0
-	for i := range events {
-		size += 512 + len(events[i].Data)
-	}
-	return follow.Encoded[eventhose.Event]{Each: events, Size: size}
-}
-
-// produce reads the log from a place on and hands items over, until ctx ends or the log cannot be read on.
-func (o *operation) produce(ctx context.Context, from place, items chan<- *item) {
-	defer close(items)
-	defer func() {
-		if v := recover(); v != nil {
-			o.door.panicked(ctx, v)
-			o.end(errPanic)
-		}
-	}()
-	o.end(o.follow(ctx, from, items))
-}
-
-func (o *operation) end(err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.ended == nil {
-		o.ended = err
-	}
-}
-
-// follow is the loop of a stream. It ends with an error.
-func (o *operation) follow(ctx context.Context, from place, items chan<- *item) error {
-	if from.now {
-		if err := o.hand(ctx, o.item(from.after), items); err != nil {
-			return err
-		}
-	}
-	stream := o.door.pages.Open(o.tenant, from.after, from.filter)
+	stream := o.door.pages.Open(o.tenant, o.from.after, o.from.filter).As(doc.form, func(events []eventhose.Event, incarnation eventhose.Incarnation) follow.Encoded[[]byte] {
+		return o.door.encode(doc, events, incarnation)
+	})
 	for {
 		before := stream.Cursor()
 		page, err := stream.Next(ctx, follow.Limit.Events, o.door.o.Heartbeat)
@@ -178,36 +85,118 @@ func (o *operation) follow(ctx context.Context, from place, items chan<- *item) 
 			err = o.check(ctx)
 		}
 		if err != nil {
-			return err
+			return o.why(ctx, err), false
 		}
-		for i := range page.Events {
-			it := o.item(eventhose.Cursor{Incarnation: page.Cursor.Incarnation, Sequence: page.Each[i].Sequence})
-			it.event = &event{Event: page.Each[i], cursor: it.cursor, o: o, room: it.room}
-			if err := o.hand(ctx, it, items); err != nil {
-				return err
+		for _, response := range page.Each[:page.Events] {
+			if err := to.next(response); err != nil {
+				return err, false
 			}
+			o.sent(1)
 		}
-		if page.Events == 0 && page.Cursor != before {
-			if err := o.hand(ctx, o.item(page.Cursor), items); err != nil {
-				return err
+		switch {
+		case page.Events > 0:
+		case page.Cursor != before:
+			err = to.next(o.moved(doc, page.Cursor))
+		default:
+			err = to.idle()
+		}
+		if err != nil {
+			return err, false
+		}
+	}
+}
+
+// begin reads a stream's arguments into from, or answers what is wrong with them.
+func (o *operation) begin(ctx context.Context, doc *document) (wrong faults) {
+	for response := range o.door.responses(ctx, o, doc) {
+		_, wrong = o.response(ctx, response, o.room)
+	}
+	if o.refused != nil && wrong == nil {
+		wrong = o.door.tell(ctx, o.refused)
+	}
+	return wrong
+}
+
+// responses executes a subscription, and answers what the engine does.
+func (d *Door) responses(ctx context.Context, o *operation, doc *document) iter.Seq[*engine.Response] {
+	return func(yield func(*engine.Response) bool) {
+		ctx, cancel := context.WithCancel(context.WithValue(ctx, operationKey{}, o))
+		defer cancel()
+		all, err := d.engine.Subscribe(ctx, doc.query, doc.name, doc.variables)
+		if err != nil { // a schema without subscriptions
+			panic(err)
+		}
+		more := true
+		for r := range all { // to its end, which is when nothing of it runs any more
+			if response, _ := r.(*engine.Response); more && response != nil {
+				if more = yield(response); !more {
+					cancel()
+				}
 			}
 		}
 	}
 }
 
-func (o *operation) item(c eventhose.Cursor) *item { return &item{cursor: c, room: newRoom()} }
-
-// hand gives an item to the engine, which takes the next one when the client has taken this.
-func (o *operation) hand(ctx context.Context, it *item, items chan<- *item) error {
-	o.mu.Lock()
-	o.handed = append(o.handed, it)
-	o.mu.Unlock()
-	select {
-	case items <- it:
-		return nil
-	case <-ctx.Done():
+// why answers what has ended a stream.
+func (o *operation) why(ctx context.Context, err error) error {
+	switch {
+	case o.door.draining.Err() != nil:
+		return stopping()
+	case ctx.Err() == nil && err != nil:
+		return err
+	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.Canceled):
 		return context.Cause(ctx)
 	}
+	return stall.ErrLeft
+}
+
+// moved is the response that tells where a stream stands.
+func (o *operation) moved(doc *document, at eventhose.Cursor) []byte {
+	return o.door.show(doc, []*item{{cursor: at, room: newRoom()}})[0]
+}
+
+// encode executes a document for events. Nothing else decides what it answers for them, so all streams of a document share that.
+func (d *Door) encode(doc *document, events []eventhose.Event, incarnation eventhose.Incarnation) follow.Encoded[[]byte] {
+	items := make([]*item, len(events))
+	for i, e := range events {
+		it := &item{cursor: eventhose.Cursor{Incarnation: incarnation, Sequence: e.Sequence}, room: newRoom()}
+		it.event = &event{Event: e, cursor: it.cursor, room: it.room}
+		items[i] = it
+	}
+	out := follow.Encoded[[]byte]{Each: d.show(doc, items)}
+	for _, response := range out.Each {
+		out.Size += 24 + cap(response)
+	}
+	return out
+}
+
+// show answers the responses of items, at least one; not of all if they are large.
+func (d *Door) show(doc *document, items []*item) (out [][]byte) {
+	ctx := context.Background() // it reads nothing and is soon done, for whoever waits for it then
+	err := d.guarded(ctx, func() error {
+		o := &operation{door: d, verbatim: newVerbatim(), items: items}
+		for _, it := range items {
+			if it.event != nil {
+				it.event.o = o
+			}
+		}
+		size := 0
+		for response := range d.responses(ctx, o, doc) {
+			b, wrong := o.response(ctx, response, items[len(out)].room)
+			if wrong != nil {
+				b = refusal(wrong)
+			}
+			out = append(out, b)
+			if size += len(b); size >= follow.Limit.Bytes {
+				break
+			}
+		}
+		return nil
+	})
+	if len(out) == 0 {
+		out = [][]byte{refusal(faultsOf(err))}
+	}
+	return out
 }
 
 // guarded calls do, and logs a panic of it instead of ending the process.

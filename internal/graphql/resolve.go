@@ -86,16 +86,19 @@ type place struct {
 	now bool
 }
 
-// Events begins a stream, or answers what would end it at once.
+// Events answers the items of a part of a stream; when a stream begins, only where it does.
 func (stream) Events(ctx context.Context, args reading) (<-chan *item, error) {
 	o := operationOf(ctx)
-	from, err := o.place(ctx, &args)
-	if err != nil {
-		o.end(err)
-		return nil, err
+	if o.items == nil {
+		if o.from, o.refused = o.place(ctx, &args); o.refused != nil {
+			return nil, o.refused
+		}
 	}
-	items := make(chan *item)
-	o.producer.Go(func() { o.produce(ctx, from, items) })
+	items := make(chan *item, len(o.items))
+	for _, it := range o.items {
+		items <- it
+	}
+	close(items)
 	return items, nil
 }
 

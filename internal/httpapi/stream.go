@@ -67,10 +67,10 @@ func (a *API) newStreaming(o Options) (err error) {
 		return err
 	}
 	s.lines = map[lineForm]*follow.Pages[[]byte]{
-		formSSE:   follow.New[[]byte](a.log, encodeSSE),
-		formLines: follow.New[[]byte](a.log, encodeLines),
+		formSSE:   follow.New[[]byte](a.log, s.counts, encodeSSE),
+		formLines: follow.New[[]byte](a.log, s.counts, encodeLines),
 	}
-	s.frames = follow.New[[]byte](a.log, encodeFrames)
+	s.frames = follow.New[[]byte](a.log, s.counts, encodeFrames)
 	a.streams = s
 	return nil
 }

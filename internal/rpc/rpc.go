@@ -133,7 +133,7 @@ func New(o Options) (*Door, error) {
 	}
 	d := &Door{
 		log: o.Log, control: o.Control, delivery: o.Delivery, logger: o.Logger, metrics: m, overload: o.Overload,
-		streams: o.Streams, pages: follow.New(o.Log, encodePage),
+		streams: o.Streams, pages: follow.New(o.Log, o.Streams, encodePage),
 		maxWait: o.MaxWait, heartbeat: o.Heartbeat, stall: o.Stall, mux: http.NewServeMux(),
 	}
 	d.held.Set(o.MaxHeld)

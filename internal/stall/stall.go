@@ -127,18 +127,20 @@ func (o *Writer) Done() {
 	o.hasty = true
 }
 
-// Write sends b off, or answers ErrLeft.
-func (o *Writer) Write(b []byte) error {
-	for len(b) > 0 {
-		part := b[:min(len(b), maxWrite)]
-		b = b[len(part):]
-		o.mu.Lock()
-		if !o.hasty {
-			_ = o.control.SetWriteDeadline(time.Now().Add(o.limit))
-		}
-		o.mu.Unlock()
-		if _, err := o.w.Write(part); err != nil {
-			return ErrLeft
+// Write sends texts off, one behind the other, or answers ErrLeft.
+func (o *Writer) Write(texts ...[]byte) error {
+	for _, b := range texts {
+		for len(b) > 0 {
+			part := b[:min(len(b), maxWrite)]
+			b = b[len(part):]
+			o.mu.Lock()
+			if !o.hasty {
+				_ = o.control.SetWriteDeadline(time.Now().Add(o.limit))
+			}
+			o.mu.Unlock()
+			if _, err := o.w.Write(part); err != nil {
+				return ErrLeft
+			}
 		}
 	}
 	if o.control.Flush() != nil {

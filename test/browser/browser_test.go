@@ -80,10 +80,7 @@ type tab struct {
 func open(t *testing.T, options ...chromedp.ContextOption) *tab {
 	t.Helper()
 	ctx, end := chromedp.NewContext(browser, options...)
-	cancel := func() {}
-	if last, ok := t.Deadline(); ok { // a page that hangs is told of before the test is ended
-		ctx, cancel = context.WithDeadline(ctx, last.Add(-patience))
-	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	b := &tab{t: t, ctx: ctx}
 	t.Cleanup(func() {
 		cancel()
@@ -164,9 +161,7 @@ func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 // fail ends the test with what the page shows.
 func (b *tab) fail(why any) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	shown, err := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + "\n" + document.body.innerText.slice(0, 1500)`))
+	shown, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](`location.href + "\n" + document.body.innerText.slice(0, 1500)`))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.t.Fatalf("%v; the page (%v):\n%s\nthe console: %q", why, err, shown, b.said)
@@ -194,14 +189,13 @@ func value[T any](b *tab, expression string) T {
 // pages' policy forbids.
 func (b *tab) until(expression string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
+	deadline := time.Now().Add(patience)
 	for {
-		v, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("!!("+expression+")"))
+		v, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("!!("+expression+")"))
 		if err == nil && v { // a page that goes away under the question is no answer
 			return
 		}
-		if ctx.Err() != nil {
+		if time.Now().After(deadline) {
 			b.fail(fmt.Errorf("did not come: %s (%v)", expression, err))
 		}
 		select {
