@@ -74,8 +74,8 @@ func (p *Pages[T]) next(ctx context.Context, s *Stream[T], idle time.Duration) (
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-s.timer.C:
-		empty := &flight[T]{page: Page[T]{Cursor: s.at.after}}
-		if c := f.moved.Load(); c != nil {
+		empty := &flight[T]{page: Page[T]{Cursor: s.seen}}
+		if c := f.moved.Load(); c != nil && (c.Incarnation != s.seen.Incarnation || c.Sequence > s.seen.Sequence) {
 			empty.page.Cursor = *c
 		}
 		return empty, nil
@@ -103,7 +103,7 @@ func (p *Pages[T]) join(s *Stream[T]) (*flight[T], *gate, error) {
 		var flying context.Context
 		flying, f.cancel = context.WithCancel(p.flying)
 		p.flights[s.at] = f
-		way := way[T]{filter: s.filter, encode: s.encode, behind: s.behind}
+		way := way[T]{from: s.seen, filter: s.filter, encode: s.encode, behind: s.behind}
 		if before != nil {
 			way.others = before.through
 		}
@@ -112,7 +112,7 @@ func (p *Pages[T]) join(s *Stream[T]) (*flight[T], *gate, error) {
 	if f.readers++; f.landed {
 		return f, nil, nil
 	}
-	for f.room < len(f.gates) && f.gates[f.room].full() {
+	for f.room < len(f.gates) && f.gates[f.room].readers >= atOnce() {
 		f.room++
 	}
 	if f.room == len(f.gates) {
@@ -143,6 +143,8 @@ func (p *Pages[T]) leave(f *flight[T], g *gate) {
 
 // way is how a flight finds its page.
 type way[T any] struct {
+	// from is where it begins to look: nothing that matches is between the flight's place and this.
+	from   eventhose.Cursor
 	filter eventhose.Filter
 	encode Encode[T]
 	// behind says that there is more in the log. Otherwise the page is waited for, and others, who have the page before, are let
@@ -163,6 +165,7 @@ func (p *Pages[T]) fly(ctx context.Context, f *flight[T], way way[T]) {
 		if n := len(f.page.Each); n > 0 && n < len(page.Events) {
 			page.Events = page.Events[:n]
 			f.page.Events, f.page.Cursor.Sequence = n, page.Events[n-1].Sequence
+			page.HasMore = true
 		}
 		f.more = page.HasMore
 		f.sequences = make([]eventhose.Sequence, len(page.Events))
@@ -178,19 +181,20 @@ func (p *Pages[T]) fly(ctx context.Context, f *flight[T], way way[T]) {
 func (p *Pages[T]) land(f *flight[T]) (gates []*gate) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	gates = slices.DeleteFunc(f.gates, func(g *gate) bool { return g.readers == 0 }) // whose readers have all left
 	if f.landed, f.at = true, time.Now(); p.flights[f.place] != f {
-		return f.gates
+		return gates
 	}
 	if f.err != nil {
 		delete(p.flights, f.place)
-		return f.gates
+		return gates
 	}
 	p.kept = append(p.kept, f)
 	p.size += f.page.Size
 	for len(p.kept) > 0 && (p.size > maxKept || f.at.Sub(p.kept[0].at) > keepFor) {
 		p.drop(p.kept[0])
 	}
-	return f.gates
+	return gates
 }
 
 // find reads on until there are events.
@@ -202,16 +206,16 @@ func (p *Pages[T]) find(ctx context.Context, f *flight[T], way way[T]) (eventhos
 			return eventhose.Page{}, ctx.Err()
 		}
 	}
-	after := f.after
+	after := way.from
 	for {
 		if !way.behind && p.large(f) {
-			p.takeTurn(ctx, f) // first, so that the page has all that there is by then
+			p.takeTurn(ctx, f) // waited for first, so that the page has all that there is by then
+			p.passOn(f)
 		}
 		page, err := p.log.Page(ctx, f.tenant, after, way.filter, Limit)
 		if err != nil || len(page.Events) > 0 {
 			return page, err
 		}
-		p.passOn(f)
 		after = page.Cursor
 		f.moved.Store(&page.Cursor)
 		if way.behind = page.HasMore; !way.behind {

@@ -88,7 +88,7 @@ func (p *Pages[T]) Forget(tenant eventhose.TenantID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for at, f := range p.flights {
-		if at.tenant == tenant && f.landed {
+		if at.tenant == tenant { // also one that is under way with what it has read
 			p.drop(f)
 		}
 	}
@@ -96,8 +96,10 @@ func (p *Pages[T]) Forget(tenant eventhose.TenantID) {
 
 // Stream is one reader's way through a log. It is used by one goroutine at a time, and needs no end.
 type Stream[T any] struct {
-	pages  *Pages[T]
+	pages *Pages[T]
+	// at is where it shares with others: after the last event that it got. seen is how far nothing more for it is.
 	at     place
+	seen   eventhose.Cursor
 	filter eventhose.Filter
 	encode Encode[T]
 	// behind says that the log had more when it was read last, gate where the stream was let in.
@@ -108,7 +110,7 @@ type Stream[T any] struct {
 
 // Open begins a stream after a cursor. It reads nothing yet: what is wrong with the cursor or the filter Next tells.
 func (p *Pages[T]) Open(tenant eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter) *Stream[T] {
-	return &Stream[T]{pages: p, filter: f, encode: p.encode, at: place{tenant: tenant, after: after,
+	return &Stream[T]{pages: p, seen: after, filter: f, encode: p.encode, at: place{tenant: tenant, after: after,
 		filter: strings.Join(f.Types, "\x00") + "\x01" + strings.Join(f.Keys, "\x00") + "\x01" + f.Expression}}
 }
 
@@ -119,7 +121,7 @@ func (s *Stream[T]) As(form string, encode Encode[T]) *Stream[T] {
 }
 
 // Cursor is where the stream stands: after what Next has handed out.
-func (s *Stream[T]) Cursor() eventhose.Cursor { return s.at.after }
+func (s *Stream[T]) Cursor() eventhose.Cursor { return s.seen }
 
 // Next waits for events after the stream's cursor and moves it on over those that it hands out: at least one, at most max
 // and Limit. If there are none for as long as idle, it answers a page without events, whose cursor may yet have moved: over
@@ -136,6 +138,8 @@ func (s *Stream[T]) Next(ctx context.Context, max int, idle time.Duration) (Page
 		page.Each, page.Events = page.Each[:max], max
 		page.Cursor.Sequence = f.sequences[max-1]
 	}
-	s.at.after, s.behind = page.Cursor, f.more || page.Events < f.page.Events
+	if s.seen = page.Cursor; page.Events > 0 {
+		s.at.after, s.behind = page.Cursor, f.more || page.Events < f.page.Events
+	}
 	return page, nil
 }

@@ -188,6 +188,133 @@ func TestTurns(t *testing.T) {
 	})
 }
 
+// Gates that all have left are not waited at, and a small audience not at all.
+func TestLeftGates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newMemory()
+		pages := follow.New(log, follow.NewStreams(0, 0), text)
+		defer pages.Close()
+		var stay, leave sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		for i := range 1000 {
+			if i%200 == 0 {
+				stay.Go(func() {
+					s := pages.Open("t", eventhose.Cursor{Incarnation: 7}, eventhose.Filter{})
+					next(t, s, 1)
+					next(t, s, 1)
+				})
+				continue
+			}
+			leave.Go(func() {
+				if _, err := pages.Open("t", eventhose.Cursor{Incarnation: 7}, eventhose.Filter{}).Next(ctx, 1, time.Hour); !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		cancel()
+		leave.Wait()
+		began := time.Now()
+		log.append(2, "a")
+		stay.Wait()
+		if d := time.Since(began); d > 100*time.Millisecond {
+			t.Errorf("five readers waited for %v at the gates of those that have left", d)
+		}
+	})
+}
+
+// A large audience whose readers are slow to come back holds up another's by a gate or two, not by all of its own.
+func TestAudiencesTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, other := newMemory(), newMemory()
+		streams := follow.NewStreams(0, 0)
+		slow, quick := follow.New(log, streams, text), follow.New(other, streams, text)
+		defer slow.Close()
+		defer quick.Close()
+		var all sync.WaitGroup
+		var heard atomic.Int64 // nanoseconds until the last of the quick ones
+		var began time.Time
+		for range 5000 {
+			all.Go(func() { next(t, slow.Open("a", eventhose.Cursor{Incarnation: 7}, eventhose.Filter{}), 1) }) // and never comes back
+		}
+		for range 100 {
+			all.Go(func() {
+				next(t, quick.Open("b", eventhose.Cursor{Incarnation: 7}, eventhose.Filter{}), 1)
+				heard.Store(max(heard.Load(), int64(time.Since(began))))
+			})
+		}
+		synctest.Wait()
+		began = time.Now()
+		log.append(1, "a")
+		synctest.Wait()
+		other.append(1, "b")
+		all.Wait()
+		gates := 100/(8*runtime.GOMAXPROCS(0)) + 1
+		if d, most := time.Duration(heard.Load()), time.Duration(2*gates+2)*6*time.Millisecond; d > most {
+			t.Errorf("a hundred readers waited for %v, more than %v, behind five thousand of another log", d, most)
+		}
+	})
+}
+
+// Readers whose filter seldom matches go on sharing after they were told how far there is nothing.
+func TestReadersShareWhatIsRare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newMemory()
+		pages := follow.New(log, follow.NewStreams(0, 0), text)
+		defer pages.Close()
+		var readers sync.WaitGroup
+		for i := range 100 {
+			readers.Go(func() {
+				s := pages.Open("t", eventhose.Cursor{Incarnation: 7}, eventhose.Filter{Types: []string{"rare"}})
+				for {
+					page, err := s.Next(t.Context(), 10, time.Second+time.Duration(i)*time.Millisecond)
+					if err != nil || page.Events > 0 {
+						if err != nil || page.All != "501 " {
+							t.Errorf("%+v, %v", page, err)
+						}
+						return
+					}
+				}
+			})
+		}
+		for range 500 { // fifty seconds, with fifty heartbeats of each
+			time.Sleep(100 * time.Millisecond) // sleep: needed, because the time is virtual
+			log.append(1, "a")
+		}
+		synctest.Wait()
+		log.append(1, "rare")
+		readers.Wait()
+		if n := log.pages.Load(); n > 1200 {
+			t.Errorf("the log was read %d times for 501 appends", n)
+		}
+	})
+}
+
+// What was read before an erasure is not handed to who comes after it, even if it was still being encoded.
+func TestForgetWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newMemory()
+		log.append(1, "a")
+		encoding := make(chan struct{})
+		pages := follow.New(log, follow.NewStreams(0, 0), func(events []eventhose.Event, i eventhose.Incarnation) follow.Encoded[string] {
+			<-encoding
+			return text(events, i)
+		})
+		defer pages.Close()
+		var readers sync.WaitGroup
+		read := func() { next(t, pages.Open("t", eventhose.Cursor{}, eventhose.Filter{}), 10) }
+		readers.Go(read)
+		synctest.Wait()
+		pages.Forget("t")
+		close(encoding)
+		readers.Wait()
+		read()
+		if n := log.pages.Load(); n != 2 {
+			t.Errorf("the log was read %d times, not again after the erasure", n)
+		}
+	})
+}
+
 // Streams of one form share what its encoding makes, which may be of fewer events than there are; others do not.
 func TestForms(t *testing.T) {
 	log := newMemory()

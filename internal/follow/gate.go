@@ -10,7 +10,7 @@ import (
 // A thousand readers that wait for one event would keep the processors busy for long when it comes, and what came over the network
 // meanwhile, above all other appends, would stand in line behind them: Go looks for it only when nothing else is ready to run. So
 // readers are let in gate by gate: the next one opens when those of the last are back from writing, and after a rest. Of all
-// large audiences one is let in at a time, and who comes back from it for the next page waits until all are through: when there
+// large audiences one gate at a time is open, and who comes back from it for the next page waits until all are through: when there
 // are more events than that lets through one by one, a page holds several.
 
 const (
@@ -37,8 +37,8 @@ func newGate(index int, through <-chan struct{}) *gate {
 	return &gate{index: index, open: make(chan struct{}), through: through, home: make(chan struct{})}
 }
 
-// full reports whether the gate takes no more readers.
-func (g *gate) full() bool { return g.readers >= gateReaders*runtime.GOMAXPROCS(0) }
+// atOnce is how many readers are let in at once.
+func atOnce() int { return gateReaders * runtime.GOMAXPROCS(0) }
 
 // let lets the readers in.
 func (g *gate) let() {
@@ -53,11 +53,11 @@ func (g *gate) back() {
 	}
 }
 
-// large reports whether more wait for a flight than one gate lets in.
+// large reports whether more wait for a flight than are let in at once.
 func (p *Pages[T]) large(f *flight[T]) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(f.gates) > 1
+	return f.readers > atOnce()
 }
 
 // takeTurn waits for the flight's turn to let many in. It has none if ctx ends first.
@@ -89,6 +89,8 @@ func (p *Pages[T]) admit(f *flight[T], gates []*gate) {
 	for i, g := range gates {
 		if i > 0 {
 			p.wait(nil, restTime)
+			p.passOn(f) // to other audiences, if there are any
+			p.takeTurn(p.flying, f)
 		}
 		g.let()
 		if i < len(gates)-1 {

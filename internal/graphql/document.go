@@ -10,6 +10,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/formatter"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 	"github.com/vektah/gqlparser/v2/parser"
 	"github.com/vektah/gqlparser/v2/validator"
@@ -121,6 +122,10 @@ func (d *Door) prepare(q request, streamsOnly bool) (*document, faults) {
 	for name, v := range variables {
 		variables[name] = listed(v)
 	}
+	if len(doc.Operations) > 1 {
+		// The engine validates again, for a stream with each of its pages, and only this operation was priced.
+		q.Query, q.OperationName = alone(op), op.Name
+	}
 	out := &document{query: q.Query, name: q.OperationName, variables: variables, stream: op.Operation == ast.Subscription}
 	if streamsOnly && !out.stream {
 		return nil, faultsOf(&eventhose.Error{Code: eventhose.CodeForbidden, Message: "a ticket opens streams only", Fix: "use an API key for queries"})
@@ -138,6 +143,31 @@ func (d *Door) prepare(q request, streamsOnly bool) (*document, faults) {
 		out.form = formOf(op.SelectionSet[0].(*ast.Field), out)
 	}
 	return out, nil
+}
+
+// alone writes an operation with the fragments that it uses, and nothing else.
+func alone(op *ast.OperationDefinition) string {
+	doc := &ast.QueryDocument{Operations: ast.OperationList{op}}
+	var add func(set ast.SelectionSet)
+	add = func(set ast.SelectionSet) {
+		for _, s := range set {
+			switch s := s.(type) {
+			case *ast.Field:
+				add(s.SelectionSet)
+			case *ast.InlineFragment:
+				add(s.SelectionSet)
+			case *ast.FragmentSpread:
+				if doc.Fragments.ForName(s.Name) == nil {
+					doc.Fragments = append(doc.Fragments, s.Definition)
+					add(s.Definition.SelectionSet)
+				}
+			}
+		}
+	}
+	add(op.SelectionSet)
+	var text strings.Builder
+	formatter.NewFormatter(&text).FormatQueryDocument(doc)
+	return text.String()
 }
 
 // formOf answers the form of a stream's document: its text, and those of its variables that stand below its one field.

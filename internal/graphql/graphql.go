@@ -152,8 +152,7 @@ func New(o Options) (*Door, error) {
 	if d.engine, err = engine.ParseSchema(SDL, root{},
 		engine.UseStringDescriptions(), engine.DisableFieldSelections(),
 		engine.MaxQueryLength(maxQuery), engine.MaxSelections(maxSelections), engine.OverlapValidationLimit(maxOverlaps), engine.MaxParallelism(4),
-		// The engine lets go of an item of a stream that is not taken within this time. A reader is given up long before.
-		engine.SubscribeResolverTimeout(o.Stall+24*time.Hour),
+		engine.SubscribeResolverTimeout(queryTime), // of one item of a stream
 		engine.PanicHandler(panicked{}), engine.Logger(engineLog.LoggerFunc(d.panicked))); err != nil {
 		return nil, fmt.Errorf("graphql: the resolvers: %w", err)
 	}

@@ -68,6 +68,9 @@ type sink interface {
 // stream executes a subscription until ctx or the stream ends, and answers why; told says that the client knows.
 func (o *operation) stream(ctx context.Context, doc *document, to sink) (why error, told bool) {
 	if list := o.begin(ctx, doc); list != nil {
+		if ctx.Err() != nil {
+			return o.why(ctx, nil), false
+		}
 		return o.why(ctx, o.refused), to.refuse(list) == nil
 	}
 	if o.from.now {
@@ -127,7 +130,7 @@ func (d *Door) responses(ctx context.Context, o *operation, doc *document) iter.
 			panic(err)
 		}
 		more := true
-		for r := range all { // to its end, which is when nothing of it runs any more
+		for r := range all { // to its end; what it still executes then touches memory only
 			if response, _ := r.(*engine.Response); more && response != nil {
 				if more = yield(response); !more {
 					cancel()
