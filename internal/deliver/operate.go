@@ -95,14 +95,24 @@ func (e *Engine) waitingRows(ctx context.Context, tenant eventhose.TenantID, sub
 		}
 		last = max(last, k.Last)
 	}
+	head, err := e.store.Head(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
 	parked := []eventhose.Parked{}
-	for at := max(after, first-min(first, 1)); at < last && len(parked) < limit; {
+	for at := max(after, first-min(first, 1), head.First-1); at < last && len(parked) < limit; {
 		events, err := e.store.Read(ctx, tenant, at, readLimit)
-		if errors.Is(err, store.ErrTrimmed) || err == nil && len(events) == 0 {
-			break
+		if errors.Is(err, store.ErrTrimmed) { // retention has gone on meanwhile
+			if head, err = e.store.Head(ctx, tenant); err == nil && head.First-1 > at {
+				at = head.First - 1
+				continue
+			}
 		}
 		if err != nil {
 			return nil, err
+		}
+		if len(events) == 0 {
+			break
 		}
 		for i, due := range t.matches(compiled, events) {
 			ev := events[i]

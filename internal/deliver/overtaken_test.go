@@ -1,8 +1,10 @@
 package deliver_test
 
 import (
+	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,6 +86,66 @@ func TestRetentionOvertakes(t *testing.T) {
 		if taken != 3 {
 			t.Errorf("%d of 3 dead events were taken after retention had removed them from the log", taken)
 		}
+	})
+}
+
+// trimsFirst is a store that retention trims just before something is read, once it is told to.
+type trimsFirst struct {
+	deliver.Store
+	trim atomic.Pointer[func()]
+}
+
+func (s *trimsFirst) Read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence, l store.ReadLimit) ([]*eventhose.Event, error) {
+	if trim := s.trim.Swap(nil); trim != nil {
+		(*trim)()
+	}
+	return s.Store.Read(ctx, tenant, after, l)
+}
+
+// What waits is listed from where retention has left the log, also if that goes on meanwhile; and so is what waits longest.
+func TestWaitingBehindTrimmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		w.stop()
+		trims := &trimsFirst{}
+		w.wrap = func(s deliver.Store) deliver.Store { trims.Store = s; return trims }
+		w.start()
+		defer w.stop()
+		id := w.subscribe(func(s *eventhose.Subscription) {
+			quick(eventhose.OrderingKey)(s)
+			s.OnExhausted = eventhose.OnExhaustedBlock
+		})
+		w.sink.set(always(failed(500)))
+		var ages []time.Time
+		for range 3 { // 1 is dead, 2 to 4 wait
+			w.append(some(1, 1)...)
+			pass(time.Hour)
+			ages = append(ages, time.Now())
+		}
+		w.append(some(1, 1)...)
+		pass(time.Second)
+		trim := func(before time.Time) {
+			if _, err := w.store.Trim(t.Context(), tenant, store.Trim{Before: before, Keep: 1 << 20}); err != nil {
+				t.Error(err)
+			}
+		}
+		check := func(want ...eventhose.Sequence) {
+			t.Helper()
+			rows, err := w.eng.Parked(t.Context(), tenant, id, eventhose.ParkedWaiting, 0, 10)
+			var got []eventhose.Sequence
+			for _, p := range rows {
+				got = append(got, p.Sequence)
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("%v, %v, want %v", got, err, want)
+			}
+		}
+		check(2, 3, 4)
+		trim(ages[1])
+		check(3, 4)
+		again := func() { trim(ages[2]) }
+		trims.trim.Store(&again)
+		check(4)
 	})
 }
 

@@ -163,7 +163,9 @@ func (r *Rollups) put(k key, at int64, c *counts) {
 	h.value = appendBlock(h.value, int(at%60), c)
 }
 
-func recordID(k key, hour int64, node string) string { return k.series + "/" + hourText(hour) + "/" + node }
+func recordID(k key, hour int64, node string) string {
+	return k.series + "/" + hourText(hour) + "/" + node
+}
 
 func (r *Rollups) record(at hourOf, h *hour) store.Record {
 	end := time.Unix((at.hour+1)*3600, 0).UTC()
