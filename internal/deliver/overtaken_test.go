@@ -11,6 +11,7 @@ import (
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/deliver"
+	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -146,6 +147,39 @@ func TestWaitingBehindTrimmed(t *testing.T) {
 		again := func() { trim(ages[2]) }
 		trims.trim.Store(&again)
 		check(4)
+	})
+}
+
+// What waits longest is the first event that retention has left, while the cursor stands before that.
+func TestOldestBehindTrimmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(quick(eventhose.OrderingStrict))
+		answer := make(chan struct{})
+		w.sink.set(func(context.Context, *sink.Batch) sink.Result { <-answer; return taken() })
+		w.append(some(3, 0)...)
+		pass(time.Hour)
+		left := time.Now()
+		w.append(some(2, 0)...)
+		pass(time.Minute)
+		if _, err := w.store.Trim(t.Context(), tenant, store.Trim{Before: left}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := w.ctl.Subscription(t.Context(), tenant, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		subs := []eventhose.Subscription{s}
+		statuses, err := w.eng.Statuses(t.Context(), tenant, subs)
+		if err != nil || statuses[0].Cursor.Sequence != 0 {
+			t.Fatalf("%+v, %v", statuses[0], err)
+		}
+		if sub, at, err := w.eng.Oldest(t.Context(), tenant, subs, statuses); err != nil || sub != id || !at.Equal(left) {
+			t.Errorf("%q, %v, %v, want %v", sub, at, err, left)
+		}
+		close(answer)
+		w.drained(id)
 	})
 }
 
