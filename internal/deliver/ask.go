@@ -210,14 +210,19 @@ func (e *Engine) replayHere(ctx context.Context, tenant eventhose.TenantID, sub 
 		if upTo(&r, cursor); r.To < r.From {
 			return nil
 		}
-		if len(l.replays) >= eventhose.MaxReplays {
-			return &eventhose.Error{Code: eventhose.CodeLimit, Message: fmt.Sprintf("%d replays are running", eventhose.MaxReplays), Fix: "wait for one to end"}
-		}
-		r.ID = "rpl_" + idAt(uint64(r.Created.UnixMicro()), e.opts.Random())
-		l.replays = append(l.replays, &replay{Replay: r, examined: r.At})
-		return nil
+		return l.startReplay(&r)
 	})
 	return r, err
+}
+
+// startReplay begins a replay and gives it its id.
+func (l *lane) startReplay(r *eventhose.Replay) error {
+	if len(l.replays) >= eventhose.MaxReplays {
+		return &eventhose.Error{Code: eventhose.CodeLimit, Message: fmt.Sprintf("%d replays are running", eventhose.MaxReplays), Fix: "wait for one to end"}
+	}
+	r.ID = "rpl_" + idAt(uint64(r.Created.UnixMicro()), l.tenant.engine.opts.Random())
+	l.replays = append(l.replays, &replay{Replay: *r, examined: r.At})
+	return nil
 }
 
 // countReplay counts what a replay would send.
