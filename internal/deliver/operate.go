@@ -62,7 +62,8 @@ func (e *Engine) AttemptsAt(ctx context.Context, tenant eventhose.TenantID, sub 
 	return e.store.Attempts(ctx, tenant, store.AttemptQuery{Subscription: sub, Sequence: seq, Limit: limit})
 }
 
-// Parked lists a subscription's parked events by sequence, those after one. Waiting ones are read again from the log.
+// Parked lists a subscription's parked events by sequence, those after one, in one state or with "" in any but waiting.
+// Waiting ones are read again from the log.
 func (e *Engine) Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, state eventhose.ParkedState, after eventhose.Sequence, limit int) ([]eventhose.Parked, error) {
 	if state == eventhose.ParkedWaiting {
 		return e.waitingRows(ctx, tenant, sub, after, limit)
