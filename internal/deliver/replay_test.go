@@ -9,6 +9,7 @@ import (
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/deliver"
+	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -91,5 +92,45 @@ func TestReplaysByStatusTakeTurns(t *testing.T) {
 		if s.longest > 16 || s.next["AC"]+s.next["BC"] < 60 || s.next["CA"] < 30 || s.next["CB"] < 30 {
 			t.Errorf("%d in a row, and one after another: %v", s.longest, s.next)
 		}
+	})
+}
+
+// A dry run counts what the replay sends: not what is tried again by itself, and not what waits behind it.
+func TestDryRunCountsWhatIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(func(s *eventhose.Subscription) {
+			s.Ordering, s.Retry.Schedule = eventhose.OrderingKey, []eventhose.Duration{0, eventhose.Duration(24 * time.Hour)}
+		})
+		w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
+			if b.Items[0].Event.Key == "k1" && b.Kind == eventhose.AttemptFirst {
+				return failed(400)
+			}
+			return taken()
+		})
+		w.append(some(2000, 2)...) // of k1 the first is tried again, and 999 wait
+		pass(time.Minute)
+		if st := w.status(id); st.Retrying != 1 || st.Waiting != 999 {
+			t.Fatalf("%+v", st)
+		}
+		for _, status := range []string{"", "failed"} {
+			spec := eventhose.ReplaySpec{Status: status}
+			_, count, err := w.eng.Replay(t.Context(), tenant, id, spec, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := len(w.sink.all())
+			if _, _, err := w.eng.Replay(t.Context(), tenant, id, spec, false); err != nil {
+				t.Fatal(err)
+			}
+			pass(time.Minute)
+			if sent := len(w.sink.all()) - before; sent != count || status == "" && sent != 1000 {
+				t.Errorf("%q: %d counted, %d sent", status, count, sent)
+			}
+		}
+		w.sink.set(nil)
+		pass(25 * time.Hour)
+		w.drained(id)
 	})
 }
