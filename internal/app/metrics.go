@@ -67,8 +67,8 @@ type deliveries struct {
 
 func newDeliveries(e *deliver.Engine) *deliveries {
 	return &deliveries{e,
-		prometheus.NewDesc("eventhose_pending_deliveries", "Places of logs that lanes have still to look at or deliver, retrying and waiting events.", nil, nil),
-		prometheus.NewDesc("eventhose_oldest_pending_age_seconds", "Age of the oldest event that is due and not delivered; 0 if there is none.", nil, nil),
+		prometheus.NewDesc("eventhose_pending_deliveries", "Places of logs that lanes of active subscriptions have still to look at or deliver, retrying and waiting events.", nil, nil),
+		prometheus.NewDesc("eventhose_oldest_pending_age_seconds", "Age of the oldest event that is due to an active subscription and not delivered, those with tries to come among them; 0 if there is none.", nil, nil),
 		prometheus.NewDesc("eventhose_in_flight_deliveries", "Attempts under way or not yet recorded.", nil, nil),
 		prometheus.NewDesc("eventhose_subscriptions", "Subscriptions of tenants that have or had something to do lately, by state; failing ones have an open circuit.", []string{"state"}, nil),
 		prometheus.NewDesc("eventhose_leases", "Shards of tenants that this node delivers for, of 256.", nil, nil)}

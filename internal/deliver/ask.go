@@ -210,14 +210,19 @@ func (e *Engine) replayHere(ctx context.Context, tenant eventhose.TenantID, sub 
 		if upTo(&r, cursor); r.To < r.From {
 			return nil
 		}
-		if len(l.replays) >= eventhose.MaxReplays {
-			return &eventhose.Error{Code: eventhose.CodeLimit, Message: fmt.Sprintf("%d replays are running", eventhose.MaxReplays), Fix: "wait for one to end"}
-		}
-		r.ID = "rpl_" + idAt(uint64(r.Created.UnixMicro()), e.opts.Random())
-		l.replays = append(l.replays, &replay{Replay: r, examined: r.At})
-		return nil
+		return l.startReplay(&r)
 	})
 	return r, err
+}
+
+// startReplay begins a replay and gives it its id.
+func (l *lane) startReplay(r *eventhose.Replay) error {
+	if len(l.replays) >= eventhose.MaxReplays {
+		return &eventhose.Error{Code: eventhose.CodeLimit, Message: fmt.Sprintf("%d replays are running", eventhose.MaxReplays), Fix: "wait for one to end"}
+	}
+	r.ID = "rpl_" + idAt(uint64(r.Created.UnixMicro()), l.tenant.engine.opts.Random())
+	l.replays = append(l.replays, &replay{Replay: *r, examined: r.At})
+	return nil
 }
 
 // countReplay counts what a replay would send.
@@ -231,8 +236,19 @@ func (e *Engine) countReplay(ctx context.Context, tenant eventhose.TenantID, sub
 		return r, 0, err
 	}
 	upTo(&r, row.Cursor)
+	_, keys, err := e.store.Lane(ctx, tenant, sub)
+	if errors.Is(err, store.ErrNotFound) {
+		err = eventhose.NotFound("subscription")
+	}
+	if err != nil {
+		return r, 0, err
+	}
 	t := newTenant(e, tenant)
 	compiled := t.use(s).filter
+	byKey := map[string]store.BlockedKey{}
+	for _, k := range keys {
+		byKey[k.Key] = k
+	}
 	n := 0
 	for after := r.At; after < r.To; {
 		events, err := e.store.Read(ctx, tenant, after, readLimit)
@@ -242,7 +258,21 @@ func (e *Engine) countReplay(ctx context.Context, tenant eventhose.TenantID, sub
 		if err != nil || len(events) == 0 {
 			return r, n, err
 		}
-		wanted, err := t.replayWants(ctx, sub, r, events, t.matches(compiled, events))
+		due := t.matches(compiled, events)
+		rows, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{After: after, Limit: len(events)})
+		if err != nil {
+			return r, n, err
+		}
+		for i, ev := range events { // what a replay leaves out, since it comes by itself
+			for len(rows) > 0 && rows[0].Sequence < ev.Sequence {
+				rows = rows[1:]
+			}
+			k := byKey[ev.Key]
+			if k.First > 0 && ev.Sequence >= k.First && ev.Sequence <= k.Last || len(rows) > 0 && rows[0].Sequence == ev.Sequence && rows[0].State != eventhose.ParkedDead {
+				due[i] = false
+			}
+		}
+		wanted, err := t.replayWants(ctx, sub, r, events, due)
 		if err != nil {
 			return r, n, err
 		}

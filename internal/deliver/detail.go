@@ -173,7 +173,7 @@ func (e *Engine) SearchAttempts(ctx context.Context, tenant eventhose.TenantID, 
 	}
 }
 
-// attemptChunk is how many attempts are read in one step at most, unless a page may hold more.
+// attemptChunk is how many attempts are read in one step at most.
 const attemptChunk = 500
 
 var errAttemptID = errors.New("an attempt is stored under what is no attempt's id")

@@ -65,6 +65,7 @@ type lane struct {
 	released   []*blockedKey // whose waiting events are being caught up
 	sweep      sweep
 	replays    []*replay
+	lastRead   *replay // the one that a page was read for last
 	turn       int
 
 	sending   int // attempts under way

@@ -62,7 +62,8 @@ func (e *Engine) AttemptsAt(ctx context.Context, tenant eventhose.TenantID, sub 
 	return e.store.Attempts(ctx, tenant, store.AttemptQuery{Subscription: sub, Sequence: seq, Limit: limit})
 }
 
-// Parked lists a subscription's parked events by sequence, those after one. Waiting ones are read again from the log.
+// Parked lists a subscription's parked events by sequence, those after one, in one state or with "" in any but waiting.
+// Waiting ones are read again from the log.
 func (e *Engine) Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, state eventhose.ParkedState, after eventhose.Sequence, limit int) ([]eventhose.Parked, error) {
 	if state == eventhose.ParkedWaiting {
 		return e.waitingRows(ctx, tenant, sub, after, limit)
@@ -95,14 +96,24 @@ func (e *Engine) waitingRows(ctx context.Context, tenant eventhose.TenantID, sub
 		}
 		last = max(last, k.Last)
 	}
+	head, err := e.store.Head(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
 	parked := []eventhose.Parked{}
-	for at := max(after, first-min(first, 1)); at < last && len(parked) < limit; {
+	for at := max(after, first-min(first, 1), head.First-1); at < last && len(parked) < limit; {
 		events, err := e.store.Read(ctx, tenant, at, readLimit)
-		if errors.Is(err, store.ErrTrimmed) || err == nil && len(events) == 0 {
-			break
+		if errors.Is(err, store.ErrTrimmed) { // retention has gone on meanwhile
+			if head, err = e.store.Head(ctx, tenant); err == nil && head.First-1 > at {
+				at = head.First - 1
+				continue
+			}
 		}
 		if err != nil {
 			return nil, err
+		}
+		if len(events) == 0 {
+			break
 		}
 		for i, due := range t.matches(compiled, events) {
 			ev := events[i]

@@ -36,6 +36,7 @@ const (
 	opDiscard = "discard"
 	opRetry   = "retry"
 	opReplay  = "replay"
+	opResend  = "resend"
 	opRecord  = "record"
 	opPull    = "pull"
 	opAnswer  = "answer"
@@ -304,6 +305,12 @@ func (e *Engine) obey(ctx context.Context, o order) (any, error) {
 			return nil, err
 		}
 		return e.replayHere(ctx, o.Tenant, o.Subscription, spec)
+	case opResend:
+		var seq eventhose.Sequence
+		if err := json.Unmarshal(o.Args, &seq); err != nil {
+			return nil, err
+		}
+		return e.resendAt(ctx, o.Tenant, o.Subscription, seq)
 	case opRecord:
 		var a eventhose.Attempt
 		if err := json.Unmarshal(o.Args, &a); err != nil {

@@ -294,6 +294,93 @@ func TestResend(t *testing.T) {
 	})
 }
 
+// What waits behind its key comes anyway; what was taken while an earlier one is under way is sent once more; and no
+// subscription is named twice.
+func TestResendAheadOfTheCursor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		answer := make(chan struct{})
+		keyed := w.subscribe(func(s *eventhose.Subscription) {
+			s.Ordering, s.Retry.Schedule = eventhose.OrderingKey, []eventhose.Duration{0, eventhose.Duration(time.Hour)}
+		})
+		free := w.subscribe(func(s *eventhose.Subscription) { s.Ordering = eventhose.OrderingNone })
+		w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
+			switch {
+			case b.Subscription.ID == keyed:
+				return failed(400)
+			case b.Items[0].Event.Sequence == 1:
+				<-answer
+			}
+			return taken()
+		})
+		w.append(some(2, 1)...)
+		pass(time.Second)
+		event := w.everything()[1]
+		before := len(w.sink.all())
+		did := func(want string, to ...eventhose.SubscriptionID) {
+			t.Helper()
+			list, err := w.eng.Resend(t.Context(), event, to)
+			got := ""
+			for _, r := range list {
+				if got += r.Did + " "; (r.Did == "replay") != (r.Replay != nil) {
+					t.Errorf("%+v", r)
+				}
+			}
+			if err != nil || got != want {
+				t.Errorf("%q, %v, want %q", got, err, want)
+			}
+		}
+		did("pending ", keyed)
+		did("replay ", free)
+		pass(time.Second)
+		if sent := w.sink.all()[before:]; len(sent) != 1 || sent[0].sub != free || sent[0].seq != 2 || sent[0].kind != eventhose.AttemptReplay {
+			t.Errorf("sent: %+v", sent)
+		}
+		if st := w.status(keyed); len(st.Replays) != 0 || st.Waiting != 1 {
+			t.Errorf("what waits: %+v", st)
+		}
+		_, err := w.eng.Resend(t.Context(), event, []eventhose.SubscriptionID{free, keyed, free})
+		if eventhose.CodeOf(err) != eventhose.CodeInvalid || !strings.Contains(err.Error(), "subscriptions[2]") {
+			t.Errorf("one that is named twice: %v", err)
+		}
+		if st := w.status(free); len(st.Replays) != 0 {
+			t.Errorf("a refused request has started %+v", st.Replays)
+		}
+		close(answer)
+		w.sink.set(nil)
+		w.drained(free)
+		w.drained(keyed)
+	})
+}
+
+// Who asks another node to send an event once more gets what the one that delivers decides.
+func TestResendOfAnotherNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		defer c.close()
+		id, sub, _, other := apart(c, 1, func(s *eventhose.Subscription) {
+			s.Ordering, s.Retry.Schedule = eventhose.OrderingKey, []eventhose.Duration{0, eventhose.Duration(time.Hour)}
+		})
+		c.append(id, 1)
+		pass(time.Minute)
+		before := c.came()
+		event, err := c.store.Lookup(t.Context(), id, store.Ref{Sequence: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := other.eng.Resend(t.Context(), *event, []eventhose.SubscriptionID{sub})
+		if err != nil || len(list) != 1 || list[0].Did != "replay" || list[0].Replay == nil || list[0].Subscription != sub {
+			t.Errorf("%+v, %v", list, err)
+		}
+		pass(time.Minute)
+		if n := c.came() - before; n != 1 {
+			t.Errorf("%d came", n)
+		}
+	})
+}
+
 // Who asks another node for a retry gets it from the one that delivers.
 func TestRetryNowOfAnotherNode(t *testing.T) {
 	t.Parallel()

@@ -1,14 +1,17 @@
 package deliver_test
 
 import (
+	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/deliver"
+	"github.com/eventhose/eventhose/internal/sink"
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -84,6 +87,99 @@ func TestRetentionOvertakes(t *testing.T) {
 		if taken != 3 {
 			t.Errorf("%d of 3 dead events were taken after retention had removed them from the log", taken)
 		}
+	})
+}
+
+// trimsFirst is a store that retention trims just before something is read, once it is told to.
+type trimsFirst struct {
+	deliver.Store
+	trim atomic.Pointer[func()]
+}
+
+func (s *trimsFirst) Read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence, l store.ReadLimit) ([]*eventhose.Event, error) {
+	if trim := s.trim.Swap(nil); trim != nil {
+		(*trim)()
+	}
+	return s.Store.Read(ctx, tenant, after, l)
+}
+
+// What waits is listed from where retention has left the log, also if that goes on meanwhile; and so is what waits longest.
+func TestWaitingBehindTrimmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		w.stop()
+		trims := &trimsFirst{}
+		w.wrap = func(s deliver.Store) deliver.Store { trims.Store = s; return trims }
+		w.start()
+		defer w.stop()
+		id := w.subscribe(func(s *eventhose.Subscription) {
+			quick(eventhose.OrderingKey)(s)
+			s.OnExhausted = eventhose.OnExhaustedBlock
+		})
+		w.sink.set(always(failed(500)))
+		var ages []time.Time
+		for range 3 { // 1 is dead, 2 to 4 wait
+			w.append(some(1, 1)...)
+			pass(time.Hour)
+			ages = append(ages, time.Now())
+		}
+		w.append(some(1, 1)...)
+		pass(time.Second)
+		trim := func(before time.Time) {
+			if _, err := w.store.Trim(t.Context(), tenant, store.Trim{Before: before, Keep: 1 << 20}); err != nil {
+				t.Error(err)
+			}
+		}
+		check := func(want ...eventhose.Sequence) {
+			t.Helper()
+			rows, err := w.eng.Parked(t.Context(), tenant, id, eventhose.ParkedWaiting, 0, 10)
+			var got []eventhose.Sequence
+			for _, p := range rows {
+				got = append(got, p.Sequence)
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("%v, %v, want %v", got, err, want)
+			}
+		}
+		check(2, 3, 4)
+		trim(ages[1])
+		check(3, 4)
+		again := func() { trim(ages[2]) }
+		trims.trim.Store(&again)
+		check(4)
+	})
+}
+
+// What waits longest is the first event that retention has left, while the cursor stands before that.
+func TestOldestBehindTrimmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(quick(eventhose.OrderingStrict))
+		answer := make(chan struct{})
+		w.sink.set(func(context.Context, *sink.Batch) sink.Result { <-answer; return taken() })
+		w.append(some(3, 0)...)
+		pass(time.Hour)
+		left := time.Now()
+		w.append(some(2, 0)...)
+		pass(time.Minute)
+		if _, err := w.store.Trim(t.Context(), tenant, store.Trim{Before: left}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := w.ctl.Subscription(t.Context(), tenant, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		subs := []eventhose.Subscription{s}
+		statuses, err := w.eng.Statuses(t.Context(), tenant, subs)
+		if err != nil || statuses[0].Cursor.Sequence != 0 {
+			t.Fatalf("%+v, %v", statuses[0], err)
+		}
+		if sub, at, err := w.eng.Oldest(t.Context(), tenant, subs, statuses); err != nil || sub != id || !at.Equal(left) {
+			t.Errorf("%q, %v, %v, want %v", sub, at, err, left)
+		}
+		close(answer)
+		w.drained(id)
 	})
 }
 

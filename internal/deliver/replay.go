@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/filter"
@@ -19,6 +20,9 @@ func (l *lane) replayWindow() int {
 	}
 	return max(replayWindow, 2*l.sub.Batch.MaxEvents)
 }
+
+// statusPage is how many events of a replay with a status are read at once: what became of each is looked up.
+const statusPage = 16
 
 // lookback is how far before a replay's position the event before it is looked for.
 const lookback = 1000
@@ -99,29 +103,45 @@ func (l *lane) wantsReplayRead() bool {
 		return false
 	}
 	for _, r := range l.replays {
-		if r.examined < r.To && len(r.window) < l.replayWindow()/2 {
+		if l.wantsPage(r) {
 			return true
 		}
 	}
 	return false
 }
 
-// readReplays reads one page for each replay that has room.
+func (l *lane) wantsPage(r *replay) bool {
+	return r.examined < r.To && len(r.window) < l.replayWindow()/2
+}
+
+// readReplays reads one page for a replay that has room, for each in its turn.
 func (t *tenant) readReplays(ctx context.Context, l *lane) error {
 	t.mu.Lock()
-	replays := append([]*replay(nil), l.replays...)
-	t.mu.Unlock()
-	for _, r := range replays {
-		if err := t.readReplay(ctx, l, r); err != nil {
-			return err
+	if !l.wantsReplayRead() {
+		t.mu.Unlock()
+		return nil
+	}
+	from := slices.Index(l.replays, l.lastRead) + 1
+	var r *replay
+	for i := range l.replays {
+		if r = l.replays[(from+i)%len(l.replays)]; l.wantsPage(r) {
+			break
 		}
 	}
-	return nil
+	l.lastRead = r
+	t.mu.Unlock()
+	err := t.readReplay(ctx, l, r)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l.wantsReplayRead() {
+		l.needRead()
+	}
+	return err
 }
 
 func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 	t.mu.Lock()
-	if l.gone || r.examined >= r.To || len(r.window) >= l.replayWindow()/2 {
+	if l.gone || !l.wantsPage(r) {
 		t.mu.Unlock()
 		return nil
 	}
@@ -135,7 +155,11 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 			return err
 		}
 	}
-	events, err := t.engine.store.Read(ctx, t.id, after, readLimit)
+	limit := readLimit
+	if spec.Status != "" {
+		limit.Events = statusPage
+	}
+	events, err := t.engine.store.Read(ctx, t.id, after, limit)
 	if errors.Is(err, store.ErrTrimmed) {
 		head, err := t.engine.store.Head(ctx, t.id)
 		if err != nil {

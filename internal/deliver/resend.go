@@ -2,8 +2,11 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/filter"
@@ -19,7 +22,8 @@ const (
 
 // Resend hands one event over once more: to the subscriptions with the given ids, or with none given to all whose filters
 // want it. It answers what was done for each. CodeErased; CodeNotFound and CodeInvalid with the field
-// ("subscriptions[2]") for one that does not exist, or whose filter does not want the event; then nothing was done.
+// ("subscriptions[2]") for one that does not exist, is named twice, or whose filter does not want the event; then nothing was
+// done.
 // CodeLimit if there are more than 1,000.
 func (e *Engine) Resend(ctx context.Context, event eventhose.Event, named []eventhose.SubscriptionID) ([]eventhose.Resent, error) {
 	if event.Erased {
@@ -82,6 +86,9 @@ func (e *Engine) wanting(ctx context.Context, event *eventhose.Event, named []ev
 		return ids, err
 	}
 	for i, id := range named {
+		if slices.Contains(ids, id) {
+			return nil, eventhose.Invalid(fmt.Sprintf("subscriptions[%d]", i), "is named twice")
+		}
 		s, err := e.lanes.Subscription(ctx, event.Tenant, id)
 		if err == nil && !wants(&s) {
 			err = eventhose.Invalid("", "does not want the event: its filter does not match")
@@ -101,17 +108,25 @@ func (e *Engine) wanting(ctx context.Context, event *eventhose.Event, named []ev
 // resend does for one subscription what has the event sent: nothing if it comes anyway.
 func (e *Engine) resend(ctx context.Context, event *eventhose.Event, sub eventhose.SubscriptionID) (eventhose.Resent, error) {
 	r := eventhose.Resent{Subscription: sub, Did: "pending"}
-	for range 2 { // what is parked may be settled at this moment, and recorded once it was decided about
+	for range 2 { // what is parked may be settled at this moment, or parked at last, and recorded once it was decided about
 		rows, err := e.store.Parked(ctx, event.Tenant, sub, store.ParkedQuery{After: event.Sequence - 1, Limit: 1})
 		if err != nil {
 			return r, err
 		}
 		if len(rows) == 0 || rows[0].Sequence != event.Sequence {
-			replay, _, err := e.Replay(ctx, event.Tenant, sub, eventhose.ReplaySpec{From: event.Sequence, To: event.Sequence}, false)
-			if err == nil && replay.ID != "" {
-				r.Did, r.Replay = "replay", &replay
+			var a resent
+			if e.elsewhere(event.Tenant) {
+				err = e.ask(ctx, opResend, event.Tenant, sub, event.Sequence, &a)
+			} else {
+				a, err = e.resendHere(ctx, event, sub)
 			}
-			return r, err
+			if a.Replay != nil {
+				r.Did, r.Replay = "replay", a.Replay
+			}
+			if err != nil || !a.Parked {
+				return r, err
+			}
+			continue
 		}
 		op, did := opRedrive, "redrive"
 		switch rows[0].State {
@@ -130,4 +145,49 @@ func (e *Engine) resend(ctx context.Context, event *eventhose.Event, sub eventho
 		}
 	}
 	return r, nil // it is under way
+}
+
+// resent is what was done for an event that was not parked when that was looked at.
+type resent struct {
+	Replay *eventhose.Replay `json:"replay,omitempty"` // that sends it; nil if it comes anyway
+	Parked bool              `json:"parked,omitempty"` // it is by now
+}
+
+// resendAt is resendHere for the event at a place.
+func (e *Engine) resendAt(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, seq eventhose.Sequence) (resent, error) {
+	event, err := e.store.Lookup(ctx, tenant, store.Ref{Sequence: seq})
+	if errors.Is(err, store.ErrNotFound) {
+		err = eventhose.NotFound("event")
+	}
+	if err != nil {
+		return resent{}, err
+	}
+	return e.resendHere(ctx, event, sub)
+}
+
+// resendHere has an event that is not parked sent by a replay, unless it has still to come, on the node that delivers.
+func (e *Engine) resendHere(ctx context.Context, event *eventhose.Event, sub eventhose.SubscriptionID) (a resent, err error) {
+	head, err := e.store.Head(ctx, event.Tenant)
+	if err != nil {
+		return a, err
+	}
+	err = e.withLane(ctx, event.Tenant, sub, func(l *lane) error {
+		switch l.became(event) {
+		case eventhose.DeliveryPending, string(eventhose.ParkedWaiting), string(eventhose.ParkedLeased):
+			return nil
+		case string(eventhose.ParkedRetrying), string(eventhose.ParkedDead):
+			a.Parked = true
+			return nil
+		}
+		if event.Sequence < head.First {
+			return &eventhose.Error{Code: eventhose.CodeCursorGone, Message: "retention has removed the event", First: head.First}
+		}
+		r := eventhose.Replay{From: event.Sequence, To: event.Sequence, At: event.Sequence - 1, Created: time.Now().UTC()}
+		if err := l.startReplay(&r); err != nil {
+			return err
+		}
+		a.Replay = &r
+		return nil
+	})
+	return a, err
 }

@@ -119,14 +119,18 @@ func (e *Engine) standingAt(ctx context.Context, tenant eventhose.TenantID, sub 
 // the first behind a cursor or the first that is tried again, and when it was appended. Held subscriptions are left out, and
 // what waits behind dead events. The time is zero if nothing waits.
 func (e *Engine) Oldest(ctx context.Context, tenant eventhose.TenantID, subs []eventhose.Subscription, statuses []*eventhose.LaneStatus) (eventhose.SubscriptionID, time.Time, error) {
+	head, err := e.store.Head(ctx, tenant)
+	if err != nil {
+		return "", time.Time{}, err
+	}
 	first := make([]eventhose.Sequence, len(subs)) // 0: nothing waits
-	err := eachOf(len(subs), func(i int) error {
+	err = eachOf(len(subs), func(i int) error {
 		st := statuses[i]
 		if st == nil || subs[i].State != eventhose.StateActive {
 			return nil
 		}
 		if st.Lag > 0 {
-			first[i] = st.Cursor.Sequence + 1
+			first[i] = max(st.Cursor.Sequence+1, head.First)
 		}
 		if st.Retrying == 0 {
 			return nil

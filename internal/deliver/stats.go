@@ -8,9 +8,11 @@ import (
 
 // Stats is what the engine holds at one moment, over all tenants that it has worked for.
 type Stats struct {
-	// Pending counts the places of logs that lanes have still to look at or to deliver, and the retrying and waiting events.
+	// Pending counts the places of logs that lanes have still to look at or to deliver, and the retrying and waiting events, of
+	// active subscriptions.
 	Pending int
-	// Oldest is when the oldest event that is known to be due and is not delivered was appended or parked, zero if there is none.
+	// Oldest is when the oldest event that is known to be due to an active subscription and is not delivered was appended or
+	// parked, zero if there is none. An event counts until it is taken or dead, also while its next try is to come.
 	Oldest time.Time
 	// InFlight counts the attempts under way or not yet recorded.
 	InFlight int
@@ -47,7 +49,11 @@ func (e *Engine) Stats() Stats {
 	return st
 }
 
+// addTo counts nothing of a lane whose subscription is paused or disabled.
 func (l *lane) addTo(st *Stats) {
+	if !l.sub.active() {
+		return
+	}
 	older := func(at time.Time) {
 		if !at.IsZero() && (st.Oldest.IsZero() || at.Before(st.Oldest)) {
 			st.Oldest = at

@@ -87,7 +87,7 @@ type (
 	parkedInput struct {
 		InSubscription
 		PageInput
-		State eventhose.ParkedState `query:"state" enum:"retrying,waiting,leased,dead" doc:"Only those in this state"`
+		State eventhose.ParkedState `query:"state" enum:"retrying,waiting,leased,dead" doc:"Only those in this state; all but waiting if left out"`
 	}
 	chosenInput struct {
 		InSubscription
@@ -133,7 +133,8 @@ func (a *API) addLanes() {
 	})
 	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "listParked", Method: http.MethodGet, Path: path + "/parked", Tags: tags,
-		Summary: "What is set aside, by sequence",
+		Summary:     "What is set aside, by sequence",
+		Description: "Without a state, all but waiting events are listed: those lie in the log.",
 	}, func(ctx context.Context, in *parkedInput) (*listOutput[eventhose.Parked], error) {
 		if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
 			return nil, err

@@ -45,7 +45,7 @@ type FoundAttempts struct {
 
 // Resending is the body of POST …/resend.
 type Resending struct {
-	Subscriptions []eventhose.SubscriptionID `json:"subscriptions,omitempty" maxItems:"1000" doc:"To whom; to all whose filters want the event if left out"`
+	Subscriptions []eventhose.SubscriptionID `json:"subscriptions,omitempty" maxItems:"1000" doc:"To whom, each once; to all whose filters want the event if left out"`
 }
 
 // Resends is its answer.

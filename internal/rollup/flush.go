@@ -157,10 +157,14 @@ func (r *Rollups) put(k key, at int64, c *counts) {
 			r.left.Add(1)
 			return
 		}
-		h = &hour{id: k.series + "/" + hourText(of.hour) + "/" + r.node, value: []byte{form}}
+		h = &hour{id: recordID(k, of.hour, r.node), value: []byte{form}}
 		r.hours[of] = h
 	}
 	h.value = appendBlock(h.value, int(at%60), c)
+}
+
+func recordID(k key, hour int64, node string) string {
+	return k.series + "/" + hourText(hour) + "/" + node
 }
 
 func (r *Rollups) record(at hourOf, h *hour) store.Record {
@@ -203,13 +207,14 @@ func hourOfRecord(c *store.Record) hourOf {
 	return hourOf{key{c.Tenant, series}, hourAt(rest)}
 }
 
-// forget drops the hours that are over and written; and what has waited to be written for longer than it is to be kept.
+// forget drops the hours that are over and written, once Rates no longer looks at their last minutes; and what has waited to be
+// written for longer than it is to be kept.
 func (r *Rollups) forget(before int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	oldest := time.Now().Add(-r.retention).Unix() / 3600
 	for at, h := range r.hours {
-		if at.hour < (before-1)/60 && h.saved == len(h.value) || at.hour+1 < oldest {
+		if at.hour < (before-2)/60 && h.saved == len(h.value) || at.hour+1 < oldest {
 			delete(r.hours, at)
 		}
 	}

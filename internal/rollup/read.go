@@ -184,6 +184,11 @@ func (r *Rollups) visitMemory(k key, from, to int64, take func(own bool, id stri
 		copyOf(&p.now)
 		p.mu.Unlock()
 	}
+	for i := range pieces {
+		if hour := pieces[i].at / 60; values[hour] == nil { // it may be written before the records are read
+			ours[recordID(k, hour, r.node)] = true
+		}
+	}
 	r.mu.Unlock()
 	for i := range pieces {
 		take(true, "", pieces[i].at, &pieces[i].counts)

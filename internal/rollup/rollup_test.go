@@ -430,6 +430,58 @@ func TestRates(t *testing.T) {
 	})
 }
 
+// In the first minutes of an hour the minutes of the hour before are this node's own, and count once.
+func TestRatesAfterTheHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := openStore(t, vfs.NewMem())
+		defer st.Close()
+		n := start(st, rollup.Options{})
+		defer n.close(t)
+		<-time.After(time.Until(time.Now().Truncate(time.Hour).Add(58 * time.Minute)))
+		for i := range 5 * 60 { // one in a second, up to three minutes after the hour
+			n.Appended("t", "", 1, 0)
+			<-time.After(time.Second)
+			if synctest.Wait(); i < 90 {
+				continue
+			}
+			if got, err := n.Rates(t.Context(), "t"); err != nil || math.Abs(got.Events-1) > .02 {
+				t.Errorf("%s: %+v, %v", time.Now().Format(time.TimeOnly), got, err)
+			}
+		}
+	})
+}
+
+// slowList is a store whose lists take a while.
+type slowList struct {
+	store.Records
+	took time.Duration
+}
+
+func (s slowList) List(ctx context.Context, tenant eventhose.TenantID, kind, after string, limit int) ([]store.Record, error) {
+	<-time.After(s.took)
+	return s.Records.List(ctx, tenant, kind, after, limit)
+}
+
+// The first minute of an hour that is written while somebody reads counts once.
+func TestWrittenWhileRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := openStore(t, vfs.NewMem())
+		defer st.Close()
+		n := start(slowList{st, 2 * time.Second}, rollup.Options{})
+		defer n.close(t)
+		began := time.Now().Truncate(time.Hour).Add(time.Hour)
+		<-time.After(time.Until(began.Add(59 * time.Second)))
+		n.Appended("t", "", 1, 0)
+		s, err := n.Series(t.Context(), eventhose.MetricsQuery{Tenant: "t", From: began, To: began.Add(time.Hour), Step: time.Hour})
+		if err != nil || s.Total.Events != 1 {
+			t.Errorf("%d events, %v", s.Total.Events, err)
+		}
+		if records, err := st.List(t.Context(), "t", rollup.Kind, "", 10); err != nil || len(records) != 1 {
+			t.Errorf("%d records, %v: it does not try what it is for", len(records), err)
+		}
+	})
+}
+
 func TestRefusedQueries(t *testing.T) {
 	st := openStore(t, vfs.NewMem())
 	defer st.Close()

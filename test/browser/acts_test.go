@@ -27,8 +27,8 @@ func TestFirstSteps(t *testing.T) {
 	}
 }
 
-// From a failing subscription to the mend and the redrive, in five presses, as docs/operating.md has it.
-func TestFiveClicks(t *testing.T) {
+// From a failing subscription to the mend and the redrive, in six presses, as docs/operating.md has it.
+func TestSixClicks(t *testing.T) {
 	a := newAcme(t, "embedded")
 	b := open(t)
 	a.enter(b, "/ui/acme")
@@ -38,13 +38,15 @@ func TestFiveClicks(t *testing.T) {
 	b.press("main .why", "Rotate with overlap…") // 2
 	b.press("dialog", "Rotate")                  // 3
 	b.shows("The new secret")
+	b.until(`document.querySelector("dialog pre")?.innerText.startsWith("whsec_")`)
+	b.press("dialog", "I have it")    // 4
 	a.mended.Store(true)              // the receiver has the new secret now
-	b.press("main .why", "Redrive 2") // 4
+	b.press("main .why", "Redrive 2") // 5
 	b.shows("2 dead events tried again")
 	a.await("/v1/tenants/acme/subscriptions/"+a.ledger, "no dead event", func(o object) bool {
 		return o["status"].(map[string]any)["dead"] == 0.0
 	})
-	b.press("nav.side", "Overview") // 5
+	b.press("nav.side", "Overview") // 6
 	b.misses("ledger-sync has")
 }
 
@@ -108,9 +110,13 @@ func TestButtons(t *testing.T) {
 		b.press("main", "Rotate…")
 		b.press("dialog", "Rotate")
 		b.shows("The new secret")
-		if after := a.call("GET", sub+a.billing+"/secret", nil)["secret"]; after == before {
+		after := a.call("GET", sub+a.billing+"/secret", nil)["secret"].(string)
+		if after == before {
 			t.Error("the secret is the old one")
 		}
+		b.until(fmt.Sprintf(`document.querySelector("dialog pre")?.innerText === %s`, quoted(after)))
+		b.press("dialog", "I have it")
+		b.until(`!document.querySelector("dialog")`)
 	})
 	t.Run("replay", func(t *testing.T) {
 		page("/subscriptions/" + a.billing)
@@ -133,6 +139,24 @@ func TestButtons(t *testing.T) {
 		b.press("main header", "Send again…")
 		value[any](b, `[...document.querySelectorAll("dialog button")].find(e => /^Send to \d+$/.test(e.innerText)).click(), 0`)
 		b.shows("On its way to")
+	})
+	t.Run("send again, from a source", func(t *testing.T) {
+		const id = "7d5f7b30-0000-11f0-8000-000000000001"
+		sequence := a.call("GET", "/v1/tenants/acme/events/"+id+"?source="+a.source, nil)["sequence"].(float64)
+		page(fmt.Sprintf("/events/%s?sequence=%.0f", id, sequence)) // as rows link to it that know no source
+		b.press("main header", "Send again…")
+		value[any](b, `[...document.querySelectorAll("dialog button")].find(e => /^Send to \d+$/.test(e.innerText)).click(), 0`)
+		b.shows("On its way to")
+	})
+	t.Run("settings of a source's lane", func(t *testing.T) {
+		lane := a.call("GET", "/v1/tenants/acme/sources/"+a.source, nil)["subscription"].(string)
+		page("/subscriptions/" + lane + "?tab=settings")
+		b.fill("main form", "Events a second", "55")
+		b.press("main form", "Save")
+		field(sub+lane, "max_rate", 55)
+		if !value[bool](b, `["types", "keys", "expression"].every(n => document.querySelector("main form [name=" + n + "]").disabled)`) {
+			t.Error("the filter of a source's lane can be written into")
+		}
 	})
 	t.Run("discard and redrive", func(t *testing.T) {
 		page("/parked")

@@ -92,6 +92,20 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// A connection that breaks before the first match goes on after what was looked through, not at the end of the log.
+func TestLiveGoesOn(t *testing.T) {
+	s := start(t, "embedded")
+	s.call("PUT", "/v1/tenants/acme", object{})
+	s.append(object{"type": "order.first", "data": object{}})
+	cursor := s.call("GET", "/v1/tenants/acme/overview", nil)["head"].(object)["cursor"].(string)
+	s.append(object{"type": "order.missed", "data": object{}})
+	b := open(t)
+	s.enter(b, "/ui/acme")
+	value[any](b, fmt.Sprintf(`(() => { let broken; const real = fetch; window.fetch = (u, o) => { if (broken || !String(u).includes("/events/stream")) return real(u, o); broken = true; return Promise.resolve(new Response(%s)) } })(), 0`, quoted(`{"cursor":"`+cursor+`"}`+"\n")))
+	b.press("nav.side", "Live")
+	b.shows("order.missed")
+}
+
 // grouped is 1,204 for 1204.
 func grouped(n int) string {
 	s := fmt.Sprint(n)

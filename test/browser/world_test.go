@@ -280,6 +280,7 @@ func (a *acme) github(secret, id string, right bool) {
 // enter opens a page of an operator who is signed in.
 func (s *server) enter(b *tab, path string) {
 	s.t.Helper()
+	b.expect("/v1/sessions/current") // who has no session yet is told 401
 	b.visit(s.url + "/ui/#key=" + adminKey)
 	b.until(`!!document.querySelector("nav.side")`)
 	if path != "" {

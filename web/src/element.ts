@@ -28,7 +28,7 @@ class EventhosePortal extends HTMLElement {
   #show() {
     const src = this.getAttribute("src") ?? new URL("/portal", import.meta.url).href
     const token = this.getAttribute("token")
-    if (!token) return
+    if (!token) return this.#frame.remove()
     const said = new URLSearchParams({ token })
     for (const name of ["theme", "accent"]) {
       const value = this.getAttribute(name)

@@ -26,7 +26,7 @@ export function listen() {
   let went = 0
   addEventListener("keydown", (e) => {
     const on = e.target as HTMLElement
-    if (e.metaKey || e.ctrlKey || e.altKey || on.closest("input, textarea, select, dialog") || on.isContentEditable) return
+    if (e.metaKey || e.ctrlKey || e.altKey || on.closest("input, textarea, select, dialog") || on.isContentEditable || document.querySelector("dialog[open]")) return
     if (Date.now() - went < 1200 && e.key in pages) {
       went = 0
       go(link(pages[e.key]!))
@@ -53,6 +53,7 @@ export function listen() {
         break
       }
       default: {
+        if (e.repeat) return
         const button = document.querySelector<HTMLButtonElement>(`main [data-act="${CSS.escape(e.key)}"]:not(:disabled)`)
         if (!button || e.key.length !== 1) return
         button.click()

@@ -2,7 +2,8 @@ import "./tokens.css"
 import "uplot/dist/uPlot.min.css"
 import "./base.css"
 import { render, type ComponentType } from "preact"
-import { signedOut } from "./api"
+import { useEffect } from "preact/hooks"
+import { signedOut, unreachable } from "./api"
 import { listen } from "./keyboard"
 import { Keys, PortalLinks } from "./pages/access"
 import { Attempt } from "./pages/attempt"
@@ -15,80 +16,102 @@ import { Live } from "./pages/live"
 import { NewSubscription } from "./pages/newsubscription"
 import { Overview } from "./pages/overview"
 import { Parked } from "./pages/parked"
-import { Health, Tenants } from "./pages/platform"
+import { Health, Tenants, WhichTenant } from "./pages/platform"
 import { SignIn } from "./pages/signin"
 import { NewSource, OneRejection, Source, Sources } from "./pages/sources"
 import { Start } from "./pages/start"
 import { Subscription } from "./pages/subscription"
 import { Subscriptions } from "./pages/subscriptions"
 import { Notices } from "./parts/notices"
-import { Empty, Waiting } from "./parts/small"
+import { Empty, Waiting, Why } from "./parts/small"
 import { link, page, portal, takeClicks, tenant } from "./route"
-import { begin, limited, refused, session } from "./session"
+import { begin, limited, refused, session, takeHandovers } from "./session"
 import { Help, Mark, Side } from "./shell"
 
 type Page = ComponentType<{ at: string[] }>
 
 /** The pages of a tenant. A star stands for an id. */
-const ofTenant: Record<string, Page> = {
-  "": Overview,
-  live: Live,
-  events: Events,
-  "events/*": Event,
-  subscriptions: Subscriptions,
-  "subscriptions/new": NewSubscription,
-  "subscriptions/*": Subscription,
-  "subscriptions/*/attempts/*": Attempt,
-  parked: Parked,
-  attempts: Attempts,
+const ofTenant: Record<string, [Page, title: string]> = {
+  "": [Overview, "Overview"],
+  live: [Live, "Live"],
+  events: [Events, "Events"],
+  "events/*": [Event, "Event"],
+  subscriptions: [Subscriptions, "Subscriptions"],
+  "subscriptions/new": [NewSubscription, "New subscription"],
+  "subscriptions/*": [Subscription, "Subscription"],
+  "subscriptions/*/attempts/*": [Attempt, "Attempt"],
+  parked: [Parked, "Parked"],
+  attempts: [Attempts, "Attempts"],
 }
 
 /** Those that no portal shows. */
-const ofOperator: Record<string, Page> = {
-  sources: Sources,
-  "sources/new": NewSource,
-  "sources/*": Source,
-  "sources/*/rejections/*": OneRejection,
-  inspector: Inspectors,
-  "inspector/*": Inspector,
-  start: Start,
-  "portal-links": PortalLinks,
-  keys: Keys,
-  audit: Audit,
+const ofOperator: Record<string, [Page, title: string]> = {
+  sources: [Sources, "Sources"],
+  "sources/new": [NewSource, "New source"],
+  "sources/*": [Source, "Source"],
+  "sources/*/rejections/*": [OneRejection, "Rejected request"],
+  inspector: [Inspectors, "Inspector"],
+  "inspector/*": [Inspector, "Inspector"],
+  start: [Start, "First steps"],
+  "portal-links": [PortalLinks, "Portal links"],
+  keys: [Keys, "Keys"],
+  audit: [Audit, "Audit"],
 }
 
 /** Those of no tenant. */
-const ofPlatform: Record<string, Page> = {
-  tenants: Tenants,
-  keys: Keys,
-  audit: Audit,
-  health: Health,
+const ofPlatform: Record<string, [Page, title: string]> = {
+  "": [WhichTenant, "Eventhose"],
+  tenants: [Tenants, "Tenants"],
+  keys: [Keys, "All keys"],
+  audit: [Audit, "All changes"],
+  health: [Health, "Health"],
 }
 
-/** The page at an address, and the ids in it. */
-function found(): [Page, string[]] | undefined {
+interface Found {
+  page: Page
+  title: string
+  /** The ids in its address. */
+  ids: string[]
+}
+
+/** Whether a link that is limited to some subscriptions opens the page at an address. */
+const forLimited = (at: string[]) => at.length > 1 && (at[0] === "events" || (at[0] === "subscriptions" && at[1] !== "new"))
+
+/** The page at an address. */
+function found(): Found | undefined {
   const at = page.value
-  if (limited() && (at.length === 0 || !["subscriptions", "events"].includes(at[0]!))) return [Subscriptions, []]
+  if (limited() && !forLimited(at)) return { page: Subscriptions, title: "Subscriptions", ids: [] }
   const pages = tenant.value === "" ? ofPlatform : portal ? ofTenant : { ...ofTenant, ...ofOperator }
   const starred = at.map((part, i) => (i % 2 ? "*" : part)).join("/")
-  for (const name of [at.join("/"), starred]) if (Object.hasOwn(pages, name)) return [pages[name]!, at.filter((_, i) => i % 2)]
+  for (const name of [at.join("/"), starred]) if (Object.hasOwn(pages, name)) return { page: pages[name]![0], title: pages[name]![1], ids: at.filter((_, i) => i % 2) }
   return undefined
 }
 
+/** Goes past the list of pages. The address stays: what is behind # is for what is handed over. */
+function skip(e: MouseEvent) {
+  e.preventDefault()
+  document.getElementById("main")!.focus()
+}
+
 function App() {
-  const s = session.value
-  if (!s || signedOut.value) return portal ? <Closed /> : <SignIn />
-  const f = found()
-  const Shown = f?.[0]
+  const known = session.value && !signedOut.value
+  const f = known ? found() : undefined
+  const title = [f?.title, tenant.value, "Eventhose"].filter((word, i, all) => word && all.indexOf(word) === i).join(" · ")
+  useEffect(() => void (document.title = known ? title : "Eventhose"), [known, title])
+  if (!known) return portal ? <Closed /> : <SignIn />
+  const Shown = f?.page
   return (
     <>
-      <a class="skip" href="#main">
+      <a class="skip" href="#main" onClick={skip}>
         Skip to the page
       </a>
       <Side />
       <main id="main" tabindex={-1}>
+        <div role="status">
+          {unreachable.value && <Why title="The server does not answer">What is shown may be old. Look whether the server runs and whether this machine is online.</Why>}
+        </div>
         {Shown ? (
-          <Shown key={location.pathname} at={f[1]} />
+          <Shown key={location.pathname} at={f!.ids} />
         ) : (
           <Empty title="There is no such page">
             <a class="ref" href={link("")}>
@@ -125,6 +148,7 @@ function Root() {
 }
 
 takeClicks()
+takeHandovers()
 listen()
 render(<Waiting />, root)
 void begin().then(() => {

@@ -40,9 +40,10 @@ export function api(path: string, of = tenant.value): string {
 
 export function go(to: string, replace = false) {
   if (to === here.value) return
+  const before = location.pathname
   history[replace ? "replaceState" : "pushState"](null, "", to)
   here.value = to
-  if (!replace) {
+  if (!replace && location.pathname !== before) {
     scrollTo(0, 0)
     document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true })
   }

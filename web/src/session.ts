@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals"
 import { change, get, Problem, signedOut, useBearer } from "./api"
 import { go, portal, portalTenant, tenant } from "./route"
+import { say } from "./parts/notices"
 import { choose } from "./theme"
 import type { List } from "./api"
 import type { Session } from "./wire"
@@ -30,16 +31,35 @@ export async function begin(): Promise<void> {
       const token = given.get("token")
       if (!token) throw new Problem(401, "", "this page opens with a link only; ask for a new one")
       useBearer(token)
-    } else if (given.get("key")) {
-      await change("POST", "/v1/sessions", { key: given.get("key") })
     }
-    await known(await get<Session>("/v1/sessions/current"))
+    await known(await current(given.get("key")))
   } catch (e) {
     const p = e as Problem
     if (portal) refused.value = p.status === 401 || p.status === 403 ? "This link has expired, was revoked, or was not copied whole. Ask whoever sent it for a new one." : p.message
     else if (p.status !== 401) refused.value = p.message
     session.value = null
   }
+}
+
+/** The session that there is. Only where there is none the key makes one: an address that somebody sends replaces nobody's session. */
+async function current(key: string | null): Promise<Session> {
+  try {
+    const s = await get<Session>("/v1/sessions/current")
+    if (key && !portal) say("You are signed in already. To use the key of this address, sign out and open it again.")
+    return s
+  } catch (e) {
+    if (!key || portal || (e as Problem).status !== 401) throw e
+  }
+  await change("POST", "/v1/sessions", { key })
+  return get<Session>("/v1/sessions/current")
+}
+
+/** Begins again when an open page is handed something, which alone does not load it. */
+export function takeHandovers() {
+  addEventListener("hashchange", () => {
+    const given = new URLSearchParams(location.hash.slice(1))
+    if (given.has(portal ? "token" : "key")) location.reload()
+  })
 }
 
 async function known(s: Session): Promise<void> {
@@ -49,9 +69,10 @@ async function known(s: Session): Promise<void> {
   session.value = s
 }
 
-/** The page that an operator begins with: his tenant's, or the first tenant's, or the list of them. */
+/** The page that an operator begins with: his tenant's, or the first tenant's, or the list of them, which only admins see. */
 async function home(s: Session): Promise<string> {
   if (s.tenant) return `/ui/${s.tenant}`
+  if (!s.scopes.includes("admin")) return "/ui/-"
   const tenants = await get<List<{ id: string }>>("/v1/tenants?limit=2")
   return tenants.data.length === 1 ? `/ui/${tenants.data[0]!.id}` : "/ui/-/tenants"
 }

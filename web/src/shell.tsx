@@ -5,7 +5,7 @@ import { Dialog } from "./parts/dialog"
 import { Act } from "./parts/notices"
 import { brief } from "./parts/words"
 import { api, go, link, page, platform, portal, tenant } from "./route"
-import { limited, operator, session, signOut } from "./session"
+import { limited, may, operator, session, signOut } from "./session"
 import { choose, theme } from "./theme"
 import type { Overview } from "./wire"
 
@@ -36,7 +36,7 @@ export function Side() {
     ? [{ path: "/subscriptions", name: "Subscriptions" }]
     : [
     { path: "", name: "Overview" },
-    { path: "/live", name: "Live" },
+    ...(portal && !may("read", "data") ? [] : [{ path: "/live", name: "Live" }]),
     { path: "/events", name: "Events", note: overview && brief(overview.head.last) },
     { path: "/subscriptions", name: "Subscriptions", note: overview && brief(overview.subscriptions.total) },
     ...(portal ? [] : [{ path: "/sources", name: "Sources", note: overview && brief(overview.sources) }]),
@@ -70,7 +70,7 @@ export function Side() {
   return (
     <nav class={"side" + (open ? " open" : "")} aria-label="Pages">
       <div class="top">
-        <a class="brand" href={of ? link("") : platform("/tenants")}>
+        <a class="brand" href={of ? link("") : platform(operator() ? "/tenants" : "")}>
           <Mark />
           Eventhose
         </a>

@@ -1,8 +1,7 @@
-import type { ComponentChildren } from "preact"
 import { useState } from "preact/hooks"
 import { change } from "../api"
 import { Code } from "../parts/data"
-import { Ask, Dialog } from "../parts/dialog"
+import { Ask, Once } from "../parts/dialog"
 import { More, usePages } from "../parts/more"
 import { Act } from "../parts/notices"
 import { Empty, Failed, State, Time } from "../parts/small"
@@ -23,21 +22,6 @@ const expiries: [string, string][] = [
   ["720", "in 30 days"],
   ["8760", "in a year"],
 ]
-
-/** A secret that is shown this once. */
-function Once({ title, text, close, children }: { title: string; text: string; close: () => void; children: ComponentChildren }) {
-  return (
-    <Dialog title={title} close={close}>
-      <p class="soft">{children}</p>
-      <Code text={text} />
-      <div class="foot">
-        <button type="button" class="first" onClick={close}>
-          I have it
-        </button>
-      </div>
-    </Dialog>
-  )
-}
 
 /** API keys, of the tenant that is shown or of all. */
 export function Keys() {

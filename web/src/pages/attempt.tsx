@@ -1,4 +1,3 @@
-import { useEffect } from "preact/hooks"
 import { change, useGet, type List } from "../api"
 import { called } from "../parts/condition"
 import { Code, Copy, Tree } from "../parts/data"
@@ -6,8 +5,9 @@ import { attemptLink, Mend, subscriptionLink } from "../parts/mend"
 import { Act } from "../parts/notices"
 import { Failed, State, Tabs, Time, Waiting, Why } from "../parts/small"
 import { count, exactly, millis, some, took, when } from "../parts/words"
-import { api, link, query, setQuery } from "../route"
-import { may } from "../session"
+import { eventLink, sourceAt } from "../parts/scope"
+import { api, link, params, query, setQuery } from "../route"
+import { limited, may } from "../session"
 import type { Attempt as Seen, Subscription } from "../wire"
 
 const kinds: Record<string, string> = {
@@ -27,9 +27,6 @@ export function Attempt({ at: [sub = "", id = ""] }: { at: string[] }) {
   const t = got.data
   const event = t?.events[0]
   const others = useGet<List<Seen>>(t && t.events.length === 1 && event && t.kind !== "test" ? `${of}/attempts?event=${encodeURIComponent(event)}` : null).data?.data ?? []
-  useEffect(() => {
-    if (!location.hash) document.title = "Attempt · Eventhose"
-  }, [])
   if (got.error) return <Failed error={got.error} again={got.reload} />
   if (!t) return <Waiting what="Looking for the attempt" />
   const s = owner.data
@@ -97,7 +94,7 @@ export function Attempt({ at: [sub = "", id = ""] }: { at: string[] }) {
           <Timings t={t} />
           {may("manage", "replay") && t.kind !== "test" && t.events.length === 1 && event && (
             <p class="more">
-              <Act label="Send it again" does={() => change("POST", api(`/events/${encodeURIComponent(event)}/resend`), { subscriptions: [sub] })} done="It is on its way again." />
+              <Act label="Send it again" does={() => resend(event, t.sequences?.[0] ?? 0, sub)} done="It is on its way again." />
             </p>
           )}
         </section>
@@ -109,13 +106,19 @@ export function Attempt({ at: [sub = "", id = ""] }: { at: string[] }) {
   )
 }
 
+async function resend(event: string, sequence: number, sub: string): Promise<void> {
+  const path = api(`/events/${encodeURIComponent(event)}/resend`)
+  const source = sequence && !limited() ? await sourceAt(event, sequence) : ""
+  await change("POST", path + params({ source }), { subscriptions: [sub] })
+}
+
 function Carried({ t }: { t: Seen }) {
   const shown = t.events.slice(0, 20)
   return (
     <>
       {shown.map((id, i) => (
         <div key={id}>
-          {t.kind === "test" ? <span class="mono">{id}</span> : <a class="id" href={link("/events/" + encodeURIComponent(id))}>{id}</a>}
+          {t.kind === "test" ? <span class="mono">{id}</span> : <a class="id" href={eventLink(id, t.sequences?.[i])}>{id}</a>}
           {t.failed?.includes(t.sequences?.[i] ?? -1) && <span class="bad"> not taken</span>}
         </div>
       ))}

@@ -8,8 +8,9 @@ import { Act, say } from "../parts/notices"
 import { member } from "../parts/raw"
 import { Empty, Failed, Tabs, Time, Waiting, type Tone } from "../parts/small"
 import { bytes, count, exactly, millis, some, span, took, when } from "../parts/words"
-import { api, link, params, query, setQuery, tenant } from "../route"
-import { may } from "../session"
+import { useSource } from "../parts/scope"
+import { api, link, params, portal, query, setQuery, tenant } from "../route"
+import { limited, may } from "../session"
 import type { Attempt, Delivery, EventStatus, Subscription } from "../wire"
 
 const fates: Record<Delivery["state"], [string, Tone]> = {
@@ -23,21 +24,26 @@ const fates: Record<Delivery["state"], [string, Tone]> = {
 
 /** One event: what it is, and what became of it at every subscription. */
 export function Event({ at: [id = ""] }: { at: string[] }) {
-  const source = query.value.get("source") ?? ""
-  const path = api(`/events/${encodeURIComponent(id)}` + params({ source }))
+  const source = useSource(id, query.value.get("source") ?? "", Number(query.value.get("sequence") ?? 0))
+  const path = source === undefined ? undefined : api(`/events/${encodeURIComponent(id)}` + params({ source }))
   const [got, set] = useState<{ text: string; event: EventStatus }>()
   const [error, fail] = useState<Problem>()
   const [turn, again] = useState(0)
   const [sending, send] = useState(false)
   const subs = useGet<List<Subscription>>(api("/subscriptions?limit=1000")).data?.data ?? []
   useEffect(() => {
+    if (path === undefined) return
     const stop = new AbortController()
-    const ask = () =>
-      text(path, stop.signal)
-        .then((t) => (set({ text: t, event: JSON.parse(t) }), fail(undefined)))
+    let busy = false
+    const ask = () => {
+      busy = true
+      void text(path, stop.signal)
+        .then((t) => stop.signal.aborted || (set({ text: t, event: JSON.parse(t) }), fail(undefined)))
         .catch((e) => stop.signal.aborted || fail(e))
-    void ask()
-    const clock = setInterval(() => document.hidden || ask(), 3000)
+        .finally(() => (busy = false))
+    }
+    ask()
+    const clock = setInterval(() => document.hidden || busy || ask(), 3000)
     return () => {
       stop.abort()
       clearInterval(clock)
@@ -48,9 +54,11 @@ export function Event({ at: [id = ""] }: { at: string[] }) {
     return (
       <Empty title="The data was erased">
         {error.message}. Its place in the log stays, so that no reader sees a gap.{" "}
-        <a class="ref" href={link("/events")}>
-          All events
-        </a>
+        {!limited() && (
+          <a class="ref" href={link("/events")}>
+            All events
+          </a>
+        )}
       </Empty>
     )
   if (error && !got) return <Failed error={error} again={reload} />
@@ -62,7 +70,7 @@ export function Event({ at: [id = ""] }: { at: string[] }) {
   return (
     <>
       <p class="crumb">
-        <a href={link("/events")}>Events</a> · <a href={link("/events" + params({ types: e.type }))}>{e.type}</a>
+        {limited() ? <a href={link("/subscriptions")}>Subscriptions</a> : <><a href={link("/events")}>Events</a> · <a href={link("/events" + params({ types: e.type }))}>{e.type}</a></>}
       </p>
       <header>
         <h1>{e.type}</h1>
@@ -82,7 +90,7 @@ export function Event({ at: [id = ""] }: { at: string[] }) {
           <Data e={e} raw={raw} />
           {may("manage") && !e.erased && (
             <p class="more">
-              <Erase e={e} path={path} done={reload} />
+              <Erase e={e} path={path!} done={reload} />
             </p>
           )}
         </section>
@@ -110,9 +118,13 @@ function Facts({ e, size }: { e: EventStatus; size: number }) {
         <>
           <dt>Key</dt>
           <dd>
-            <a class="id" href={link("/events" + params({ keys: e.key }))}>
-              {e.key}
-            </a>
+            {limited() ? (
+              <span class="id">{e.key}</span>
+            ) : (
+              <a class="id" href={link("/events" + params({ keys: e.key }))}>
+                {e.key}
+              </a>
+            )}
           </dd>
         </>
       )}
@@ -131,7 +143,7 @@ function Facts({ e, size }: { e: EventStatus; size: number }) {
       {e.source && (
         <>
           <dt>Source</dt>
-          <dd>{e.source.startsWith("src_") ? <a href={link("/sources/" + e.source)}>{e.source}</a> : e.source}</dd>
+          <dd>{e.source.startsWith("src_") && !portal ? <a href={link("/sources/" + e.source)}>{e.source}</a> : e.source}</dd>
         </>
       )}
       {e.version && (
@@ -274,7 +286,7 @@ function SendAgain({ e, subs, later, close, done }: { e: EventStatus; subs: Subs
       disabled={!to.size}
       close={close}
       does={async () => {
-        const a = await change<{ replays: unknown[] }>("POST", api(`/events/${encodeURIComponent(e.id)}/resend`), { subscriptions: [...to] })
+        const a = await change<{ replays: unknown[] }>("POST", api(`/events/${encodeURIComponent(e.id)}/resend` + params({ source: e.source })), { subscriptions: [...to] })
         say(`On its way to ${some(a.replays.length, "subscription")}.`)
         done()
       }}

@@ -1,10 +1,11 @@
-import { useEffect, useState } from "preact/hooks"
+import { useEffect, useRef, useState } from "preact/hooks"
 import { get, Problem, text } from "../api"
 import { Find } from "../parts/find"
 import { Choice, Empty, Failed, State, Time, type Tone } from "../parts/small"
 import { elements, member } from "../parts/raw"
 import { brief, count, when } from "../parts/words"
-import { api, link, params, query, setQuery } from "../route"
+import { api, link, params, portal, query, setQuery } from "../route"
+import { may } from "../session"
 import type { Event } from "../wire"
 import { preview } from "./live"
 
@@ -58,11 +59,15 @@ export function Events() {
   const [busy, setBusy] = useState(true)
   const [fresh, setFresh] = useState(0)
 
-  const ask = async (before: string, signal?: AbortSignal) => {
+  const asking = useRef<AbortController>(null)
+  const ask = async (before: string) => {
+    asking.current?.abort()
+    const { signal } = (asking.current = new AbortController())
     setBusy(true)
     try {
       const since = ms[at.since] ? new Date(Date.now() - ms[at.since]!).toISOString() : at.since
       const said = await text(api("/events/search" + params({ ...at, since, before, limit: 50 })), signal)
+      if (signal.aborted) return
       const found = JSON.parse(said) as Found
       elements(member(said, "data") ?? "[]").forEach((written, i) => (found.data[i]!.text = written))
       set((old) => (before ? [...old, found] : [found]))
@@ -70,26 +75,29 @@ export function Events() {
       if (!before) setFresh(0)
       setBusy(false)
     } catch (e) {
-      if (signal?.aborted) return
+      if (signal.aborted) return
       fail(e as Problem)
       setBusy(false)
     }
   }
   useEffect(() => {
-    const stop = new AbortController()
     set([])
-    void ask("", stop.signal)
-    return () => stop.abort()
+    void ask("")
+    return () => asking.current?.abort()
   }, [filter])
   const head = pages[0]?.head
   useEffect(() => {
     // Only says that there is more: rows do not move under the reader's hand.
+    let over = false
     const clock = setInterval(async () => {
       if (document.hidden || head === undefined || at.until || at.id) return
       const o = await get<{ head: { last: number } }>(api("/overview")).catch(() => undefined)
-      if (o) setFresh(o.head.last - head)
+      if (o && !over) setFresh(o.head.last - head)
     }, 4000)
-    return () => clearInterval(clock)
+    return () => {
+      over = true
+      clearInterval(clock)
+    }
   }, [head, filter])
 
   const events = pages.flatMap((p) => p.data)
@@ -169,6 +177,8 @@ export function Events() {
             <a class="ref" href={link("/events")}>
               Show all events
             </a>
+          ) : portal ? (
+            "Nothing has happened yet."
           ) : (
             <>
               The log is empty. <a class="ref" href={link("/start")}>First steps</a> sends a first event.
@@ -247,10 +257,12 @@ function Filters({ at }: { at: Record<Names, string> }) {
           </label>
         </>
       )}
-      <label class="wide">
-        Expression
-        <input name="expression" class="mono" defaultValue={at.expression} placeholder='data.amount > 100 && attributes.region == "eu"' />
-      </label>
+      {(!portal || may("read", "data")) && (
+        <label class="wide">
+          Expression
+          <input name="expression" class="mono" defaultValue={at.expression} placeholder='data.amount > 100 && attributes.region == "eu"' />
+        </label>
+      )}
       <label>
         Id
         <input name="id" class="mono" defaultValue={at.id} />

@@ -5,19 +5,24 @@ import { Ask } from "../parts/dialog"
 import { Act, say } from "../parts/notices"
 import { Empty, Failed, State, Time, Waiting } from "../parts/small"
 import { count, span, when } from "../parts/words"
-import { api, go, link, query, setQuery } from "../route"
+import { api, go, link, query, setQuery, tenant } from "../route"
 import { may } from "../session"
 import type { Inspected, Inspector as Box } from "../wire"
 
 /** Receivers in this server, to look at what is sent before there is a receiver. */
 export function Inspectors() {
+  const add = async () => {
+    const of = tenant.value
+    const made = await change<Box>("POST", api("/inspectors", of), {})
+    go(link("/inspector/" + made.id, of))
+  }
   const list = useGet<List<Box>>(api("/inspectors?limit=100"), 5000)
   return (
     <>
       <header>
         <h1>Inspector</h1>
         <span class="soft">receivers in this server, that show what comes and fail when they are told to</span>
-        {may("manage") && <Act kind="do" label="New inspector" does={async () => go(link("/inspector/" + (await change<Box>("POST", api("/inspectors"), {})).id))} />}
+        {may("manage") && <Act kind="do" label="New inspector" does={add} />}
       </header>
       {list.error && <Failed error={list.error} again={list.reload} />}
       {list.data && list.data.data.length > 0 && (
@@ -89,6 +94,7 @@ export function Inspector({ at: [id = ""] }: { at: string[] }) {
   if (got.error) return <Failed error={got.error} again={got.reload} />
   const box = got.data
   if (!box) return <Waiting />
+  const all = link("/inspector")
   const at = rows.find((r) => r.id === query.value.get("request")) ?? rows[0]
   return (
     <>
@@ -105,17 +111,18 @@ export function Inspector({ at: [id = ""] }: { at: string[] }) {
                 kind="do"
                 label="Subscribe it"
                 does={async () => {
+                  const home = tenant.value
                   const s = await change<{ id: string; secret: string }>("POST", api("/subscriptions"), { name: box.name || "inspector", destination: { type: "webhook", url: box.destination } })
                   await change("PATCH", of, { secret: s.secret })
                   got.reload()
-                  return <>It gets every event from now on. <a href={link("/subscriptions/" + s.id)}>See its lane</a></>
+                  return <>It gets every event from now on. <a href={link("/subscriptions/" + s.id, home)}>See its lane</a></>
                 }}
               />
               <button type="button" onClick={() => edit(true)}>
                 How it answers…
               </button>
               <Act label="Clear" does={() => change("DELETE", of + "/requests").then(() => (set([]), again((n) => n + 1)))} />
-              <Act kind="danger" label="Delete" does={() => change("DELETE", of).then(() => go(link("/inspector")))} />
+              <Act kind="danger" label="Delete" does={() => change("DELETE", of).then(() => go(all))} />
             </>
           )}
         </span>

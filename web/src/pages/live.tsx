@@ -7,8 +7,15 @@ import { count, rate, when } from "../parts/words"
 import { api, link, params, query, setQuery } from "../route"
 import type { Event } from "../wire"
 
-const kept = 500 // rows in memory
-const shown = 100 // rows in the page
+const shown = 100 // rows in the page, and in memory
+
+/** What a row says of an event. */
+interface Row extends Pick<Event, "id" | "type" | "key" | "source" | "sequence" | "appended"> {
+  data: string
+}
+
+// The beginning of the data is copied letter by letter: a mere slice would keep the whole event in memory.
+const row = (e: Event): Row => ({ id: e.id, type: e.type, key: e.key, source: e.source, sequence: e.sequence, appended: e.appended, data: Array.from(preview(e)).join("") })
 
 /** Events as they come. Thousands a second only change numbers: rows are drawn at most ten times a second, and no more than fit. */
 export function Live() {
@@ -16,16 +23,16 @@ export function Live() {
   const [paused, pause] = useState(false)
   const [state, setState] = useState<"connecting" | "live" | "lost">("connecting")
   const [wrong, setWrong] = useState<Problem>()
-  const [rows, setRows] = useState<Event[]>([])
-  const [seen, setSeen] = useState({ n: 0, rate: 0, missed: 0 })
-  const ring = useRef<Event[]>([])
+  const [rows, setRows] = useState<Row[]>([])
+  const [seen, setSeen] = useState({ n: 0, rate: 0 })
   const total = useRef(0)
   const still = useRef(false)
   still.current = paused
 
   useEffect(() => {
     const stop = new AbortController()
-    ring.current = []
+    let fresh: Event[] = [] // what came since the last look
+    let newest: Row[] = []
     total.current = 0
     setRows([])
     setWrong(undefined)
@@ -34,17 +41,18 @@ export function Live() {
       for (let wait = 500; !stop.signal.aborted; wait = Math.min(8000, wait * 2)) {
         try {
           setState("connecting")
-          const stream = lines(api("/events/stream" + params({ after: cursor, types, keys, expression })), (e: Event, line: string) => {
-            if (!e.id) return
+          let heard = false
+          await lines(api("/events/stream" + params({ after: cursor, types, keys, expression })), (e: Event, line: string) => {
+            if (!heard) setState("live")
+            heard = true
+            if (e.cursor) cursor = e.cursor
+            if (!e.id) return // it says how far the log was looked through
             wait = 500
-            cursor = e.cursor
             total.current++
             e.text = line
-            ring.current.push(e)
-            if (ring.current.length > kept * 2) ring.current.splice(0, ring.current.length - kept)
+            fresh.push(e)
+            if (fresh.length > shown * 2) fresh = fresh.slice(-shown)
           }, stop.signal)
-          setState("live")
-          await stream
         } catch (e) {
           if (stop.signal.aborted) return
           const p = e as Problem
@@ -67,8 +75,10 @@ export function Live() {
         before = total.current
         at = now
       }
-      setSeen((s) => (s.n === total.current && s.rate === speed ? s : { n: total.current, rate: speed, missed: Math.max(0, total.current - kept) }))
-      if (!still.current && !document.hidden) setRows((old) => (ring.current.at(-1)?.id === old[0]?.id ? old : ring.current.slice(-shown).reverse()))
+      setSeen((s) => (s.n === total.current && s.rate === speed ? s : { n: total.current, rate: speed }))
+      if (fresh.length) newest = [...fresh.slice(-shown).reverse().map(row), ...newest].slice(0, shown)
+      fresh = []
+      if (!still.current && !document.hidden) setRows(newest)
     }, 100)
     return () => {
       stop.abort()
@@ -115,7 +125,7 @@ export function Live() {
                   </td>
                   <td class="mono wide-only">{e.key}</td>
                   <td class="num faint">{count(e.sequence)}</td>
-                  <td class="mono soft fit wide-only">{preview(e)}</td>
+                  <td class="mono soft fit wide-only">{e.data}</td>
                 </tr>
               ))}
             </tbody>

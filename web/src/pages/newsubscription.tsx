@@ -4,7 +4,7 @@ import { Code } from "../parts/data"
 import { subscriptionLink } from "../parts/mend"
 import { sentence } from "../parts/notices"
 import { Why } from "../parts/small"
-import { api, link } from "../route"
+import { api, link, tenant } from "../route"
 import { may } from "../session"
 import type { Subscription } from "../wire"
 
@@ -19,13 +19,14 @@ export function NewSubscription() {
     e.preventDefault()
     const f = new FormData(e.currentTarget as HTMLFormElement)
     const said = (n: string) => String(f.get(n) ?? "").trim()
+    const of = tenant.value
     setBusy(true)
     setWrong("")
     try {
-      const url = kind === "inspector" ? (await change<{ destination: string }>("POST", api("/inspectors"), { name: said("name") || "inspector" })).destination : said("url")
+      const url = kind === "inspector" ? (await change<{ destination: string }>("POST", api("/inspectors", of), { name: said("name") || "inspector" })).destination : said("url")
       const types = said("types").split(/[\s,]+/).filter(Boolean)
       setMade(
-        await change<Subscription>("POST", api("/subscriptions"), {
+        await change<Subscription>("POST", api("/subscriptions", of), {
           name: said("name") || undefined,
           filter: { types: types.length ? types : undefined, expression: said("expression") || undefined },
           ordering: said("ordering"),

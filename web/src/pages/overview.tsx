@@ -58,7 +58,7 @@ export function Overview() {
         <Find />
       </header>
       <section class="figures" aria-label="Now">
-        <Figure value={rate(o.events_per_s)} unit="/s" of="events in" href={link("/live")} />
+        <Figure value={rate(o.events_per_s)} unit="/s" of="events in" href={portal && !may("read", "data") ? undefined : link("/live")} />
         <Figure value={rate(o.deliveries_per_s)} unit="/s" of="deliveries" />
         <Figure value={o.first_try === null ? "–" : share(o.first_try)} of="taken at first try" tone={o.first_try !== null && o.first_try < 0.95 ? "warn" : ""} />
         <Figure value={o.lag.p50_ms ? took(o.lag.p50_ms) : "–"} of={o.lag.p99_ms ? `p50 lag · p99 ${took(o.lag.p99_ms)}` : "p50 lag"} />

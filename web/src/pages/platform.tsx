@@ -81,6 +81,33 @@ export function Tenants() {
   )
 }
 
+/** For those whose key opens all tenants and not the list of them. */
+export function WhichTenant() {
+  return (
+    <>
+      <header>
+        <h1>Which tenant?</h1>
+      </header>
+      <form
+        class="set"
+        onSubmit={(e) => {
+          e.preventDefault()
+          go(link("", String(new FormData(e.currentTarget).get("id")).trim()))
+        }}
+      >
+        <label>
+          <span>Id</span>
+          <input name="id" required autocomplete="off" />
+          <span class="hint">Its pages are at {location.origin}/ui/ and its id. Only keys with the scope admin see the list of tenants.</span>
+        </label>
+        <div>
+          <button class="first">Go to it</button>
+        </div>
+      </form>
+    </>
+  )
+}
+
 function Row({ t }: { t: Tenant }) {
   const o = useGet<Overview>(`/v1/tenants/${encodeURIComponent(t.id)}/overview`, 5000).data
   const failing = o ? o.subscriptions.failing + o.subscriptions.disabled : 0

@@ -17,6 +17,7 @@ export function Settings({ sub: s, done, gone }: { sub: Subscription; done: () =
   const [batched, batch] = useState((s.batch?.max_events ?? 0) > 1)
   const of = api("/subscriptions/" + s.id)
   const manage = may("manage", "manage")
+  const filters = manage && !s.source // a source says what its lane gets
   const schedule = s.retry.schedule ?? []
   const submit = async (e: SubmitEvent) => {
     e.preventDefault()
@@ -35,7 +36,7 @@ export function Settings({ sub: s, done, gone }: { sub: Subscription; done: () =
     try {
       await change("PATCH", of, {
         name: said("name"),
-        filter: { ...s.filter, types: list("types"), keys: list("keys"), expression: said("expression") || undefined },
+        filter: s.source ? undefined : { ...s.filter, types: list("types"), keys: list("keys"), expression: said("expression") || undefined },
         ordering: said("ordering"),
         on_exhausted: said("on_exhausted"),
         max_rate: Number(said("max_rate") || 0),
@@ -70,16 +71,16 @@ export function Settings({ sub: s, done, gone }: { sub: Subscription; done: () =
       )}
       <label>
         <span>Types</span>
-        <input name="types" class="mono" defaultValue={s.filter?.types?.join(", ")} placeholder="all types" disabled={!manage} />
+        <input name="types" class="mono" defaultValue={s.filter?.types?.join(", ")} placeholder="all types" disabled={!filters} />
         <span class={s.filter?.types?.length ? "hint" : "hint warn"}>{s.filter?.types?.length ? "Separated by commas; order.* is a prefix." : "All types: whatever is added later is sent too."}</span>
       </label>
       <label>
         <span>Keys</span>
-        <input name="keys" class="mono" defaultValue={s.filter?.keys?.join(", ")} placeholder="any" disabled={!manage} />
+        <input name="keys" class="mono" defaultValue={s.filter?.keys?.join(", ")} placeholder="any" disabled={!filters} />
       </label>
       <label>
         <span>Only if</span>
-        <input name="expression" class="mono" defaultValue={s.filter?.expression} placeholder="data.amount > 100" disabled={!manage} />
+        <input name="expression" class="mono" defaultValue={s.filter?.expression} placeholder="data.amount > 100" disabled={!filters} />
         <span class="hint">CEL over type, key, attributes and data. Its cost is limited and charged to this tenant.</span>
       </label>
       <fieldset disabled={!manage}>

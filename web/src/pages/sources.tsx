@@ -7,7 +7,7 @@ import { More, usePages } from "../parts/more"
 import { Act, say, sentence } from "../parts/notices"
 import { Empty, Failed, State, Tabs, Time, Waiting, Why, type Tone } from "../parts/small"
 import { bytes, capital, count, when } from "../parts/words"
-import { api, go, link, params, query, setQuery } from "../route"
+import { api, go, link, params, query, setQuery, tenant } from "../route"
 import { may } from "../session"
 import type { InboxItem, Rejection, Source as Seen } from "../wire"
 
@@ -76,12 +76,16 @@ export function Sources() {
   )
 }
 
+const most = 100 // rejected requests that a source keeps
+
+const rejections = (n: number) => count(n) + (n < most ? "" : " or more")
+
 function Rejected({ source }: { source: string }) {
   const all = useGet<{ data: Rejection[] }>(api(`/sources/${source}/rejections`)).data?.data
   if (!all) return <span class="faint">–</span>
   return all.length ? (
     <a class="bad" href={link(`/sources/${source}?tab=rejected`)}>
-      {count(all.length)}
+      {rejections(all.length)}
     </a>
   ) : (
     <span class="faint">none</span>
@@ -108,11 +112,12 @@ export function NewSource() {
     e.preventDefault()
     const f = new FormData(e.currentTarget as HTMLFormElement)
     const said = (n: string) => String(f.get(n) ?? "").trim()
+    const of = tenant.value
     setBusy(true)
     setWrong("")
     try {
       const chosen = Object.fromEntries(options.map((n) => [n.setting.slice("options.".length), said(n.setting)]).filter(([, v]) => v))
-      const made = await change<Seen>("POST", api("/sources"), {
+      const made = await change<Seen>("POST", api("/sources", of), {
         provider: said("provider"),
         name: said("name") || undefined,
         secret: said("secret") || undefined,
@@ -121,7 +126,7 @@ export function NewSource() {
         public_url: said("public_url") || undefined,
         options: Object.keys(chosen).length ? chosen : undefined,
       })
-      go(link(`/sources/${made.id}`))
+      go(link(`/sources/${made.id}`, of))
     } catch (e) {
       setWrong(sentence(e))
     }
@@ -215,6 +220,7 @@ export function Source({ at: [id = ""] }: { at: string[] }) {
   const s = got.data
   if (!s) return <Waiting />
   const n = rejected.data?.data.length ?? 0
+  const all = link("/sources")
   return (
     <>
       <p class="crumb">
@@ -245,7 +251,7 @@ export function Source({ at: [id = ""] }: { at: string[] }) {
       {n > 0 && tab !== "rejected" && (
         <div style={{ marginTop: "16px" }}>
           <Why
-            title={`${count(n)} ${n === 1 ? "request was" : "requests were"} rejected in the last day`}
+            title={`${rejections(n)} ${n === 1 ? "request was" : "requests were"} rejected in the last day`}
             acts={
               <button type="button" class="do" onClick={() => setQuery({ tab: "rejected" })}>
                 See why
@@ -257,12 +263,12 @@ export function Source({ at: [id = ""] }: { at: string[] }) {
         </div>
       )}
       <div style={{ marginTop: "24px" }}>
-        <Tabs names={[["inbox", "Inbox"], ["rejected", `Rejected${n ? " " + count(n) : ""}`]]} at={tab} to={(t) => setQuery({ tab: t === "inbox" ? "" : t, status: "" })} />
+        <Tabs names={[["inbox", "Inbox"], ["rejected", `Rejected${n ? " " + rejections(n) : ""}`]]} at={tab} to={(t) => setQuery({ tab: t === "inbox" ? "" : t, status: "" })} />
       </div>
       {tab === "rejected" ? <RejectedList source={s} list={rejected.data?.data} /> : <Inbox source={s.id} />}
       {asking === "secret" && <ChangeSecret of={of} close={() => ask("")} done={got.reload} />}
       {asking === "delete" && (
-        <Ask title="Delete the source" button="Delete" danger close={() => ask("")} does={() => change("DELETE", of).then(() => go(link("/sources")))}>
+        <Ask title="Delete the source" button="Delete" danger close={() => ask("")} does={() => change("DELETE", of).then(() => go(all))}>
           <p class="soft">Its address answers 404 from then on, and its inbox goes with it. The events that came through it stay in the log.</p>
         </Ask>
       )}
@@ -416,8 +422,9 @@ export function OneRejection({ at: [source = "", id = ""] }: { at: string[] }) {
               act="r"
               label="Verify it again"
               does={async () => {
+                const home = tenant.value
                 const p = await change<{ id: string }>("POST", `${of}/rejections/${r.id}/retry`)
-                go(link(`/events/${encodeURIComponent(p.id)}?source=${source}`))
+                go(link(`/events/${encodeURIComponent(p.id)}?source=${source}`, home))
                 return "It verifies now, and is in the log."
               }}
             />

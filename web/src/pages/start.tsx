@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks"
+import { useEffect, useRef, useState } from "preact/hooks"
 import { change, get, type List } from "../api"
 import { Code } from "../parts/data"
 import { attemptLink } from "../parts/mend"
@@ -24,22 +24,25 @@ export function Start() {
   const [step, setStep] = useState(0)
   const [seen, show] = useState<Shown>({})
   const [spent, setSpent] = useState(0)
-  useEffect(() => void (document.title = "First steps · Eventhose"), [])
+  const going = useRef<AbortController>(null)
+  useEffect(() => () => going.current?.abort(), [])
   const send = async () => {
     setBusy(true)
     setWrong("")
     show({})
     const began = performance.now()
+    const of = tenant.value
+    const { signal } = (going.current = new AbortController())
     try {
-      const box = await receiver()
+      const box = await receiver(of, signal)
       setStep(1)
-      const before = (await get<List<Inspected>>(api(`/inspectors/${box.inspector.id}/requests?limit=1`))).data[0]?.id ?? ""
-      const e = await change<{ id: string }>("POST", api("/events"), { type: "order.paid", key: "order-1", data: { order: "order-1", amount: 4200, currency: "EUR" } })
+      const before = (await get<List<Inspected>>(api(`/inspectors/${box.inspector.id}/requests?limit=1`, of), signal)).data[0]?.id ?? ""
+      const e = await change<{ id: string }>("POST", api("/events", of), { type: "order.paid", key: "order-1", data: { order: "order-1", amount: 4200, currency: "EUR" } }, signal)
       setStep(2)
       for (let i = 0; i < 100; i++) {
-        const a = await get<List<Inspected>>(api(`/inspectors/${box.inspector.id}/requests?limit=1&wait=5s${before ? "&after=" + encodeURIComponent(before) : ""}`))
+        const a = await get<List<Inspected>>(api(`/inspectors/${box.inspector.id}/requests?limit=1&wait=5s${before ? "&after=" + encodeURIComponent(before) : ""}`, of), signal)
         const request = a.data.find((r) => JSON.stringify(r.headers).includes(e.id))
-        const status = await get<EventStatus>(api(`/events/${e.id}`))
+        const status = await get<EventStatus>(api(`/events/${e.id}`, of), signal)
         const attempt = status.deliveries.find((d) => d.subscription === box.sub.id)?.attempts[0]
         show({ event: status, attempt, request })
         if (request && attempt) {
@@ -50,6 +53,7 @@ export function Start() {
         await new Promise((r) => setTimeout(r, 60))
       }
     } catch (e) {
+      if (signal.aborted) return
       setWrong(sentence(e))
     }
     setBusy(false)
@@ -123,15 +127,15 @@ export function Start() {
 }
 
 /** The inspector of these steps with its subscription, made if they are not there. */
-async function receiver(): Promise<{ inspector: Inspector; sub: Subscription }> {
-  const inspectors = await get<List<Inspector>>(api("/inspectors?limit=100"))
-  const subs = await get<List<Subscription>>(api("/subscriptions?limit=1000"))
+async function receiver(of: string, signal: AbortSignal): Promise<{ inspector: Inspector; sub: Subscription }> {
+  const inspectors = await get<List<Inspector>>(api("/inspectors?limit=100", of), signal)
+  const subs = await get<List<Subscription>>(api("/subscriptions?limit=1000", of), signal)
   for (const inspector of inspectors.data) {
     const sub = subs.data.find((s) => s.destination?.url === inspector.destination && s.state === "active")
     if (sub && inspector.name === name) return { inspector, sub }
   }
-  const inspector = await change<Inspector>("POST", api("/inspectors"), { name })
-  const sub = await change<Subscription>("POST", api("/subscriptions"), { name, destination: { type: "webhook", url: inspector.destination } })
-  await change("PATCH", api("/inspectors/" + inspector.id), { secret: sub.secret })
+  const inspector = await change<Inspector>("POST", api("/inspectors", of), { name }, signal)
+  const sub = await change<Subscription>("POST", api("/subscriptions", of), { name, destination: { type: "webhook", url: inspector.destination } }, signal)
+  await change("PATCH", api("/inspectors/" + inspector.id, of), { secret: sub.secret }, signal)
   return { inspector, sub }
 }

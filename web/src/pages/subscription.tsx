@@ -14,7 +14,7 @@ import { Empty, Failed, Figure, State, Tabs, Time, Waiting, Why } from "../parts
 import { LaneLine } from "../parts/tape"
 import { Trouble } from "../parts/trouble"
 import { count, share, some, took, when } from "../parts/words"
-import { api, go, link, params, query, setQuery } from "../route"
+import { api, go, link, params, portal, query, setQuery } from "../route"
 import { limited, may } from "../session"
 import type { Attempt, Overview, Parked, Point, Subscription as Sub } from "../wire"
 import { Settings } from "./settings"
@@ -37,6 +37,7 @@ export function Subscription({ at: [id = ""] }: { at: string[] }) {
   const p95 = busiest.length ? Math.max(...busiest.slice(-15).map((p) => p.duration.p95_ms)) : 0
   const l = s.status, c = condition(s), parked = l ? l.dead + l.retrying + l.waiting + (l.leased ?? 0) : 0
   const manage = may("manage", "manage")
+  const all = link("/subscriptions"), own = link("/subscriptions/" + s.id)
   const batched = (s.batch?.max_events ?? 0) > 1
   const tabs: [string, string][] = [["attempts", "Attempts"], ["parked", `Parked${parked ? " " + count(parked) : ""}`], ...(batched ? ([["batches", "Batches"]] as [string, string][]) : []), ["settings", "Settings"], ...(may("manage", "secrets") && !pull(s) ? ([["secret", "Secret"]] as [string, string][]) : [])]
   return (
@@ -50,7 +51,7 @@ export function Subscription({ at: [id = ""] }: { at: string[] }) {
         <span class="id soft break">{s.id}</span>
         <span class="end row">
           {may("manage", "test") && !pull(s) && (
-            <Act label="Send a test" does={async () => tested(await change<Attempt>("POST", of + "/test"))} />
+            <Act label="Send a test" does={async () => tested(await change<Attempt>("POST", of + "/test"), own)} />
           )}
           {manage && s.state === "active" && <Act label="Pause" does={() => change("POST", of + "/pause").then(got.reload)} done="It is held. Events wait in the log." />}
           {manage && s.state !== "active" && <Act kind="do" label="Resume" does={() => change("POST", of + "/resume").then(got.reload)} done="It goes on from its cursor." />}
@@ -62,7 +63,7 @@ export function Subscription({ at: [id = ""] }: { at: string[] }) {
         </span>
       </header>
       <p class="soft break" style={{ marginTop: "-12px" }}>
-        {pull(s) ? (s.source ? <>The inbox of <a href={link("/sources/" + s.source)}>{s.source}</a></> : "Workers ask for its events") : where(s)} · {wants(s)}
+        {pull(s) ? (s.source ? <>The inbox of {portal ? s.source : <a href={link("/sources/" + s.source)}>{s.source}</a>}</> : "Workers ask for its events") : where(s)} · {wants(s)}
       </p>
       <section class="figures" aria-label="Now">
         <Figure value={l ? count(l.lag) : "–"} of="places behind" tone={l && l.lag > 1000 ? "warn" : ""} />
@@ -91,7 +92,7 @@ export function Subscription({ at: [id = ""] }: { at: string[] }) {
       {tab === "attempts" && <Tried sub={s} of={of} />}
       {tab === "parked" && <SetAside sub={s} of={of} done={got.reload} />}
       {tab === "batches" && <Batches of={of} />}
-      {tab === "settings" && <Settings key={s.updated} sub={s} done={got.reload} gone={() => go(link("/subscriptions"))} />}
+      {tab === "settings" && <Settings key={s.updated} sub={s} done={got.reload} gone={() => go(all)} />}
       {tab === "secret" && <Secret sub={s} of={of} done={got.reload} />}
       {replaying && <Replay sub={s} close={() => replay(false)} done={got.reload} />}
     </>
@@ -104,8 +105,8 @@ function wants(s: Sub): string {
   return [types, f?.expression && "if " + f.expression, f?.keys?.length && some(f.keys.length, "key")].filter(Boolean).join(" · ")
 }
 
-function tested(t: Attempt) {
-  const to = link(`/subscriptions/${t.subscription}/attempts/${t.id}`)
+function tested(t: Attempt, own: string) {
+  const to = `${own}/attempts/${t.id}`
   return (
     <>
       The test was {t.outcome === "taken" ? `taken with ${t.status}` : `not taken: ${t.message || t.reason}`}. <a href={to}>See it</a>

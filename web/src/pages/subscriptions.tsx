@@ -27,13 +27,14 @@ export function Subscriptions() {
   const name = query.value.get("name") ?? ""
   const list = usePages<Subscription>(api("/subscriptions?status=true&metrics=1h&limit=100"))
   const o = useGet<Overview>(limited() ? null : api("/overview"), 4000).data
+  const makes = may("manage", "manage") && !limited()
   const rows = list.rows.filter((s) => (!state || is[state](s)) && (!name || (called(s) + where(s) + s.id).toLowerCase().includes(name.toLowerCase())))
   return (
     <>
       <header>
         <h1>Subscriptions</h1>
         <span class="soft">{o && `${count(o.subscriptions.total)} read this log`}</span>
-        {may("manage", "manage") && (
+        {makes && (
           <a class="button do" href={link("/subscriptions/new")}>
             New subscription
           </a>
@@ -70,7 +71,7 @@ export function Subscriptions() {
           ) : (
             <>
               A subscription is a filter, a cursor and a rule for handing events over: to a webhook, or to workers that ask for them.{" "}
-              {may("manage", "manage") && (
+              {makes && (
                 <a class="ref" href={link("/subscriptions/new")}>
                   Make the first
                 </a>

@@ -24,7 +24,7 @@ export function Chart({ title, times, lines, show }: { title: string; times: str
   useEffect(() => {
     const box = at.current!
     const axis: uPlot.Axis = { stroke: token("--faint"), grid: { stroke: token("--rule"), width: 1 }, ticks: { show: false }, font: `12px ${token("--sans")}` }
-    const span = (data[0].at(-1) ?? 0) - (data[0][0] ?? 0)
+    const span = (u: uPlot) => (u.data[0].at(-1) ?? 0) - (u.data[0][0] ?? 0)
     const u = new uPlot(
       {
         width: box.clientWidth,
@@ -32,10 +32,10 @@ export function Chart({ title, times, lines, show }: { title: string; times: str
         legend: { show: true, live: true },
         cursor: { points: { size: 6 }, y: false },
         scales: { y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.1 : 1] } },
-        axes: [{ ...axis, space: 60, values: (_u, splits) => splits.map((v) => (span < 172_800 ? hhmm(v) : `${new Date(v * 1000).getDate()}.${new Date(v * 1000).getMonth() + 1}. ${hhmm(v)}`)) }, { ...axis, size: 64, values: (_u, splits) => splits.map((v) => show(v)) }],
+        axes: [{ ...axis, space: 60, values: (u, splits) => splits.map((v) => (span(u) < 172_800 ? hhmm(v) : `${new Date(v * 1000).getDate()}.${new Date(v * 1000).getMonth() + 1}. ${hhmm(v)}`)) }, { ...axis, size: 64, values: (_u, splits) => splits.map((v) => show(v)) }],
         series: [
           { label: "at", value: (_u, v) => (v ? hhmm(v) : "–") },
-          ...lines.map((l) => ({ label: l.label, stroke: token(l.color), width: 1.5, dash: l.dash, fill: l.fill ? token(l.color) + "22" : undefined, points: { show: l.values.filter((v) => v != null).length < 3, size: 5 }, value: (_u: uPlot, v: number | null) => (v == null ? "–" : show(v)) })),
+          ...lines.map((l) => ({ label: l.label, stroke: token(l.color), width: 1.5, dash: l.dash, fill: l.fill ? token(l.color) + "22" : undefined, points: { show: (u: uPlot, i: number) => [...u.data[i]!].filter((v) => v != null).length < 3, size: 5 }, value: (_u: uPlot, v: number | null) => (v == null ? "–" : show(v)) })),
         ],
       },
       data,

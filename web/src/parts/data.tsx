@@ -1,11 +1,16 @@
-import { useState } from "preact/hooks"
+import { useMemo, useState } from "preact/hooks"
+import { say } from "./notices"
 import { parse, type Node } from "./raw"
 
 /** Copies a text; the button says that it has. */
 export function Copy({ text, label = "Copy", act }: { text: string | (() => string); label?: string; act?: string }) {
   const [done, set] = useState(false)
   const copy = async () => {
-    await navigator.clipboard.writeText(typeof text === "string" ? text : text())
+    try {
+      await navigator.clipboard.writeText(typeof text === "string" ? text : text())
+    } catch {
+      return say("Copying is not allowed here: select the text", true)
+    }
     set(true)
     setTimeout(() => set(false), 1600)
   }
@@ -28,24 +33,34 @@ export function Code({ text }: { text: string }) {
 
 /** JSON to look into. The text is valid JSON; scalars are shown as they came. */
 export function Tree({ text }: { text: string }) {
-  let node: Node
-  try {
-    JSON.parse(text)
-    node = parse(text)
-  } catch {
-    return <pre tabindex={0}>{text}</pre>
-  }
+  const node = useMemo(() => taken(text), [text])
+  if (!node) return <pre tabindex={0}>{text}</pre>
   return (
     <pre class="tree" tabindex={0}>
-      <Branch node={node} depth={0} last />
+      <Branch node={node} depth={0} lines={1} last />
     </pre>
   )
 }
 
-const shownAtOnce = 200
+/** Undefined is a text that cannot be shown as a tree. */
+function taken(text: string): Node | undefined {
+  try {
+    JSON.parse(text)
+    return parse(text)
+  } catch {
+    return undefined
+  }
+}
 
-function Branch({ node, name, depth, last }: { node: Node; name?: string; depth: number; last?: boolean }) {
-  const [all, setAll] = useState(false)
+const shownAtOnce = 200
+const openedAtOnce = 2000 // lines that are there without a click
+
+/** lines is how many there are of its depth, if all branches are like those that it is in. */
+function Branch({ node, name, depth, lines, last }: { node: Node; name?: string; depth: number; lines: number; last?: boolean }) {
+  const size = "of" in node ? node.of.length : 0
+  const within = lines * Math.min(size, shownAtOnce)
+  const [opened, setOpened] = useState(depth === 0 || (depth < 3 && within <= openedAtOnce))
+  const [shown, show] = useState(shownAtOnce)
   const before = name !== undefined && (
     <>
       <span class="k">{name}</span>
@@ -69,27 +84,29 @@ function Branch({ node, name, depth, last }: { node: Node; name?: string; depth:
         {open + close + after}
       </div>
     )
-  const items = all ? node.of : node.of.slice(0, shownAtOnce)
+  const items = node.of.slice(0, shown)
   return (
-    <details open={depth < 3}>
+    <details open={opened} onToggle={(e) => setOpened(e.currentTarget.open)}>
       <summary>
         {before}
-        {open} <span class="faint">{node.of.length > 3 || depth >= 3 ? node.of.length : ""}</span>
+        {open} <span class="faint">{size > 3 || !opened ? size : ""}</span>
       </summary>
-      <div class="in">
-        {items.map((item, i) =>
-          node.kind === "object" ? (
-            <Branch key={i} name={(item as [string, Node])[0]} node={(item as [string, Node])[1]} depth={depth + 1} last={i === node.of.length - 1} />
-          ) : (
-            <Branch key={i} node={item as Node} depth={depth + 1} last={i === node.of.length - 1} />
-          ),
-        )}
-        {items.length < node.of.length && (
-          <button type="button" class="plain" onClick={() => setAll(true)}>
-            {node.of.length - items.length} more
-          </button>
-        )}
-      </div>
+      {opened && (
+        <div class="in">
+          {items.map((item, i) =>
+            node.kind === "object" ? (
+              <Branch key={i} name={(item as [string, Node])[0]} node={(item as [string, Node])[1]} depth={depth + 1} lines={within} last={i === size - 1} />
+            ) : (
+              <Branch key={i} node={item as Node} depth={depth + 1} lines={within} last={i === size - 1} />
+            ),
+          )}
+          {items.length < size && (
+            <button type="button" class="plain" onClick={() => show(shown + shownAtOnce)}>
+              show more: {size - items.length} are left
+            </button>
+          )}
+        </div>
+      )}
       {close + after}
     </details>
   )

@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact"
 import { useEffect, useRef, useState } from "preact/hooks"
+import { Code } from "./data"
 import { sentence } from "./notices"
 
 /** A question over the page. It is open as long as it is rendered. */
@@ -22,13 +23,21 @@ export function Dialog({ title, close, children }: { title: ComponentChildren; c
         e.preventDefault()
         close()
       }}
-      onClick={(e) => e.target === ref.current && close()}
+      onClose={() => {
+        // The browser closes it at a second Esc without asking: it is up to close whether it stays.
+        if (!ref.current) return
+        ref.current.showModal()
+        close()
+      }}
     >
       <h2 id="dialog-title">{title}</h2>
       {children}
     </dialog>
   )
 }
+
+/** What does answers if the dialog is to stay. */
+export const stay = Symbol()
 
 /** A form in a dialog: it stays open with what is wrong until it has worked. */
 export function Ask({
@@ -55,16 +64,16 @@ export function Ask({
     setBusy(true)
     setWrong("")
     try {
-      await does()
-      close()
+      if ((await does()) !== stay) close()
     } catch (e) {
       setWrong(sentence(e))
     } finally {
       setBusy(false)
     }
   }
+  const leave = () => busy || close()
   return (
-    <Dialog title={title} close={close}>
+    <Dialog title={title} close={leave}>
       <form class="set" onSubmit={submit}>
         {children}
         {wrong && (
@@ -73,7 +82,7 @@ export function Ask({
           </p>
         )}
         <div class="foot">
-          <button type="button" onClick={close}>
+          <button type="button" disabled={busy} onClick={leave}>
             Cancel
           </button>
           <button class={danger ? "danger" : "first"} disabled={busy || disabled}>
@@ -81,6 +90,21 @@ export function Ask({
           </button>
         </div>
       </form>
+    </Dialog>
+  )
+}
+
+/** A secret that is shown this once. */
+export function Once({ title, text, close, children }: { title: string; text: string; close: () => void; children: ComponentChildren }) {
+  return (
+    <Dialog title={title} close={close}>
+      <p class="soft">{children}</p>
+      <Code text={text} />
+      <div class="foot">
+        <button type="button" class="first" onClick={close}>
+          I have it
+        </button>
+      </div>
     </Dialog>
   )
 }

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks"
 import { get, type List } from "../api"
 import { api, go, link, params } from "../route"
+import { limited } from "../session"
 import type { Subscription } from "../wire"
 
 interface Choice {
@@ -48,6 +49,7 @@ export function Find() {
           role="combobox"
           aria-expanded={open && choices.length > 0}
           aria-controls="found"
+          aria-activedescendant={open && choices[at] ? "found-" + at : undefined}
           value={text}
           onInput={(e) => {
             setText(e.currentTarget.value)
@@ -69,7 +71,7 @@ export function Find() {
       </label>
       <ul id="found" role="listbox" aria-label="Found" hidden={!open || !choices.length}>
         {choices.map((c, i) => (
-          <li key={c.to} role="option" aria-selected={i === at} onMouseDown={() => take(c)}>
+          <li key={c.to} id={"found-" + i} role="option" aria-selected={i === at} onMouseDown={() => take(c)}>
             <span class="soft">{c.what}</span>
             <span class="clip">{c.name}</span>
           </li>
@@ -85,6 +87,7 @@ function choose(wanted: string, subs: Subscription[]): Choice[] {
     .slice(0, 6)
     .map((s) => ({ what: "Subscription", name: s.name || s.id, to: link("/subscriptions/" + s.id) }))
   const events = (what: string, name: string, value: string) => ({ what, name: value, to: link("/events" + params({ [name]: value })) })
+  if (limited() && !wanted.startsWith("evt_")) return named
   if (/^\d+$/.test(wanted)) return [events("Events with the key", "keys", wanted), events("Event with the id", "id", wanted), ...named]
   if (wanted.startsWith("evt_")) return [{ what: "Event", name: wanted, to: link("/events/" + encodeURIComponent(wanted)) }, ...named]
   if (wanted.startsWith("sub_") && !named.length) return [{ what: "Subscription", name: wanted, to: link("/subscriptions/" + encodeURIComponent(wanted)) }]

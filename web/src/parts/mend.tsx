@@ -4,8 +4,8 @@ import { change } from "../api"
 import { api, link } from "../route"
 import { may } from "../session"
 import type { Diagnosis, Subscription } from "../wire"
-import { Ask } from "./dialog"
-import { Act, say } from "./notices"
+import { Ask, Once, stay } from "./dialog"
+import { Act } from "./notices"
 import { millis, some } from "./words"
 
 const of = (s: Subscription, path = "") => api(`/subscriptions/${s.id}${path}`)
@@ -59,9 +59,25 @@ export function Mend({ sub, diagnosis, done }: { sub: Subscription; diagnosis?: 
   )
 }
 
+const overlaps: Record<string, string> = { "1h": "1 hour", "24h": "24 hours", "168h": "7 days" }
+
 /** A new secret, with the old one beside it for a while. */
 export function Rotate({ sub, close, done }: { sub: Subscription; close: () => void; done: () => void }) {
   const [overlap, set] = useState("24h")
+  const [made, setMade] = useState("")
+  if (made)
+    return (
+      <Once
+        title="The new secret"
+        text={made}
+        close={() => {
+          close()
+          done()
+        }}
+      >
+        Put it where the receiver finds it. The old one goes on signing beside it for {overlaps[overlap]}.
+      </Once>
+    )
   return (
     <Ask
       title="Rotate the signing secret"
@@ -69,21 +85,19 @@ export function Rotate({ sub, close, done }: { sub: Subscription; close: () => v
       close={close}
       does={async () => {
         const made = await change<Subscription>("POST", of(sub, "/secret/rotate"), { overlap })
-        say(
-          <>
-            The new secret: <code class="break">{made.secret}</code>
-          </>,
-        )
-        done()
+        setMade(made.secret!)
+        return stay
       }}
     >
       <p class="soft">Until the overlap ends, every request is signed with both secrets: the receiver verifies with either, and nothing fails while it is updated.</p>
       <label>
         <span>The old secret goes on for</span>
         <select value={overlap} onChange={(e) => set(e.currentTarget.value)}>
-          <option value="1h">1 hour</option>
-          <option value="24h">24 hours</option>
-          <option value="168h">7 days</option>
+          {Object.entries(overlaps).map(([id, words]) => (
+            <option key={id} value={id}>
+              {words}
+            </option>
+          ))}
         </select>
       </label>
     </Ask>

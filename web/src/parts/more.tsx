@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact"
-import { useEffect, useState } from "preact/hooks"
+import { useEffect, useRef, useState } from "preact/hooks"
 import { get, Problem } from "../api"
 
 export interface Pages<T> {
@@ -19,24 +19,27 @@ export function usePages<T>(path: string | null, cursor: "after" | "before" = "a
   const [state, set] = useState<{ path: string | null; rows: T[]; last?: any; next?: string | null; error?: Problem }>({ path, rows: [] })
   const [busy, setBusy] = useState(false)
   const [turn, again] = useState(0)
-  const ask = async (from: string, signal?: AbortSignal) => {
+  const asking = useRef<AbortController>(null)
+  const ask = async (from: string) => {
+    asking.current?.abort()
+    const { signal } = (asking.current = new AbortController())
     setBusy(true)
     try {
       const join = path!.includes("?") ? "&" : "?"
       const a = await get<{ data: T[]; next: string | null }>(path + (from ? `${join}${cursor}=${encodeURIComponent(from)}` : ""), signal)
+      if (signal.aborted) return
       set((old) => ({ path, rows: from && old.path === path ? [...old.rows, ...a.data] : a.data, next: a.next ?? null, last: a }))
       setBusy(false)
     } catch (e) {
-      if (signal?.aborted) return
-      set((old) => ({ ...old, path, rows: old.path === path ? old.rows : [], error: e as Problem }))
+      if (signal.aborted) return
+      set((old) => ({ ...(old.path === path ? old : { path, rows: [] }), error: e as Problem }))
       setBusy(false)
     }
   }
   useEffect(() => {
     if (path === null) return
-    const stop = new AbortController()
-    void ask("", stop.signal)
-    return () => stop.abort()
+    void ask("")
+    return () => asking.current?.abort()
   }, [path, turn])
   const mine = state.path === path
   return {

@@ -1,10 +1,11 @@
 import { change } from "../api"
-import { api, link } from "../route"
+import { api } from "../route"
 import { may } from "../session"
 import type { Parked, Subscription } from "../wire"
 import { called } from "./condition"
 import { subscriptionLink } from "./mend"
 import { Act } from "./notices"
+import { eventLink } from "./scope"
 import { State, Time, type Tone } from "./small"
 import { count } from "./words"
 
@@ -36,7 +37,7 @@ export function ParkedRows({ rows, subs, done }: { rows: Parked[]; subs?: Subscr
             return (
               <tr key={p.subscription + p.event}>
                 <td class="name">
-                  <a data-row href={link("/events/" + encodeURIComponent(p.event))}>
+                  <a data-row href={eventLink(p.event, p.sequence)}>
                     {p.type}
                   </a>
                 </td>

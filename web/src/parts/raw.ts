@@ -50,10 +50,13 @@ export function elements(s: string): string[] {
 /** A JSON text taken apart for showing: scalars keep their bytes. */
 export type Node = { kind: "object"; of: [name: string, value: Node][] } | { kind: "array"; of: Node[] } | { kind: "string" | "number" | "word"; text: string }
 
-/** Takes a JSON text apart. */
+const deepest = 1000
+
+/** Takes a JSON text apart. It throws RangeError for one that is nested too deeply to be shown as a tree. */
 export function parse(s: string): Node {
   let i = 0
-  const value = (): Node => {
+  const value = (depth: number): Node => {
+    if (depth > deepest) throw new RangeError("nested too deeply")
     i = skip(s, i)
     if (s[i] === "{") {
       const of: [string, Node][] = []
@@ -61,7 +64,7 @@ export function parse(s: string): Node {
         const to = end(s, i)
         const name = s.slice(i, to)
         i = skip(s, to) + 1
-        of.push([name, value()])
+        of.push([name, value(depth + 1)])
         i = skip(s, i)
         if (s[i] === ",") i = skip(s, i + 1)
       }
@@ -71,7 +74,7 @@ export function parse(s: string): Node {
     if (s[i] === "[") {
       const of: Node[] = []
       for (i = skip(s, i + 1); i < s.length && s[i] !== "]"; ) {
-        of.push(value())
+        of.push(value(depth + 1))
         i = skip(s, i)
         if (s[i] === ",") i = skip(s, i + 1)
       }
@@ -82,5 +85,5 @@ export function parse(s: string): Node {
     i = to
     return { kind: text[0] === '"' ? "string" : /[-\d]/.test(text[0] ?? "") ? "number" : "word", text }
   }
-  return value()
+  return value(0)
 }

@@ -1,0 +1,136 @@
+package deliver_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/deliver"
+	"github.com/eventhose/eventhose/internal/sink"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// looking notes, for which replay and how often in a row, it is looked at what became of an event.
+type looking struct {
+	deliver.Store
+	of   func(eventhose.SubscriptionID, eventhose.Sequence) string
+	gate chan struct{}
+
+	mu           sync.Mutex
+	last         string
+	run, longest int
+	next         map[string]int // by the last one and the next
+}
+
+func (s *looking) Attempts(ctx context.Context, id eventhose.TenantID, q store.AttemptQuery) ([]eventhose.Attempt, error) {
+	<-s.gate
+	s.mu.Lock()
+	if of := s.of(q.Subscription, q.Sequence); of == s.last {
+		s.run++
+	} else {
+		s.next[s.last+of]++
+		s.last, s.run = of, 1
+	}
+	s.longest = max(s.longest, s.run)
+	s.mu.Unlock()
+	return s.Store.Attempts(ctx, id, q)
+}
+
+// Replays that look up what became of each event do so in small pieces, each in its turn, since others are read for by the same
+// readers.
+func TestReplaysByStatusTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		w.stop()
+		s := &looking{gate: make(chan struct{}), next: map[string]int{}}
+		w.wrap = func(st deliver.Store) deliver.Store { s.Store = st; return s }
+		w.start()
+		defer w.stop()
+		two, one := w.subscribe(nil), w.subscribe(nil)
+		s.of = func(id eventhose.SubscriptionID, seq eventhose.Sequence) string {
+			switch {
+			case id == one:
+				return "C"
+			case seq <= 1000:
+				return "A"
+			}
+			return "B"
+		}
+		w.append(some(2000, 0)...)
+		w.drained(two)
+		w.drained(one)
+		set := func(state eventhose.SubscriptionState) {
+			for _, id := range []eventhose.SubscriptionID{two, one} {
+				if _, err := w.ctl.SetState(t.Context(), tenant, id, state); err != nil {
+					t.Fatal(err)
+				}
+			}
+			pass(time.Second)
+		}
+		set(eventhose.StatePaused)
+		for _, r := range []struct {
+			sub      eventhose.SubscriptionID
+			from, to eventhose.Sequence
+		}{{two, 1, 1000}, {two, 1001, 2000}, {one, 1, 1000}} {
+			if _, _, err := w.eng.Replay(t.Context(), tenant, r.sub, eventhose.ReplaySpec{From: r.from, To: r.to, Status: "failed"}, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := len(w.sink.all())
+		set(eventhose.StateActive)
+		close(s.gate)
+		w.drained(two)
+		w.drained(one)
+		if n := len(w.sink.all()) - before; n != 0 {
+			t.Errorf("%d were sent", n)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.longest > 16 || s.next["AC"]+s.next["BC"] < 60 || s.next["CA"] < 30 || s.next["CB"] < 30 {
+			t.Errorf("%d in a row, and one after another: %v", s.longest, s.next)
+		}
+	})
+}
+
+// A dry run counts what the replay sends: not what is tried again by itself, and not what waits behind it.
+func TestDryRunCountsWhatIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(func(s *eventhose.Subscription) {
+			s.Ordering, s.Retry.Schedule = eventhose.OrderingKey, []eventhose.Duration{0, eventhose.Duration(24 * time.Hour)}
+		})
+		w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
+			if b.Items[0].Event.Key == "k1" && b.Kind == eventhose.AttemptFirst {
+				return failed(400)
+			}
+			return taken()
+		})
+		w.append(some(2000, 2)...) // of k1 the first is tried again, and 999 wait
+		pass(time.Minute)
+		if st := w.status(id); st.Retrying != 1 || st.Waiting != 999 {
+			t.Fatalf("%+v", st)
+		}
+		for _, status := range []string{"", "failed"} {
+			spec := eventhose.ReplaySpec{Status: status}
+			_, count, err := w.eng.Replay(t.Context(), tenant, id, spec, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := len(w.sink.all())
+			if _, _, err := w.eng.Replay(t.Context(), tenant, id, spec, false); err != nil {
+				t.Fatal(err)
+			}
+			pass(time.Minute)
+			if sent := len(w.sink.all()) - before; sent != count || status == "" && sent != 1000 {
+				t.Errorf("%q: %d counted, %d sent", status, count, sent)
+			}
+		}
+		w.sink.set(nil)
+		pass(25 * time.Hour)
+		w.drained(id)
+	})
+}
