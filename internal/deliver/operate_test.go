@@ -62,7 +62,7 @@ func TestChangeAndDelete(t *testing.T) {
 		w.sink.set(always(failed(500)))
 		w.append(some(3000, 10)...)
 		pass(10 * time.Second)
-		if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{Filter: &eventhose.Filter{Keys: []string{"k3"}}}); err != nil {
+		if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{Filter: &eventhose.Filter{Keys: []string{"k3"}}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

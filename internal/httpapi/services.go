@@ -62,7 +62,7 @@ type Control interface {
 	Subscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID) (eventhose.Subscription, error)
 	// Subscriptions lists by id those after one.
 	Subscriptions(ctx context.Context, tenant eventhose.TenantID, after eventhose.SubscriptionID, limit int) ([]eventhose.Subscription, error)
-	UpdateSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, p eventhose.SubscriptionPatch) (eventhose.Subscription, error)
+	UpdateSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, p eventhose.SubscriptionPatch, judge func(before eventhose.Subscription) error) (eventhose.Subscription, error)
 	DeleteSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID) error
 	// SetState pauses (StatePaused) or resumes (StateActive) a subscription.
 	SetState(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, state eventhose.SubscriptionState) (eventhose.Subscription, error)
