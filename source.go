@@ -159,8 +159,20 @@ func (s *Source) Validate() error {
 		return Invalid("answer.body", "must be at most %d bytes", MaxInspectBody)
 	case a.ContentType != "" && (len(a.ContentType) > 256 || !contentType.MatchString(a.ContentType)):
 		return Invalid("answer.content_type", "is not a media type")
+	case runs(a.ContentType):
+		return Invalid("answer.content_type", "must not be a script or a style sheet: pages of this server's origin would take it for their own")
 	}
 	return nil
+}
+
+// runs reports whether browsers run or apply what comes as a media type: JavaScript under all the names that it has, or CSS.
+func runs(contentType string) bool {
+	name, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	switch name = strings.TrimSpace(name); name {
+	case "text/css", "text/jscript", "text/livescript":
+		return true
+	}
+	return strings.Contains(name, "javascript") || strings.Contains(name, "ecmascript")
 }
 
 // SourcePatch changes a source; nil fields stay as they are. Lists and maps are replaced as a whole; an empty Scheme, Naming

@@ -138,6 +138,21 @@ func TestEventValidate(t *testing.T) {
 	}
 }
 
+// What an inspecting source answers is on the origin of the server's pages, whose policy lets them run scripts and use style sheets of it.
+func TestSourceAnswersNoScript(t *testing.T) {
+	for contentType, good := range map[string]bool{
+		"": true, "text/plain; charset=utf-8": true, "application/json": true, "text/html": true, `text/plain; a="text/javascript"`: true,
+		"text/javascript": false, "Text/JavaScript;charset=utf-8": false, "application/javascript ; a=b": false, "application/x-javascript": false, "text/javascript1.5": false,
+		"text/ecmascript": false, "application/x-ecmascript": false, "text/jscript": false, "text/livescript": false, "text/css": false, "TEXT/CSS; charset=utf-8": false,
+	} {
+		s := eventhose.Source{Provider: eventhose.ProviderInspect, Answer: &eventhose.InspectAnswer{ContentType: contentType, Body: "x"}}
+		var got *eventhose.Error
+		if err := s.Validate(); (err == nil) != good || err != nil && (!errors.As(err, &got) || got.Code != eventhose.CodeInvalid || got.Field != "answer.content_type") {
+			t.Errorf("%q: %v", contentType, err)
+		}
+	}
+}
+
 func TestSubscriptionValidate(t *testing.T) {
 	base := eventhose.Subscription{Destination: eventhose.Destination{Type: "webhook", URL: "https://example.com/"}}
 	if err := base.WithDefaults().Validate(); err != nil {

@@ -162,6 +162,18 @@ func TestBatches(t *testing.T) {
 	}
 }
 
+// A list that names no subscription is sent as one, and refused there; without a list it is all of them.
+func TestPortalLinkToNone(t *testing.T) {
+	c, _, body := serve(t, answer(201, `{}`))
+	tenant := c.Tenant("acme")
+	if _, err := tenant.CreatePortalLink(t.Context(), client.NewPortalLink{Subscriptions: []eventhose.SubscriptionID{}}); err != nil || string(*body) != `{"subscriptions":[]}`+"\n" {
+		t.Errorf("sent %s, %v", *body, err)
+	}
+	if _, err := tenant.CreatePortalLink(t.Context(), client.NewPortalLink{}); err != nil || string(*body) != `{}`+"\n" {
+		t.Errorf("sent %s, %v", *body, err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
 		name  string

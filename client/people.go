@@ -93,8 +93,8 @@ type NewPortalLink struct {
 	Capabilities []eventhose.Capability `json:"capabilities,omitempty"`
 	// ExpiresIn is eventhose.DefaultLinkTime if 0.
 	ExpiresIn eventhose.Duration `json:"expires_in,omitempty"`
-	// Subscriptions are the only ones that it shows; all if there are none.
-	Subscriptions []eventhose.SubscriptionID `json:"subscriptions,omitempty"`
+	// Subscriptions are the only ones that it shows; nil is all, and an empty list is refused.
+	Subscriptions []eventhose.SubscriptionID `json:"subscriptions,omitzero"`
 }
 
 // CreatedPortalLink is a new portal link. URL and Token are shown this once; the URL holds the token.

@@ -270,6 +270,9 @@ type ReplayResult struct {
 	Replay *eventhose.Replay `json:"replay"`
 	// Count is how many events it concerns.
 	Count int `json:"count"`
+	// CountedTo is up to where a dry run has counted if the range is too long for one answer, else 0. Ask again from behind it for
+	// the rest.
+	CountedTo eventhose.Sequence `json:"counted_to,omitempty"`
 }
 
 // Replay sends a range of a subscription's events once more, beside live order and marked by a header. CodeLimit when

@@ -181,6 +181,12 @@ func (p *program) replayCommand() *cobra.Command {
 			r.From = time.Now().Add(-since).UTC().Format(time.RFC3339Nano)
 		}
 		done, err := t.Replay(ctx, eventhose.SubscriptionID(args[0]), r)
+		for err == nil && done.CountedTo > 0 { // a long range is counted piece by piece
+			var more client.ReplayResult
+			r.From = strconv.FormatUint(uint64(done.CountedTo)+1, 10)
+			more, err = t.Replay(ctx, eventhose.SubscriptionID(args[0]), r)
+			done.Count, done.CountedTo = done.Count+more.Count, more.CountedTo
+		}
 		if err != nil {
 			return err
 		}

@@ -205,6 +205,9 @@ To follow begins with what comes from now on, unless --after names a request.`,
 	f.IntVar(&o.Limit, "limit", 0, "how many at most; with --follow, end after this many")
 	return p.inTenantFor(c, func(ctx context.Context, t *client.Tenant, args []string) error {
 		id := eventhose.InspectorID(args[0])
+		if o.Limit < 0 {
+			return &usageError{what: "--limit must not be negative"}
+		}
 		if follow && o.Before != "" {
 			return &usageError{what: "--follow and --before exclude each other"}
 		}

@@ -50,6 +50,9 @@ discards; test sends test events.`,
 		for _, s := range capabilities {
 			l.Capabilities = append(l.Capabilities, eventhose.Capability(s))
 		}
+		if c.Flags().Changed("subscriptions") {
+			l.Subscriptions = []eventhose.SubscriptionID{} // none is not all
+		}
 		for _, s := range subscriptions {
 			l.Subscriptions = append(l.Subscriptions, eventhose.SubscriptionID(s))
 		}

@@ -113,10 +113,37 @@ func (s *sourceFlags) patch(p *program, f *pflag.FlagSet) (eventhose.SourcePatch
 		patch.Naming = new(eventhose.SourceNaming)
 		decode("naming", s.naming, patch.Naming)
 	}
-	if slices.ContainsFunc([]string{"answer-status", "answer-delay", "answer-body", "answer-content-type"}, f.Changed) {
-		patch.Answer = &eventhose.InspectAnswer{Status: s.answerStatus, Delay: eventhose.Duration(s.answerDelay), ContentType: s.answerContentType, Body: text("answer-body", s.answerBody)}
-	}
 	return patch, errors.Join(errs...)
+}
+
+// answers reports whether flags ask for another answer of the provider inspect.
+func (s *sourceFlags) answers(f *pflag.FlagSet) bool {
+	return slices.ContainsFunc([]string{"answer-status", "answer-delay", "answer-body", "answer-content-type"}, f.Changed)
+}
+
+// answer is what the flags that were given make of an answer, which is replaced as a whole; nil is the one of who has set none.
+func (s *sourceFlags) answer(p *program, f *pflag.FlagSet, had *eventhose.InspectAnswer) (*eventhose.InspectAnswer, error) {
+	var a eventhose.InspectAnswer
+	if had != nil {
+		a = *had
+	}
+	if f.Changed("answer-status") {
+		a.Status = s.answerStatus
+	}
+	if f.Changed("answer-delay") {
+		a.Delay = eventhose.Duration(s.answerDelay)
+	}
+	if f.Changed("answer-content-type") {
+		a.ContentType = s.answerContentType
+	}
+	if f.Changed("answer-body") {
+		body, err := s.text(p, "answer-body", s.answerBody)
+		if err != nil {
+			return nil, err
+		}
+		a.Body = body
+	}
+	return &a, nil
 }
 
 func (p *program) sourcesCreate() *cobra.Command {
@@ -136,6 +163,11 @@ needs; generic describes any other whose signature is an HMAC, and inspect takes
 		patch, err := s.patch(p, c.Flags())
 		if err != nil {
 			return err
+		}
+		if s.answers(c.Flags()) {
+			if patch.Answer, err = s.answer(p, c.Flags(), nil); err != nil {
+				return err
+			}
 		}
 		source := eventhose.Source{Provider: args[0]}
 		patch.Apply(&source)
@@ -161,6 +193,15 @@ func (p *program) sourcesUpdate() *cobra.Command {
 		patch, err := s.patch(p, c.Flags())
 		if err != nil {
 			return err
+		}
+		if s.answers(c.Flags()) {
+			before, err := t.Source(ctx, eventhose.SourceID(args[0]))
+			if err != nil {
+				return err
+			}
+			if patch.Answer, err = s.answer(p, c.Flags(), before.Answer); err != nil {
+				return err
+			}
 		}
 		if patch == (eventhose.SourcePatch{}) {
 			return &usageError{what: "nothing to change was named", fix: c.CommandPath() + " --help"}

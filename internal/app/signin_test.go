@@ -16,6 +16,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -401,6 +402,48 @@ func TestOIDCRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the identity provider says when it fails may hold secrets: of its answer only the status and the error code are logged.
+func TestOIDCErrorIsNotLoggedWhole(t *testing.T) {
+	m := newIDP(t)
+	var lines written
+	server := startWith(t, m, []string{"@example.com"}, func(o *app.Options) { o.Logger = slog.New(slog.NewTextHandler(&lines, nil)) })
+	m.QueueUser(&ana)
+	first := newVisitor(t)
+	if status, _ := first.get(first.begin(server, "")); status != 303 { // from now on it is known how the provider wants to be asked
+		t.Fatalf("status %d", status)
+	}
+	for code, status := range map[int]int{500: 503, 400: 401} {
+		m.QueueUser(&ana)
+		v := newVisitor(t)
+		callback := v.begin(server, "")
+		m.QueueError(&mockoidc.ServerError{Code: code, Error: "of_its_own", Description: "planted-in-the-answer"})
+		if got, _ := v.get(callback); got != status {
+			t.Errorf("the provider fails with %d: %d, want %d", code, got, status)
+		}
+		if text := lines.String(); !strings.Contains(text, fmt.Sprintf("answers %d of_its_own", code)) || strings.Contains(text, "planted") {
+			t.Errorf("the log says %s", text)
+		}
+	}
+}
+
+// written is what was logged. It is safe for concurrent use.
+type written struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (w *written) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+func (w *written) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
 }
 
 // Who is let in by one rule may stay only while the operator keeps it, whatever happens to the server.

@@ -121,8 +121,8 @@ type Control struct {
 
 	// counting serialises changes of a tenant's counts within this process, so that they do not fail by compare-and-set.
 	counting [64]sync.Mutex
-	// inspecting does the same for the inspectors that get requests.
-	inspecting [64]sync.Mutex
+	// inspecting does the same for a tenant's inspectors that get requests: each has room for one change.
+	inspecting [64]chan struct{}
 
 	announce atomic.Pointer[func(eventhose.TenantID, eventhose.SubscriptionID)]
 }
@@ -146,6 +146,9 @@ func New(st Store, o Options) (*Control, error) {
 		checkInspector: o.CheckInspector,
 		signIns:        slices.Clone(o.SignIns),
 		auditKept:      o.AuditKept,
+	}
+	for i := range c.inspecting {
+		c.inspecting[i] = make(chan struct{}, 1)
 	}
 	if c.auditKept == 0 {
 		c.auditKept = eventhose.AuditKept

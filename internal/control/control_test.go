@@ -44,6 +44,8 @@ type recorder struct {
 	store.Store
 	mu    sync.Mutex
 	saved []store.Record
+	// before is asked before each save, and may refuse it; nil refuses none.
+	before func(ctx context.Context, records []store.RecordChange) error
 }
 
 func (r *recorder) Save(ctx context.Context, records []store.RecordChange, lanes []store.LaneChange) error {
@@ -52,8 +54,21 @@ func (r *recorder) Save(ctx context.Context, records []store.RecordChange, lanes
 		c.Value = slices.Clone(c.Value)
 		r.saved = append(r.saved, c.Record)
 	}
+	before := r.before
 	r.mu.Unlock()
+	if before != nil {
+		if err := before(ctx, records); err != nil {
+			return err
+		}
+	}
 	return r.Store.Save(ctx, records, lanes)
+}
+
+// ask sets what is asked before each save.
+func (r *recorder) ask(before func(ctx context.Context, records []store.RecordChange) error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.before = before
 }
 
 // house is a Control over a real store, which can be opened again.

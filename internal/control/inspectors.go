@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"time"
 
@@ -204,9 +205,14 @@ func (c *Control) changeInspector(ctx context.Context, tenant eventhose.TenantID
 	if !eventhose.ValidInspectorID(string(id)) {
 		return eventhose.Inspector{}, eventhose.NotFound("inspector")
 	}
-	mu := &c.inspecting[int(id[len(id)-1])%len(c.inspecting)]
-	mu.Lock()
-	defer mu.Unlock()
+	digest := sha256.Sum256([]byte(tenant))
+	turn := c.inspecting[int(digest[0])%len(c.inspecting)]
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return eventhose.Inspector{}, failed("save an inspector", ctx.Err())
+	}
 	var r inspectorRecord
 	err := again(func() (err error) {
 		if r, err = c.inspector(ctx, tenant, id); err != nil {

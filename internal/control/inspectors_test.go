@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -303,4 +304,70 @@ func TestInspectorsGo(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// While the store is slow with an inspector of one tenant, another tenant's is changed, and who waits for the first one may leave.
+func TestInspectorsDoNotWaitForOthers(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	mine := h.inspector(eventhose.Inspector{})
+	if err := h.EnsureTenant(ctx, "globex"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := h.CreateInspector(ctx, eventhose.Inspector{Tenant: "globex"}.WithDefaults())
+	for err == nil && other.ID[len(other.ID)-1] != mine.ID[len(mine.ID)-1] { // ids that end alike
+		if err = h.DeleteInspector(ctx, "globex", other.ID); err == nil {
+			other, err = h.CreateInspector(ctx, eventhose.Inspector{Tenant: "globex"}.WithDefaults())
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow, goOn := make(chan struct{}), make(chan struct{})
+	h.store.ask(func(_ context.Context, records []store.RecordChange) error {
+		for _, r := range records {
+			if r.ID == string(mine.ID) {
+				close(slow)
+				<-goOn
+			}
+		}
+		return nil
+	})
+	name := "another"
+	first := make(chan error, 1)
+	go func() {
+		_, err := h.UpdateInspector(ctx, "acme", mine.ID, eventhose.InspectorPatch{Name: &name})
+		first <- err
+	}()
+	<-slow
+	within := func(what string, do func(context.Context) error) error {
+		done := make(chan error, 1)
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		go func() { done <- do(ctx) }()
+		select {
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			t.Errorf("%s waits for another", what)
+			return nil
+		}
+	}
+	err = within("the other tenant's inspector", func(ctx context.Context) error {
+		_, err := h.UpdateInspector(ctx, "globex", other.ID, eventhose.InspectorPatch{Name: &name})
+		return err
+	})
+	wants(t, "the other tenant's inspector", err, "", "")
+	err = within("who has left", func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		_, err := h.UpdateInspector(ctx, "acme", mine.ID, eventhose.InspectorPatch{Name: &name})
+		return err
+	})
+	if !errors.Is(err, context.Canceled) && !t.Failed() {
+		t.Errorf("who has left is told %v", err)
+	}
+	h.store.ask(nil)
+	close(goOn)
+	wants(t, "the first one", <-first, "", "")
 }

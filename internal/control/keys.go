@@ -199,8 +199,9 @@ func (c *Control) Keys(ctx context.Context, tenant eventhose.TenantID, after str
 // listed for 30 days. Revoking again changes nothing. CodeNotFound.
 func (c *Control) RevokeKey(ctx context.Context, tenant eventhose.TenantID, id string) (eventhose.APIKey, error) {
 	var k keyRecord
+	var ended []string
 	err := again(func() error {
-		k = keyRecord{}
+		k, ended = keyRecord{}, nil
 		r, err := c.load(ctx, "", kindKey, id, &k)
 		if errors.Is(err, store.ErrNotFound) || err == nil && tenant != "" && k.Key.Tenant != tenant {
 			return eventhose.NotFound("API key")
@@ -229,11 +230,23 @@ func (c *Control) RevokeKey(ctx context.Context, tenant eventhose.TenantID, id s
 		case !errors.Is(err, store.ErrNotFound):
 			return failed("read an API key", err)
 		}
-		return c.save(ctx, "revoke an API key", changes)
+		own, err := c.sessionsOf(ctx, id)
+		if err != nil {
+			return err
+		}
+		sessions, gone, err := c.ended(ctx, own)
+		if err != nil {
+			return err
+		}
+		ended = gone
+		return c.save(ctx, "revoke an API key", append(changes, sessions...))
 	})
 	c.keys.forget(id)
+	for _, session := range ended {
+		c.sessions.forget(session)
+	}
 	if err != nil {
 		return eventhose.APIKey{}, err
 	}
-	return k.Key, c.endSessionsOf(ctx, id) // they are refused already, since their key is
+	return k.Key, nil
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
 )
 
 func TestKeys(t *testing.T) {
@@ -169,4 +171,78 @@ func TestChecksumFindsTypos(t *testing.T) {
 func revoke(h *house, tenant eventhose.TenantID, id string) error {
 	_, err := h.RevokeKey(h.t.Context(), tenant, id)
 	return err
+}
+
+// A key and its sessions end in one write, so that nothing is left to fail once the key is revoked.
+func TestRevokeIsOneWrite(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	k, secret, err := h.CreateKey(ctx, eventhose.APIKey{Scopes: []eventhose.Scope{eventhose.ScopeRead}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, token, err := h.SignIn(ctx, secret, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	saves := 0
+	h.store.ask(func(context.Context, []store.RecordChange) error {
+		if saves++; saves > 1 {
+			return store.ErrUnavailable
+		}
+		return nil
+	})
+	if revoked, err := h.RevokeKey(ctx, "", k.ID); err != nil || revoked.Revoked.IsZero() {
+		t.Errorf("got %+v, %v", revoked, err)
+	}
+	_, err = h.Session(ctx, token)
+	wants(t, "a session of a revoked key", err, eventhose.CodeUnauthenticated, "")
+	if list, err := h.Sessions(ctx, "", 10); err != nil || len(list) != 0 {
+		t.Errorf("sessions %v, %v", list, err)
+	}
+	if own, err := h.sessionsOf(ctx, k.ID); err != nil || len(own) != 0 {
+		t.Errorf("remembered %v, %v", own, err)
+	}
+}
+
+// What could not be written down of the uses of keys is kept for the next time, and keeps no other from being written.
+func TestUsesOutliveAnError(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	read := []eventhose.Scope{eventhose.ScopeRead}
+	var ids []string
+	for range 2*usesAtOnce + 1 {
+		k, secret, err := h.CreateKey(ctx, eventhose.APIKey{Tenant: "acme", Scopes: read})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wants(t, "authenticate", authenticate(h, secret), "", "")
+		ids = append(ids, k.ID)
+	}
+	written := func() (n int) {
+		list, err := h.store.List(ctx, "", kindKeyUse, "", 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	saves := 0
+	h.store.ask(func(context.Context, []store.RecordChange) error {
+		if saves++; saves == 1 {
+			return store.ErrUnavailable
+		}
+		return nil
+	})
+	wants(t, "the store is away for a moment", h.saveUses(ctx), eventhose.CodeUnavailable, "")
+	if n := written(); saves != 3 || n != usesAtOnce+1 {
+		t.Errorf("%d saves, %d uses are written", saves, n)
+	}
+	wants(t, "once more", h.saveUses(ctx), "", "")
+	if n := written(); saves != 4 || n != len(ids) {
+		t.Errorf("%d saves, %d uses are written", saves, n)
+	}
+	wants(t, "nothing is left", h.saveUses(ctx), "", "")
+	if saves != 4 {
+		t.Errorf("%d saves", saves)
+	}
 }

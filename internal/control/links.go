@@ -18,8 +18,8 @@ type linkRecord struct {
 	Digest []byte `json:"digest"`
 }
 
-// CreateLink makes a portal link for l.Tenant with l.Name, l.Capabilities and l.Subscriptions, good for lifetime (0: an hour); the
-// rest of l is ignored. The token is shown this once. CodeInvalid with the field, CodeNotFound (field "tenant"), CodeLimit.
+// CreateLink makes a portal link for l.Tenant with l.Name, l.Capabilities and l.Subscriptions (nil: all), good for lifetime (0: an
+// hour); the rest of l is ignored. The token is shown this once. CodeInvalid with the field, CodeNotFound (field "tenant"), CodeLimit.
 func (c *Control) CreateLink(ctx context.Context, l eventhose.PortalLink, lifetime time.Duration) (eventhose.PortalLink, eventhose.Secret, error) {
 	made, err := c.checkLink(ctx, l, lifetime)
 	if err != nil {
@@ -67,6 +67,9 @@ func (c *Control) checkLink(ctx context.Context, l eventhose.PortalLink, lifetim
 		return none, &eventhose.Error{Code: eventhose.CodeNotFound, Field: "tenant", Message: "no such tenant"}
 	} else if err != nil {
 		return none, err
+	}
+	if l.Subscriptions != nil && len(l.Subscriptions) == 0 {
+		return none, eventhose.Invalid("subscriptions", "must not be empty; leave it out for all")
 	}
 	if len(l.Subscriptions) > eventhose.MaxLinkSubscriptions {
 		return none, eventhose.Invalid("subscriptions", "must be at most %d", eventhose.MaxLinkSubscriptions)

@@ -55,6 +55,59 @@ func TestSessionsAreBounded(t *testing.T) {
 	}
 }
 
+// A session that is over counts no more: none that lives is ended for its sake.
+func TestSessionsThatAreOverDoNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		ctx := t.Context()
+		signIn := func() eventhose.Secret {
+			_, token, err := h.SignIn(ctx, admin, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return token
+		}
+		alive := func(token eventhose.Secret) {
+			t.Helper()
+			if _, err := h.Session(ctx, token); err != nil {
+				t.Fatal(err)
+			}
+		}
+		old := signIn()
+		for range MaxSessionsOf - 1 {
+			signIn() // and nobody comes back
+		}
+		for range 3 {
+			pass(eventhose.SessionIdle / 2)
+			alive(old)
+		}
+		for range MaxSessionsOf - 1 {
+			signIn()
+		}
+		alive(old)
+		signIn() // one too many
+		_, err := h.Session(ctx, old)
+		wants(t, "the oldest of too many", err, eventhose.CodeUnauthenticated, "")
+		if own, err := h.sessionsOf(ctx, adminKeyID); err != nil || len(own) != MaxSessionsOf {
+			t.Errorf("%d are remembered, %v", len(own), err)
+		}
+	})
+}
+
+// A list of subscriptions that names none would be read as all of them.
+func TestLinkToNoSubscription(t *testing.T) {
+	h := newHouse(t)
+	_, _, err := h.CreateLink(t.Context(), eventhose.PortalLink{Tenant: "acme", Subscriptions: []eventhose.SubscriptionID{}}, 0)
+	wants(t, "a link to none", err, eventhose.CodeInvalid, "subscriptions")
+	if list, err := h.Links(t.Context(), "acme", "", 10); err != nil || len(list) != 0 {
+		t.Errorf("got %v, %v", list, err)
+	}
+	l, _, err := h.CreateLink(t.Context(), eventhose.PortalLink{Tenant: "acme"}, 0)
+	if err != nil || l.Subscriptions != nil {
+		t.Errorf("got %+v, %v", l, err)
+	}
+}
+
 // A session of the admin key ends when the operator gives another one, or none; those of other keys go on.
 func TestSessionOfAnotherAdminKey(t *testing.T) {
 	h := newHouse(t)

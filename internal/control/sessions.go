@@ -84,8 +84,12 @@ func (c *Control) beginSession(ctx context.Context, r sessionRecord) (eventhose.
 		if err != nil {
 			return err
 		}
-		surplus := own[:max(0, len(own)-MaxSessionsOf+1)]
-		changes, gone, err := c.ended(ctx, surplus)
+		over, live, err := c.sortSessions(ctx, own)
+		if err != nil {
+			return err
+		}
+		surplus := live[:max(0, len(live)-MaxSessionsOf+1)]
+		changes, gone, err := c.ended(ctx, append(over, surplus...))
 		if err != nil {
 			return err
 		}
@@ -234,24 +238,6 @@ func (c *Control) EndSession(ctx context.Context, id string) error {
 	return err
 }
 
-// endSessionsOf ends those of one key.
-func (c *Control) endSessionsOf(ctx context.Context, owner string) error {
-	return again(func() error {
-		own, err := c.sessionsOf(ctx, owner)
-		if err != nil || len(own) == 0 {
-			return err
-		}
-		changes, ids, err := c.ended(ctx, own)
-		if err == nil {
-			err = c.save(ctx, "end sessions", changes)
-		}
-		for _, id := range ids {
-			c.sessions.forget(id)
-		}
-		return err
-	})
-}
-
 // sessionsOf answers the ids in kindSessionOf of one owner, oldest first. Some of them may be over.
 func (c *Control) sessionsOf(ctx context.Context, owner string) ([]string, error) {
 	records, err := c.store.List(ctx, "", kindSessionOf, owner+".", 2*MaxSessionsOf)
@@ -266,6 +252,22 @@ func (c *Control) sessionsOf(ctx context.Context, owner string) ([]string, error
 		ids = append(ids, r.ID)
 	}
 	return ids, nil
+}
+
+// sortSessions tells those that are over, and have vanished by themselves, from those that live. All are ids in kindSessionOf.
+func (c *Control) sortSessions(ctx context.Context, of []string) (over, live []string, err error) {
+	for _, name := range of {
+		_, id, _ := strings.Cut(name, ".")
+		switch _, err := c.store.Record(ctx, "", kindSession, id); {
+		case errors.Is(err, store.ErrNotFound):
+			over = append(over, name)
+		case err != nil:
+			return nil, nil, failed("read a session", err)
+		default:
+			live = append(live, name)
+		}
+	}
+	return over, live, nil
 }
 
 // ended makes the changes that remove sessions, given by their ids in kindSessionOf, and answers their own ids.

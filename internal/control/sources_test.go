@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -80,7 +81,7 @@ func TestSource(t *testing.T) {
 	_, err = h.Source(ctx, "globex", made.ID)
 	wants(t, "another's", err, eventhose.CodeNotFound, "")
 	wants(t, "its inbox", h.DeleteSubscription(ctx, "acme", made.Subscription), eventhose.CodeConflict, "")
-	_, err = h.UpdateSubscription(ctx, "acme", made.Subscription, eventhose.SubscriptionPatch{Filter: &eventhose.Filter{}})
+	_, err = h.UpdateSubscription(ctx, "acme", made.Subscription, eventhose.SubscriptionPatch{Filter: &eventhose.Filter{}}, nil)
 	wants(t, "its inbox's filter", err, eventhose.CodeConflict, "filter")
 
 	if err := h.DeleteSource(ctx, "acme", made.ID); err != nil {
@@ -190,4 +191,27 @@ func TestRejections(t *testing.T) {
 			t.Errorf("%v, %v", list, err)
 		}
 	})
+}
+
+// A source whose rejected requests cannot be removed now is gone all the same, and says so: they vanish by themselves.
+func TestDeleteSourceThoughItsRejectionsStay(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	s := h.door("stripe", "whsec_1")
+	if _, err := h.KeepRejection(ctx, "acme", eventhose.Rejection{Source: s.ID, Received: time.Now(), Reason: "no_match"}); err != nil {
+		t.Fatal(err)
+	}
+	saves := 0
+	h.store.ask(func(context.Context, []store.RecordChange) error {
+		if saves++; saves > 1 {
+			return store.ErrUnavailable
+		}
+		return nil
+	})
+	wants(t, "delete", h.DeleteSource(ctx, "acme", s.ID), "", "")
+	_, err := h.Rejections(ctx, "acme", s.ID)
+	wants(t, "the rejections of a source that is gone", err, eventhose.CodeNotFound, "")
+	if saves != 2 {
+		t.Errorf("%d saves", saves)
+	}
 }

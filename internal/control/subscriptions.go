@@ -251,9 +251,15 @@ func (c *Control) All(ctx context.Context, tenant eventhose.TenantID) ([]eventho
 
 // UpdateSubscription changes what p names, and fills in the defaults again. A destination is replaced as a whole,
 // except that "***" keeps a header's value and a left out signature stays. CodeInvalid with the field, CodeNotFound,
-// CodeVersion when others change it all the time.
-func (c *Control) UpdateSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, p eventhose.SubscriptionPatch) (eventhose.Subscription, error) {
+// CodeVersion when others change it all the time. judge, if it is not nil, is shown the subscription that p will change, and may refuse: it
+// is asked again for each that others have made of it meanwhile.
+func (c *Control) UpdateSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, p eventhose.SubscriptionPatch, judge func(before eventhose.Subscription) error) (eventhose.Subscription, error) {
 	return c.update(ctx, tenant, id, func(s *eventhose.Subscription) (bool, error) {
+		if judge != nil {
+			if err := judge(*s); err != nil {
+				return false, err
+			}
+		}
 		if s.Source != "" && p.Filter != nil {
 			return false, &eventhose.Error{Code: eventhose.CodeConflict, Field: "filter", Message: "is that of the source whose inbox this is", Fix: "create another subscription"}
 		}

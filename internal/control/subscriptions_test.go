@@ -169,7 +169,7 @@ func TestUpdateSubscription(t *testing.T) {
 	s := h.create(hook())
 	name, ordering, bad := "new name", eventhose.OrderingKey, eventhose.Filter{Expression: "1"}
 	got, err := h.UpdateSubscription(ctx, "acme", s.ID, eventhose.SubscriptionPatch{Name: &name, Ordering: &ordering, Retry: &eventhose.Retry{Timeout: eventhose.Duration(time.Second)},
-		Destination: &eventhose.Destination{Type: "webhook", URL: "https://example.com/other", Headers: map[string]eventhose.Secret{"X-Token": "***", "X-New": "n"}}})
+		Destination: &eventhose.Destination{Type: "webhook", URL: "https://example.com/other", Headers: map[string]eventhose.Secret{"X-Token": "***", "X-New": "n"}}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,13 +188,13 @@ func TestUpdateSubscription(t *testing.T) {
 		"destination.signature":     {Destination: &eventhose.Destination{Type: "webhook", URL: "https://example.com/", Signature: "v1a"}},
 		"destination.headers.X-Old": {Destination: &eventhose.Destination{Type: "webhook", URL: "https://example.com/", Headers: map[string]eventhose.Secret{"X-Old": "***"}}},
 	} {
-		_, err := h.UpdateSubscription(ctx, "acme", s.ID, p)
+		_, err := h.UpdateSubscription(ctx, "acme", s.ID, p, nil)
 		wants(t, field, err, eventhose.CodeInvalid, field)
 	}
 	if after, err := h.Subscription(ctx, "acme", s.ID); err != nil || after.Version != 2 {
 		t.Errorf("a refused change was saved: %+v, %v", after, err)
 	}
-	_, err = h.UpdateSubscription(ctx, "other", s.ID, eventhose.SubscriptionPatch{Name: &name})
+	_, err = h.UpdateSubscription(ctx, "other", s.ID, eventhose.SubscriptionPatch{Name: &name}, nil)
 	wants(t, "foreign", err, eventhose.CodeNotFound, "")
 }
 
@@ -207,11 +207,11 @@ func TestConcurrentChanges(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, change := range []func() error{
 		func() error {
-			_, err := h.UpdateSubscription(ctx, "acme", s.ID, eventhose.SubscriptionPatch{Name: &name})
+			_, err := h.UpdateSubscription(ctx, "acme", s.ID, eventhose.SubscriptionPatch{Name: &name}, nil)
 			return err
 		},
 		func() error {
-			_, err := h.UpdateSubscription(ctx, "acme", s.ID, eventhose.SubscriptionPatch{MaxInFlight: &flight})
+			_, err := h.UpdateSubscription(ctx, "acme", s.ID, eventhose.SubscriptionPatch{MaxInFlight: &flight}, nil)
 			return err
 		},
 		func() error { _, err := h.RotateSecret(ctx, "acme", s.ID, time.Hour); return err },
@@ -296,16 +296,48 @@ func TestAnnounce(t *testing.T) {
 	})
 	name := "n"
 	h.create(hook())
-	h.UpdateSubscription(ctx, "acme", early.ID, eventhose.SubscriptionPatch{Name: &name})
+	h.UpdateSubscription(ctx, "acme", early.ID, eventhose.SubscriptionPatch{Name: &name}, nil)
 	h.SetState(ctx, "acme", early.ID, eventhose.StatePaused)
 	h.SetState(ctx, "acme", early.ID, eventhose.StatePaused) // no change
 	h.RotateSecret(ctx, "acme", early.ID, 0)
 	h.Disable(ctx, "acme", early.ID, "x")
-	h.UpdateSubscription(ctx, "acme", "sub_no", eventhose.SubscriptionPatch{})
+	h.UpdateSubscription(ctx, "acme", "sub_no", eventhose.SubscriptionPatch{}, nil)
 	h.DeleteSubscription(ctx, "acme", early.ID)
 	h.DeleteSubscription(ctx, "acme", early.ID)
 	want := []string{"acme false ", "acme true ", "acme true ", "acme true ", "acme true ", "acme true not_found"}
 	if !slices.Equal(heard, want) {
 		t.Errorf("heard %q, want %q", heard, want)
+	}
+}
+
+// What may be changed is judged of the very subscription that is changed, whatever others have made of it meanwhile.
+func TestUpdateIsJudgedAgain(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	at := func(url, token string) *eventhose.Destination {
+		return &eventhose.Destination{Type: eventhose.DestinationWebhook, URL: url, Headers: map[string]eventhose.Secret{"X-Token": eventhose.Secret(token)}}
+	}
+	const mine, theirs = "https://mine.example/hook", "https://theirs.example/hook"
+	s := h.create(eventhose.Subscription{Tenant: "acme", Destination: *at(mine, "worthless")})
+	var seen []string
+	refusal := eventhose.Invalid("destination.headers.X-Token", "must be given anew with another URL")
+	_, err := h.UpdateSubscription(ctx, "acme", s.ID, eventhose.SubscriptionPatch{Destination: at(mine, "***")}, func(before eventhose.Subscription) error {
+		seen = append(seen, before.Destination.URL)
+		if len(seen) == 1 { // the owner is quicker
+			if _, err := h.UpdateSubscription(ctx, "acme", s.ID, eventhose.SubscriptionPatch{Destination: at(theirs, "planted")}, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		if before.Destination.URL != mine {
+			return refusal
+		}
+		return nil
+	})
+	wants(t, "the header of another place", err, eventhose.CodeInvalid, refusal.Field)
+	if !slices.Equal(seen, []string{mine, theirs}) {
+		t.Errorf("it was shown %v", seen)
+	}
+	if got, err := h.Subscription(ctx, "acme", s.ID); err != nil || got.Destination.URL != theirs || got.Destination.Headers["X-Token"] != "planted" {
+		t.Errorf("got %+v, %v", got.Destination, err)
 	}
 }

@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +20,8 @@ const (
 	usesGrain = 30 * time.Second
 	// maxUses is how many keys are remembered between two writes; the uses of others are noted when there is room again.
 	maxUses = 10_000
+	// usesAtOnce is how many are written down at once.
+	usesAtOnce = 200
 )
 
 // uses is when keys were used last, as far as it is not written down. It is safe for concurrent use.
@@ -56,6 +60,18 @@ func (u *uses) take() map[string]time.Time {
 	taken := u.keys
 	u.keys = nil
 	return taken
+}
+
+// keep takes back what take gave, unless the key was used again or there is no room.
+func (u *uses) keep(id string, at time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.keys == nil {
+		u.keys = map[string]time.Time{}
+	}
+	if _, known := u.keys[id]; !known && len(u.keys) < maxUses {
+		u.keys[id] = at
+	}
 }
 
 // tellUses fills in when keys were used last, as far as that is known. They are sorted by id, and few others lie between them, or many: then
@@ -121,37 +137,68 @@ func (c *Control) RunUses(ctx context.Context, every time.Duration, told func(er
 	}
 }
 
-// saveUses writes down what was gathered. Another node may have written the same key's: then the later time stays.
-func (c *Control) saveUses(ctx context.Context) error {
-	for id, at := range c.uses.take() {
-		key, err := c.liveKey(ctx, id)
-		if eventhose.CodeOf(err) == eventhose.CodeUnauthenticated {
-			continue // nobody uses it any more
-		} else if err != nil {
-			return err
+// saveUses writes down what was gathered, many at once. What cannot be written is kept for the next time; the answer is the first reason.
+func (c *Control) saveUses(ctx context.Context) (first error) {
+	gathered := c.uses.take()
+	for ids := range slices.Chunk(slices.Sorted(maps.Keys(gathered)), usesAtOnce) {
+		unwritten, err := c.saveUsesOf(ctx, ids, gathered)
+		for _, id := range unwritten {
+			c.uses.keep(id, gathered[id])
 		}
-		at = at.UTC().Truncate(time.Second)
-		err = again(func() error {
-			var had time.Time
-			r, err := c.load(ctx, "", kindKeyUse, id, &had)
-			if errors.Is(err, store.ErrNotFound) {
-				r, err = store.Record{Kind: kindKeyUse, ID: id}, nil
-			}
-			if err != nil || !at.After(had) {
-				return err
-			}
-			if !key.Key.Expires.IsZero() {
-				r.Expires = key.Key.Expires.Add(keptDead)
-			}
-			change, err := put(r, at)
-			if err != nil {
-				return err
-			}
-			return c.save(ctx, "note that a key was used", []store.RecordChange{change})
-		})
-		if err != nil {
-			return err
+		if first == nil {
+			first = err
 		}
 	}
-	return nil
+	return first
+}
+
+// saveUsesOf writes down the uses of some keys, and answers the ids of those of which it could not, and why.
+func (c *Control) saveUsesOf(ctx context.Context, ids []string, gathered map[string]time.Time) (unwritten []string, first error) {
+	err := again(func() error {
+		var changes []store.RecordChange
+		unwritten, first = nil, nil
+		for _, id := range ids {
+			change, newer, err := c.useOf(ctx, id, gathered[id].UTC().Truncate(time.Second))
+			switch {
+			case err != nil:
+				unwritten = append(unwritten, id)
+				if first == nil {
+					first = err
+				}
+			case newer:
+				changes = append(changes, change)
+			}
+		}
+		if len(changes) == 0 {
+			return nil
+		}
+		return c.save(ctx, "note when keys were used", changes)
+	})
+	if err != nil {
+		return ids, err
+	}
+	return unwritten, first
+}
+
+// useOf makes the change that says that a key was used, unless the key is gone, or another node has written a later use.
+func (c *Control) useOf(ctx context.Context, id string, at time.Time) (change store.RecordChange, newer bool, err error) {
+	key, err := c.liveKey(ctx, id)
+	if eventhose.CodeOf(err) == eventhose.CodeUnauthenticated {
+		return change, false, nil
+	} else if err != nil {
+		return change, false, err
+	}
+	var had time.Time
+	r, err := c.load(ctx, "", kindKeyUse, id, &had)
+	if errors.Is(err, store.ErrNotFound) {
+		r, err = store.Record{Kind: kindKeyUse, ID: id}, nil
+	}
+	if err != nil || !at.After(had) {
+		return change, false, err
+	}
+	if !key.Key.Expires.IsZero() {
+		r.Expires = key.Key.Expires.Add(keptDead)
+	}
+	change, err = put(r, at)
+	return change, err == nil, err
 }

@@ -157,7 +157,8 @@ func (l *lane) hasten(seq eventhose.Sequence, now time.Time) bool {
 	return true
 }
 
-// Replay sends a range of what a subscription was due once more; dry only counts. CodeLimit when MaxReplays are
+// Replay sends a range of what a subscription was due once more; dry only counts, and for a long range up to the replay's At, which
+// is before To then. CodeLimit when MaxReplays are
 // running, CodeCursorGone when retention has taken the beginning of the range, CodeInvalid with the field.
 func (e *Engine) Replay(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, spec eventhose.ReplaySpec, dry bool) (eventhose.Replay, int, error) {
 	switch spec.Status {
@@ -225,8 +226,10 @@ func (l *lane) startReplay(r *eventhose.Replay) error {
 	return nil
 }
 
-// countReplay counts what a replay would send.
+// countReplay counts what a replay would send. It looks at no more than about eventhose.MaxExamined events and for about
+// eventhose.SearchTime; At is how far it has come.
 func (e *Engine) countReplay(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, r eventhose.Replay) (eventhose.Replay, int, error) {
+	until := time.Now().Add(eventhose.SearchTime)
 	s, err := e.lanes.Subscription(ctx, tenant, sub)
 	if err != nil {
 		return r, 0, err
@@ -245,21 +248,26 @@ func (e *Engine) countReplay(ctx context.Context, tenant eventhose.TenantID, sub
 	}
 	t := newTenant(e, tenant)
 	compiled := t.use(s).filter
-	byKey := map[string]store.BlockedKey{}
-	for _, k := range keys {
-		byKey[k.Key] = k
+	held, limit := byKey(keys), readLimit
+	if r.Status != "" {
+		limit.Events = statusPage
 	}
-	n := 0
-	for after := r.At; after < r.To; {
-		events, err := e.store.Read(ctx, tenant, after, readLimit)
+	n, examined := 0, 0
+	for r.At < r.To && examined < eventhose.MaxExamined && (examined == 0 || time.Now().Before(until)) {
+		events, err := e.store.Read(ctx, tenant, r.At, limit)
 		if errors.Is(err, store.ErrTrimmed) {
 			return r, n, eventhose.Errorf(eventhose.CodeCursorGone, "retention has removed the beginning of this range meanwhile")
 		}
-		if err != nil || len(events) == 0 {
+		if err != nil {
 			return r, n, err
 		}
+		if len(events) == 0 {
+			r.At = r.To
+			break
+		}
+		examined += len(events)
 		due := t.matches(compiled, events)
-		rows, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{After: after, Limit: len(events)})
+		rows, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{After: r.At, Limit: len(events)})
 		if err != nil {
 			return r, n, err
 		}
@@ -267,8 +275,7 @@ func (e *Engine) countReplay(ctx context.Context, tenant eventhose.TenantID, sub
 			for len(rows) > 0 && rows[0].Sequence < ev.Sequence {
 				rows = rows[1:]
 			}
-			k := byKey[ev.Key]
-			if k.First > 0 && ev.Sequence >= k.First && ev.Sequence <= k.Last || len(rows) > 0 && rows[0].Sequence == ev.Sequence && rows[0].State != eventhose.ParkedDead {
+			if held.hold(ev) || len(rows) > 0 && rows[0].Sequence == ev.Sequence && rows[0].State != eventhose.ParkedDead {
 				due[i] = false
 			}
 		}
@@ -281,7 +288,7 @@ func (e *Engine) countReplay(ctx context.Context, tenant eventhose.TenantID, sub
 				n++
 			}
 		}
-		after = events[len(events)-1].Sequence
+		r.At = min(r.To, events[len(events)-1].Sequence)
 	}
 	return r, n, nil
 }

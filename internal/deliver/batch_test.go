@@ -453,7 +453,7 @@ func TestChangeOfPolicy(t *testing.T) {
 					}
 					w.append(events...)
 					synctest.Wait()
-					if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{Batch: &then}); err != nil {
+					if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{Batch: &then}, nil); err != nil {
 						t.Fatal(err)
 					}
 					synctest.Wait()

@@ -445,11 +445,11 @@ func (c *chaos) step() {
 			o := []eventhose.Ordering{eventhose.OrderingNone, eventhose.OrderingKey, eventhose.OrderingStrict}[c.rng.IntN(3)]
 			f := []eventhose.Filter{{}, {Types: []string{"order.*"}}, {Keys: []string{"k1", "k3"}}, {Expression: `type == "mail"`}}[c.rng.IntN(4)]
 			p := []eventhose.BatchPolicy{{}, c.policy()}[c.rng.IntN(2)]
-			_, err := c.w.ctl.UpdateSubscription(ctx, tenant, s.id, eventhose.SubscriptionPatch{Ordering: &o, Filter: &f, Batch: &p})
+			_, err := c.w.ctl.UpdateSubscription(ctx, tenant, s.id, eventhose.SubscriptionPatch{Ordering: &o, Filter: &f, Batch: &p}, nil)
 			c.answered("change a filter", err)
 		} else if !s.deleted {
 			p := c.policy()
-			_, err := c.w.ctl.UpdateSubscription(ctx, tenant, s.id, eventhose.SubscriptionPatch{Batch: &p})
+			_, err := c.w.ctl.UpdateSubscription(ctx, tenant, s.id, eventhose.SubscriptionPatch{Batch: &p}, nil)
 			c.answered("change a policy", err)
 		}
 	case n < 77:

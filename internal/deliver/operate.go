@@ -62,12 +62,9 @@ func (e *Engine) AttemptsAt(ctx context.Context, tenant eventhose.TenantID, sub 
 	return e.store.Attempts(ctx, tenant, store.AttemptQuery{Subscription: sub, Sequence: seq, Limit: limit})
 }
 
-// Parked lists a subscription's parked events by sequence, those after one, in one state or with "" in any but waiting.
-// Waiting ones are read again from the log.
+// Parked lists a subscription's parked events by sequence, those after one, in one state or with "" in any; but not waiting
+// ones, which Waiting lists.
 func (e *Engine) Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, state eventhose.ParkedState, after eventhose.Sequence, limit int) ([]eventhose.Parked, error) {
-	if state == eventhose.ParkedWaiting {
-		return e.waitingRows(ctx, tenant, sub, after, limit)
-	}
 	rows, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{State: state, After: after, Limit: limit})
 	parked := make([]eventhose.Parked, len(rows))
 	for i, p := range rows {
@@ -76,21 +73,41 @@ func (e *Engine) Parked(ctx context.Context, tenant eventhose.TenantID, sub even
 	return parked, err
 }
 
-func (e *Engine) waitingRows(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, after eventhose.Sequence, limit int) ([]eventhose.Parked, error) {
+// waitingKeys are the blocked keys of a lane, by key.
+type waitingKeys map[string]store.BlockedKey
+
+func byKey(keys []store.BlockedKey) waitingKeys {
+	w := make(waitingKeys, len(keys))
+	for _, k := range keys {
+		w[k.Key] = k
+	}
+	return w
+}
+
+// hold reports whether an event that is due waits behind an earlier one of its key.
+func (w waitingKeys) hold(e *eventhose.Event) bool {
+	k := w[e.Key]
+	return k.First > 0 && e.Sequence >= k.First && e.Sequence <= k.Last
+}
+
+// Waiting lists the events that wait behind a parked one of their key by sequence, those after one. They are read again from
+// the log. It looks at no more than about eventhose.MaxExamined events and for about eventhose.SearchTime; next is the place to
+// go on from, 0 if nothing is left.
+func (e *Engine) Waiting(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, after eventhose.Sequence, limit int) (list []eventhose.Parked, next eventhose.Sequence, err error) {
+	until := time.Now().Add(eventhose.SearchTime)
 	_, keys, err := e.store.Lane(ctx, tenant, sub)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, eventhose.NotFound("subscription")
+		return nil, 0, eventhose.NotFound("subscription")
 	}
 	s, subErr := e.lanes.Subscription(ctx, tenant, sub)
 	if err = errors.Join(err, subErr); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	t := newTenant(e, tenant)
 	compiled := t.use(s).filter
-	byKey := map[string]store.BlockedKey{}
+	held := byKey(keys)
 	first, last := eventhose.Sequence(0), eventhose.Sequence(0)
 	for _, k := range keys {
-		byKey[k.Key] = k
 		if k.First > 0 && (first == 0 || k.First < first) {
 			first = k.First
 		}
@@ -98,10 +115,13 @@ func (e *Engine) waitingRows(ctx context.Context, tenant eventhose.TenantID, sub
 	}
 	head, err := e.store.Head(ctx, tenant)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	parked := []eventhose.Parked{}
-	for at := max(after, first-min(first, 1), head.First-1); at < last && len(parked) < limit; {
+	examined := 0
+	for at := max(after, first-min(first, 1), head.First-1); at < last; {
+		if examined >= eventhose.MaxExamined || examined > 0 && !time.Now().Before(until) {
+			return list, at, nil
+		}
 		events, err := e.store.Read(ctx, tenant, at, readLimit)
 		if errors.Is(err, store.ErrTrimmed) { // retention has gone on meanwhile
 			if head, err = e.store.Head(ctx, tenant); err == nil && head.First-1 > at {
@@ -110,21 +130,25 @@ func (e *Engine) waitingRows(ctx context.Context, tenant eventhose.TenantID, sub
 			}
 		}
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if len(events) == 0 {
 			break
 		}
+		examined += len(events)
 		for i, due := range t.matches(compiled, events) {
 			ev := events[i]
-			at = ev.Sequence
-			if k, blocked := byKey[ev.Key]; due && blocked && ev.Sequence >= k.First && ev.Sequence <= k.Last && len(parked) < limit {
-				parked = append(parked, eventhose.Parked{Event: ev.ID, Sequence: ev.Sequence, Type: ev.Type, Key: ev.Key,
+			if due && held.hold(ev) {
+				if len(list) == limit {
+					return list, at, nil
+				}
+				list = append(list, eventhose.Parked{Event: ev.ID, Sequence: ev.Sequence, Type: ev.Type, Key: ev.Key,
 					State: eventhose.ParkedWaiting, Since: ev.Appended})
 			}
+			at = ev.Sequence
 		}
 	}
-	return parked, nil
+	return list, 0, nil
 }
 
 // Deliveries tells what became of an event at each subscription that it concerns, at most 1,000.

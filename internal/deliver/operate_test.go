@@ -62,7 +62,7 @@ func TestChangeAndDelete(t *testing.T) {
 		w.sink.set(always(failed(500)))
 		w.append(some(3000, 10)...)
 		pass(10 * time.Second)
-		if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{Filter: &eventhose.Filter{Keys: []string{"k3"}}}); err != nil {
+		if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{Filter: &eventhose.Filter{Keys: []string{"k3"}}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -281,7 +281,7 @@ func TestDeliveriesAndAttempts(t *testing.T) {
 				t.Errorf("event %d concerns a subscription that began after it", n)
 			}
 		}
-		waiting, err := w.eng.Parked(t.Context(), tenant, bad, eventhose.ParkedWaiting, 0, 10)
+		waiting, _, err := w.eng.Waiting(t.Context(), tenant, bad, 0, 10)
 		if err != nil || len(waiting) != 2 || waiting[0].Sequence != 2 {
 			t.Errorf("waiting: %+v, %v", waiting, err)
 		}

@@ -132,7 +132,7 @@ func TestWaitingBehindTrimmed(t *testing.T) {
 		}
 		check := func(want ...eventhose.Sequence) {
 			t.Helper()
-			rows, err := w.eng.Parked(t.Context(), tenant, id, eventhose.ParkedWaiting, 0, 10)
+			rows, _, err := w.eng.Waiting(t.Context(), tenant, id, 0, 10)
 			var got []eventhose.Sequence
 			for _, p := range rows {
 				got = append(got, p.Sequence)

@@ -52,13 +52,13 @@ func TestRateOfSending(t *testing.T) {
 					t.Errorf("%d events in one second", most)
 				}
 				slow := 1
-				if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{MaxRate: &slow}); err != nil {
+				if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{MaxRate: &slow}, nil); err != nil {
 					t.Fatal(err)
 				}
 				w.append(some(2*batch+100, 0)...)
 				synctest.Wait()
 				fast := 0
-				if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{MaxRate: &fast}); err != nil {
+				if _, err := w.ctl.UpdateSubscription(t.Context(), tenant, id, eventhose.SubscriptionPatch{MaxRate: &fast}, nil); err != nil {
 					t.Fatal(err)
 				}
 				begun = time.Now()

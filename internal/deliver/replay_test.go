@@ -2,6 +2,7 @@ package deliver_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -128,6 +129,66 @@ func TestDryRunCountsWhatIsSent(t *testing.T) {
 			if sent := len(w.sink.all()) - before; sent != count || status == "" && sent != 1000 {
 				t.Errorf("%q: %d counted, %d sent", status, count, sent)
 			}
+		}
+		w.sink.set(nil)
+		pass(25 * time.Hour)
+		w.drained(id)
+	})
+}
+
+// What counts and lists by reading the log looks at a bounded piece of it and tells how far it has come.
+func TestBoundedLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(func(s *eventhose.Subscription) {
+			s.Ordering, s.Retry.Schedule = eventhose.OrderingKey, []eventhose.Duration{0, eventhose.Duration(24 * time.Hour)}
+		})
+		w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
+			if b.Items[0].Event.Key == "k0" && b.Kind == eventhose.AttemptFirst {
+				return failed(400)
+			}
+			return taken()
+		})
+		w.append(some(2, 1)...)
+		w.append(some(12_000, 0)...)
+		w.append(some(2, 1)...) // 12,003 and 12,004
+		pass(time.Minute)
+		if st := w.status(id); st.Waiting != 3 || st.Lag != 0 {
+			t.Fatalf("%+v", st)
+		}
+		var waiting []eventhose.Sequence
+		pages := 0
+		for after, more := eventhose.Sequence(0), true; more; pages++ {
+			rows, next, err := w.eng.Waiting(t.Context(), tenant, id, after, 2)
+			if err != nil || next > 0 && (next <= after || next > after+eventhose.MaxExamined+500) {
+				t.Fatalf("after %d: %d, %v", after, next, err)
+			}
+			for _, p := range rows {
+				waiting = append(waiting, p.Sequence)
+			}
+			after, more = next, next > 0
+		}
+		if !slices.Equal(waiting, []eventhose.Sequence{2, 12_003, 12_004}) || pages != 2 {
+			t.Errorf("%v on %d pages", waiting, pages)
+		}
+		if rows, next, err := w.eng.Waiting(t.Context(), tenant, id, 12_000, 1); err != nil || len(rows) != 1 || next < 12_003 || next >= 12_004 {
+			t.Errorf("a full page: %+v, %d, %v", rows, next, err)
+		}
+		count := 0
+		pages = 0
+		for from := eventhose.Sequence(1); from > 0; pages++ {
+			r, n, err := w.eng.Replay(t.Context(), tenant, id, eventhose.ReplaySpec{From: from}, true)
+			if err != nil || r.At > r.To || r.At > from+eventhose.MaxExamined+500 {
+				t.Fatalf("from %d: %+v, %v", from, r, err)
+			}
+			count += n
+			if from = r.At + 1; r.At == r.To {
+				from = 0
+			}
+		}
+		if count != 12_000 || pages != 2 {
+			t.Errorf("%d counted in %d steps", count, pages)
 		}
 		w.sink.set(nil)
 		pass(25 * time.Hour)

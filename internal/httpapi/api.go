@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/access"
 	"github.com/eventhose/eventhose/internal/follow"
 	"github.com/eventhose/eventhose/internal/overload"
 )
@@ -269,7 +270,7 @@ func newHuma(a *API, version string) huma.API {
 				Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					"key":     {Type: "http", Scheme: "bearer", Description: "An API key, or the token of a portal link: `Authorization: Bearer KEY`."},
-					"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "What POST /v1/sessions has set; over https its name begins with `__Host-`."},
+					"session": {Type: "apiKey", In: "cookie", Name: access.SessionCookie, Description: "What POST /v1/sessions has set; over https its name begins with `__Host-`."},
 				},
 			},
 		},

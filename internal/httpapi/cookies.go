@@ -12,30 +12,23 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/access"
 )
 
 // A browser sends cookies by itself, whichever page has made the request. So what is done by cookie must come from a page of this
 // very origin (ownPage, on every method), and no page of another origin may read what it answers.
 
-const (
-	sessionCookie = "eventhose_session"
-	oidcCookie    = "eventhose_oidc"
-	// hostPrefix keeps a cookie to this host, this origin's scheme and all of its paths: browsers refuse it otherwise, so that no
-	// neighbouring host can set one of ours.
-	hostPrefix = "__Host-"
-)
-
 // cookieName is what a cookie is called: over https by a name that only this host can set.
 func cookieName(name string, secure bool) string {
 	if secure {
-		return hostPrefix + name
+		return access.HostPrefix + name
 	}
 	return name
 }
 
 // sessionToken answers the token in a request's cookie, "" if there is none.
 func sessionToken(r *http.Request, secure bool) eventhose.Secret {
-	c, err := r.Cookie(cookieName(sessionCookie, secure))
+	c, err := r.Cookie(cookieName(access.SessionCookie, secure))
 	if err != nil {
 		return ""
 	}

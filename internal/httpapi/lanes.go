@@ -65,6 +65,8 @@ type ReplayRequest struct {
 type ReplayAnswer struct {
 	Replay *eventhose.Replay `json:"replay,omitempty" doc:"What was started; absent after a dry run, and if delivery has not come to the range yet"`
 	Count  *int              `json:"count,omitempty" doc:"How many events it concerns, if nothing was started"`
+	// CountedTo is 0 if all of it was counted.
+	CountedTo eventhose.Sequence `json:"counted_to,omitempty" doc:"Up to where a dry run has counted, if the range is too long for one answer: ask again from behind it for the rest"`
 }
 
 // Chosen is the body of retry, redrive and discard.
@@ -134,7 +136,7 @@ func (a *API) addLanes() {
 	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "listParked", Method: http.MethodGet, Path: path + "/parked", Tags: tags,
 		Summary:     "What is set aside, by sequence",
-		Description: "Without a state, all but waiting events are listed: those lie in the log.",
+		Description: "Without a state, all but waiting events are listed: those lie in the log, and a page of them may be empty and yet have others behind it.",
 	}, func(ctx context.Context, in *parkedInput) (*listOutput[eventhose.Parked], error) {
 		if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
 			return nil, err
@@ -145,6 +147,19 @@ func (a *API) addLanes() {
 			if after, err = strconv.ParseUint(in.After, 10, 64); err != nil {
 				return nil, eventhose.Invalid("after", "is not what this route gave out")
 			}
+		}
+		if in.State == eventhose.ParkedWaiting {
+			out := &listOutput[eventhose.Parked]{}
+			list, next, err := a.delivery.Waiting(ctx, in.Tenant, in.ID, eventhose.Sequence(after), in.Limit)
+			if err != nil {
+				return nil, err
+			}
+			if next > 0 {
+				text := strconv.FormatUint(uint64(next), 10)
+				out.Body.Next = &text
+			}
+			out.Body.Data = notNil(list)
+			return out, nil
 		}
 		list, err := a.delivery.Parked(ctx, in.Tenant, in.ID, in.State, eventhose.Sequence(after), in.Limit+1)
 		if err != nil {
@@ -230,7 +245,11 @@ func (a *API) replay(ctx context.Context, in *replayInput) (*replayOutput, error
 	}
 	if in.Body.DryRun || replay.ID == "" { // none was started if delivery has not come that far
 		exchangeOf(ctx).harmless = true
-		return &replayOutput{Status: http.StatusOK, Body: ReplayAnswer{Count: &n}}, nil
+		answer := ReplayAnswer{Count: &n}
+		if in.Body.DryRun && replay.At < replay.To {
+			answer.CountedTo = replay.At
+		}
+		return &replayOutput{Status: http.StatusOK, Body: answer}, nil
 	}
 	return &replayOutput{Status: http.StatusAccepted, Body: ReplayAnswer{Replay: &replay}}, nil
 }

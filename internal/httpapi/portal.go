@@ -27,7 +27,7 @@ type NewPortalLink struct {
 	Name          string                     `json:"name,omitempty" doc:"For people, at most 100 bytes"`
 	Capabilities  []eventhose.Capability     `json:"capabilities,omitempty" doc:"view, data, manage, secrets, replay, test; view is always among them"`
 	ExpiresIn     eventhose.Duration         `json:"expires_in,omitempty" doc:"1m to 720h; 1h if left out"`
-	Subscriptions []eventhose.SubscriptionID `json:"subscriptions,omitempty" doc:"The only ones that it shows, at most 100; all if left out. The log as a whole is closed then"`
+	Subscriptions []eventhose.SubscriptionID `json:"subscriptions,omitempty" doc:"The only ones that it shows, 1 to 100; all if left out. The log as a whole is closed then"`
 }
 
 // CreatedPortalLink is a new link with its token.

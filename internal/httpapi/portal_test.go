@@ -253,6 +253,18 @@ func TestPortalKeepsHeaders(t *testing.T) {
 	w.want(200, w.call(manage, "PATCH", path, to("https://example.net/hook", "of-my-own")))
 }
 
+// A list of subscriptions that names none opens nothing, least of all everything.
+func TestPortalLinkToNone(t *testing.T) {
+	w := newWorld(t, nil)
+	const path = "/v1/tenants/globex/portal-links"
+	w.refused(eventhose.CodeInvalid, "subscriptions", w.root("POST", path, `{"subscriptions": []}`))
+	if list := w.want(200, w.root("GET", path, "")).json(t)["data"].([]any); len(list) != 0 {
+		t.Errorf("it was made: %v", list)
+	}
+	w.want(201, w.root("POST", path, `{"subscriptions": null}`))
+	w.want(201, w.root("POST", path, `{}`))
+}
+
 // What a receiver of a batch, or a worker, has written is told with data only.
 func TestPortalMessages(t *testing.T) {
 	w := newWorld(t, nil)

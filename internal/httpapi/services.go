@@ -62,7 +62,7 @@ type Control interface {
 	Subscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID) (eventhose.Subscription, error)
 	// Subscriptions lists by id those after one.
 	Subscriptions(ctx context.Context, tenant eventhose.TenantID, after eventhose.SubscriptionID, limit int) ([]eventhose.Subscription, error)
-	UpdateSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, p eventhose.SubscriptionPatch) (eventhose.Subscription, error)
+	UpdateSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, p eventhose.SubscriptionPatch, judge func(before eventhose.Subscription) error) (eventhose.Subscription, error)
 	DeleteSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID) error
 	// SetState pauses (StatePaused) or resumes (StateActive) a subscription.
 	SetState(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, state eventhose.SubscriptionState) (eventhose.Subscription, error)
@@ -87,7 +87,9 @@ type Delivery interface {
 	Attempts(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, before string, limit int) ([]eventhose.Attempt, error)
 	// AttemptsAt lists newest first those of the event at one place.
 	AttemptsAt(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, seq eventhose.Sequence, limit int) ([]eventhose.Attempt, error)
-	// Parked lists by sequence those after one; state "" is all but waiting.
+	// Waiting lists the waiting events by sequence, those after one; next is the place to go on from, 0 if nothing is left.
+	Waiting(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, after eventhose.Sequence, limit int) (list []eventhose.Parked, next eventhose.Sequence, err error)
+	// Parked lists by sequence those after one that are not waiting, in one state or with "" in any.
 	Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, state eventhose.ParkedState, after eventhose.Sequence, limit int) ([]eventhose.Parked, error)
 	// Redrive tries dead events again at once: those with the given ids, or all with none given. It answers how many.
 	// CodeNotFound with the field ("events[2]") if one is not dead there.

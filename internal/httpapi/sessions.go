@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/access"
 )
 
 // Sessions is what the API needs of those who have signed in.
@@ -185,7 +186,7 @@ func (a *API) createSession(ctx context.Context, in *newSessionInput) (*signedIn
 	if err != nil {
 		return nil, err
 	}
-	return &signedInOutput{*cookie(sessionCookie, token, eventhose.SessionTime, x.secure, http.SameSiteStrictMode),
+	return &signedInOutput{*cookie(access.SessionCookie, token, eventhose.SessionTime, x.secure, http.SameSiteStrictMode),
 		SignedIn{Expires: p.Expires, Subject: nameOf(p), Tenant: p.Tenant, Scopes: notNil(p.Scopes)}}, nil
 }
 
@@ -215,7 +216,7 @@ func (a *API) signOut(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	http.SetCookie(w, cookie(sessionCookie, "", 0, x.secure, http.SameSiteStrictMode))
+	http.SetCookie(w, cookie(access.SessionCookie, "", 0, x.secure, http.SameSiteStrictMode))
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -236,7 +237,7 @@ func (a *API) beginSignIn(w http.ResponseWriter, r *http.Request, oidc OIDC) {
 		return
 	}
 	// Lax, since the browser comes back from another site.
-	http.SetCookie(w, cookie(oidcCookie, kept, oidcTime, x.secure, http.SameSiteLaxMode))
+	http.SetCookie(w, cookie(access.OIDCCookie, kept, oidcTime, x.secure, http.SameSiteLaxMode))
 	w.Header().Set("Location", address)
 	w.WriteHeader(http.StatusSeeOther)
 }
@@ -245,11 +246,11 @@ func (a *API) finishSignIn(w http.ResponseWriter, r *http.Request, oidc OIDC) {
 	x := exchangeOf(r.Context())
 	err := a.visitors.try(x.address)
 	var kept eventhose.Secret
-	if c, none := r.Cookie(cookieName(oidcCookie, x.secure)); none == nil {
+	if c, none := r.Cookie(cookieName(access.OIDCCookie, x.secure)); none == nil {
 		kept = eventhose.Secret(c.Value)
 	}
 	// It is good for one try, however that ends.
-	http.SetCookie(w, cookie(oidcCookie, "", 0, x.secure, http.SameSiteLaxMode))
+	http.SetCookie(w, cookie(access.OIDCCookie, "", 0, x.secure, http.SameSiteLaxMode))
 	var subject, by, back string
 	if err == nil {
 		subject, by, back, err = oidc.Finish(r.Context(), kept, x.query)
@@ -269,7 +270,7 @@ func (a *API) finishSignIn(w http.ResponseWriter, r *http.Request, oidc OIDC) {
 		a.fail(w, r, err)
 		return
 	}
-	http.SetCookie(w, cookie(sessionCookie, token, eventhose.SessionTime, x.secure, http.SameSiteStrictMode))
+	http.SetCookie(w, cookie(access.SessionCookie, token, eventhose.SessionTime, x.secure, http.SameSiteStrictMode))
 	w.Header().Set("Location", back)
 	w.WriteHeader(http.StatusSeeOther)
 }

@@ -155,11 +155,10 @@ func (a *API) addSubscriptions() {
 		if err != nil {
 			return nil, err
 		}
-		return a.changing(ctx, in.InSubscription, func(before eventhose.Subscription) (eventhose.Subscription, error) {
-			if err := keepsSecrets(exchangeOf(ctx).principal, before, p); err != nil {
-				return before, err
-			}
-			return a.control.UpdateSubscription(ctx, in.Tenant, in.ID, p)
+		return a.changing(ctx, in.InSubscription, func() (eventhose.Subscription, error) {
+			return a.control.UpdateSubscription(ctx, in.Tenant, in.ID, p, func(before eventhose.Subscription) error {
+				return keepsSecrets(exchangeOf(ctx).principal, before, p)
+			})
 		})
 	})
 	manage(a, reads(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
@@ -177,7 +176,7 @@ func (a *API) addSubscriptions() {
 		OperationID: "pauseSubscription", Method: http.MethodPost, Path: path + "/{id}/pause", Tags: tags,
 		Summary: "Hold delivery; the cursor stands, so that nothing is lost",
 	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
-		return a.changing(ctx, *in, func(eventhose.Subscription) (eventhose.Subscription, error) {
+		return a.changing(ctx, *in, func() (eventhose.Subscription, error) {
 			return a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StatePaused)
 		})
 	})
@@ -185,7 +184,7 @@ func (a *API) addSubscriptions() {
 		OperationID: "resumeSubscription", Method: http.MethodPost, Path: path + "/{id}/resume", Tags: tags,
 		Summary: "Go on from the cursor, after a pause as after being disabled",
 	}, func(ctx context.Context, in *InSubscription) (*subscriptionOutput, error) {
-		return a.changing(ctx, *in, func(eventhose.Subscription) (eventhose.Subscription, error) {
+		return a.changing(ctx, *in, func() (eventhose.Subscription, error) {
 			return a.control.SetState(ctx, in.Tenant, in.ID, eventhose.StateActive)
 		})
 	})
@@ -272,12 +271,12 @@ func nulls(text []byte) (names []string, err error) {
 }
 
 // changing makes a change of a subscription, and notes what it was.
-func (a *API) changing(ctx context.Context, in InSubscription, change func(before eventhose.Subscription) (eventhose.Subscription, error)) (*subscriptionOutput, error) {
+func (a *API) changing(ctx context.Context, in InSubscription, change func() (eventhose.Subscription, error)) (*subscriptionOutput, error) {
 	before, err := a.control.Subscription(ctx, in.Tenant, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	after, err := change(before)
+	after, err := change()
 	exchangeOf(ctx).note(string(in.ID), before, after)
 	return told(after, err)
 }

@@ -98,6 +98,43 @@ func TestRejected(t *testing.T) {
 	}
 }
 
+// What an operator's browser sends along by itself is not shown to whoever has a source: not by its events, and not by what it has rejected.
+func TestOurCookiesAreNotKept(t *testing.T) {
+	w := newWorld(t, nil)
+	const cookies = "a=1; eventhose_session=planted; __Host-eventhose_session=planted; eventhose_oidc=planted;__Host-eventhose_oidc=planted; b=2"
+	const shown = "a=1; eventhose_session=***; __Host-eventhose_session=***; eventhose_oidc=***;__Host-eventhose_oidc=***; b=2"
+	s := w.source(`{"provider": "inspect"}`)
+	w.want(200, w.send("GET", s.URL, "", "Cookie", cookies))
+	signed := w.source(`{"provider": "github", "secret": "` + secret + `", "naming": {"keep": ["Cookie"]}}`)
+	w.want(401, w.send("POST", signed.URL, `{}`, "Cookie", cookies, "X-Hub-Signature-256", github("another-secret", `{}`), "X-GitHub-Event", "push", "X-GitHub-Delivery", "1"))
+	var list struct{ Data []eventhose.Rejection }
+	w.manage(200, "GET", "/sources/"+signed.ID+"/rejections", "", &list)
+	w.manage(200, "PATCH", "/sources/"+signed.ID, `{"secrets": ["another-secret"]}`, nil)
+	w.manage(200, "POST", "/sources/"+signed.ID+"/rejections/"+list.Data[0].ID+"/retry", "", nil) // it has the headers as they were kept
+	events := w.events()
+	if len(events) != 2 {
+		t.Fatalf("%d events", len(events))
+	}
+	if got := events[0].Attributes["header.cookie"]; got != shown {
+		t.Errorf("the event has %q", got)
+	}
+	if got := events[1].Attributes["cookie"]; got != shown {
+		t.Errorf("the rejected request has %q", got)
+	}
+}
+
+// No source answers what the server's own pages would run.
+func TestAnswerIsNoScript(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, contentType := range []string{"text/javascript", "text/css"} {
+		var problem struct{ Field string }
+		w.manage(422, "POST", "/sources", `{"provider": "inspect", "answer": {"content_type": "`+contentType+`", "body": "x"}}`, &problem)
+		if problem.Field != "answer.content_type" {
+			t.Errorf("%s: %+v", contentType, problem)
+		}
+	}
+}
+
 // Once the secret is mended, a rejected request can be taken after all, as of when it came, and repeats are still repeats.
 func TestRetry(t *testing.T) {
 	w := newWorld(t, nil)

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/access"
 	"github.com/eventhose/eventhose/internal/gateway"
 	"github.com/eventhose/eventhose/internal/overload"
 )
@@ -70,7 +71,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 // exchange is one request on its way through the door.
 type exchange struct {
 	source  eventhose.Source
-	rest    string // of the path, behind the source
+	rest    string      // of the path, behind the source
+	header  http.Header // without our own cookies
 	outcome outcome
 	status  int
 	why     string // for the log, nothing of the request's in it
@@ -155,7 +157,7 @@ func (d *Door) take(ctx context.Context, w http.ResponseWriter, r *http.Request,
 		d.fail(ctx, w, x, err)
 		return
 	}
-	x.rest = rest
+	x.rest, x.header = rest, access.WithoutCookies(r.Header)
 	if d.overload.Refuses(x.source.Tenant) {
 		x.again(w, time.Second)
 		return
@@ -170,7 +172,7 @@ func (d *Door) take(ctx context.Context, w http.ResponseWriter, r *http.Request,
 		return
 	}
 	defer give()
-	request := &gateway.Request{Method: r.Method, Query: r.URL.RawQuery, Header: r.Header, Body: body, Received: time.Now()}
+	request := &gateway.Request{Method: r.Method, Query: r.URL.RawQuery, Header: x.header, Body: body, Received: time.Now()}
 	verdict := verifier.Verify(ctx, request)
 	switch {
 	case verdict.Rejection != nil:
@@ -201,7 +203,7 @@ func (d *Door) read(ctx context.Context, w http.ResponseWriter, r *http.Request,
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer in a test may have none
 		return body, give, true
 	case errors.As(err, &large):
-		d.reject(ctx, x, &gateway.Request{Method: r.Method, Query: r.URL.RawQuery, Header: r.Header, Received: time.Now()},
+		d.reject(ctx, x, &gateway.Request{Method: r.Method, Query: r.URL.RawQuery, Header: x.header, Received: time.Now()},
 			&gateway.Rejection{Reason: gateway.ReasonTooLarge, Detail: fmt.Sprintf("the body has more than %d bytes", gateway.MaxBody)})
 		x.answer(w, refused, gateway.Answer{Status: http.StatusRequestEntityTooLarge})
 	case errors.Is(err, overload.ErrNoRoom):

@@ -28,7 +28,7 @@ func TestPlay(t *testing.T) {
 		if i.URL != w.url+"/play/"+string(i.ID) || i.Destination != "http://inspector.internal/"+string(i.ID) || i.Expires.Before(time.Now().Add(23*time.Hour)) {
 			t.Errorf("%+v", i)
 		}
-		status, body, header := w.send("PROPFIND", i.URL+"/a%2Fb/c?x=1&x=%32", "hello", "X-Two", "1", "X-Two", "2", "Cookie", "a=1; eventhose_session=ticket; b=2; __Host-eventhose_session=ticket")
+		status, body, header := w.send("PROPFIND", i.URL+"/a%2Fb/c?x=1&x=%32", "hello", "X-Two", "1", "X-Two", "2", "Cookie", "a=1; eventhose_session=ticket; b=2; __Host-eventhose_session=ticket; eventhose_oidc=kept;__Host-eventhose_oidc=kept; my_eventhose_oidc=4")
 		if status != 202 || body != `{"ok": true}` || header.Get("Content-Type") != "application/json" || !strings.Contains(header.Get("Content-Security-Policy"), "sandbox") {
 			t.Errorf("%d %q %v", status, body, header)
 		}
@@ -37,7 +37,7 @@ func TestPlay(t *testing.T) {
 			!slices.Equal(got.Headers["X-Two"], []string{"1", "2"}) || got.Headers["Host"][0] != strings.TrimPrefix(w.url, "http://") || got.Took <= 0 || time.Since(got.Time) > time.Minute {
 			t.Errorf("%+v", got)
 		}
-		if cookie := got.Headers["Cookie"]; len(cookie) != 1 || cookie[0] != "a=1; eventhose_session=***; b=2; __Host-eventhose_session=***" {
+		if cookie := got.Headers["Cookie"]; len(cookie) != 1 || cookie[0] != "a=1; eventhose_session=***; b=2; __Host-eventhose_session=***; eventhose_oidc=***;__Host-eventhose_oidc=***; my_eventhose_oidc=4" {
 			t.Errorf("cookies %q", cookie)
 		}
 

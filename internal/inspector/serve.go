@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/access"
 	"github.com/eventhose/eventhose/internal/overload"
 	"github.com/eventhose/eventhose/sign"
 )
@@ -74,7 +75,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, path string, limit 
 	request := eventhose.InspectedRequest{Time: started.UTC().Truncate(time.Microsecond), Method: r.Method, Path: text("/" + rest),
 		Query: text(r.URL.RawQuery), Headers: headersOf(r)}
 	request.SetContent(body)
-	signature, signed := d.verify(&i, r.Header, body, limit)
+	signature, signed := d.verify(r.Context(), &i, r.Header, body, limit)
 	request.Signature = signature
 	a := answerOf(&i)
 	d.hold(r.Context(), time.Duration(i.Delay))
@@ -126,13 +127,9 @@ func text(s string) string {
 	return string(runes)
 }
 
-// sessionCookies are our own. A browser sends them along by itself when somebody who is signed in here looks at an inspector of
-// somebody else, who must not get them.
-var sessionCookies = []string{"eventhose_session", "__Host-eventhose_session"}
-
-// headersOf are the headers as they came, with what net/http has put elsewhere.
+// headersOf are the headers as they came but for our own cookies, with what net/http has put elsewhere.
 func headersOf(r *http.Request) map[string][]string {
-	h := maps.Clone(map[string][]string(r.Header))
+	h := maps.Clone(map[string][]string(access.WithoutCookies(r.Header)))
 	if h == nil {
 		h = map[string][]string{}
 	}
@@ -144,29 +141,15 @@ func headersOf(r *http.Request) map[string][]string {
 		values = slices.Clone(values)
 		for i := range values {
 			values[i] = text(values[i])
-			if name == "Cookie" {
-				values[i] = withoutSession(values[i])
-			}
 		}
 		h[name] = values
 	}
 	return h
 }
 
-func withoutSession(cookies string) string {
-	list := strings.Split(cookies, ";")
-	for i, cookie := range list {
-		name, _, _ := strings.Cut(cookie, "=")
-		if slices.Contains(sessionCookies, strings.TrimSpace(name)) {
-			list[i] = name + "=***"
-		}
-	}
-	return strings.Join(list, ";")
-}
-
 // verify says whether a request is signed with the inspector's secret, and answers the body as it was signed, which is before it
 // was compressed; if it is not signed, as it came.
-func (d *Door) verify(i *eventhose.Inspector, h http.Header, body []byte, limit int64) (signature string, signed []byte) {
+func (d *Door) verify(ctx context.Context, i *eventhose.Inspector, h http.Header, body []byte, limit int64) (signature string, signed []byte) {
 	if i.Secret == "" {
 		return eventhose.SignatureNone, body
 	}
@@ -176,8 +159,12 @@ func (d *Door) verify(i *eventhose.Inspector, h http.Header, body []byte, limit 
 	}
 	if err == nil {
 		if h.Get("Content-Encoding") != "" { // what it decompresses to is counted nowhere else
-			d.unpacking <- struct{}{}
-			defer func() { <-d.unpacking }()
+			select {
+			case d.unpacking <- struct{}{}:
+				defer func() { <-d.unpacking }()
+			case <-ctx.Done():
+				return eventhose.SignatureFailed + "the sender left before it was its turn", body
+			}
 		}
 		signed, err = sign.VerifyRequest(&http.Request{Header: h, Body: io.NopCloser(bytes.NewReader(body))}, limit, key)
 	}

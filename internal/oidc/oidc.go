@@ -188,8 +188,12 @@ func (p *Provider) exchange(ctx context.Context, d *discovered, k keptState, cod
 	answer, err := d.config.Exchange(ctx, code, oauth2.VerifierOption(k.Verifier), oauth2.SetAuthURLParam("redirect_uri", k.Callback))
 	var said *oauth2.RetrieveError
 	switch {
-	case errors.As(err, &said) && said.Response != nil && said.Response.StatusCode < 500:
-		return nil, refused("the identity provider does not take the code", errors.New(said.ErrorCode)) // its whole answer may hold secrets
+	case errors.As(err, &said) && said.Response != nil: // its whole answer may hold secrets
+		cause := fmt.Errorf("the token endpoint answers %d %s", said.Response.StatusCode, said.ErrorCode)
+		if said.Response.StatusCode < 500 {
+			return nil, refused("the identity provider does not take the code", cause)
+		}
+		return nil, unavailable(cause)
 	case err != nil:
 		return nil, unavailable(err)
 	}

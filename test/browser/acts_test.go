@@ -307,6 +307,8 @@ func TestAddresses(t *testing.T) {
 	a := newAcme(t, "embedded")
 	b := open(t)
 	a.enter(b, "/ui/acme/events")
+	value[any](b, `document.querySelector(".skip").click(), 0`)
+	b.until(`document.activeElement.id === "main" && location.hash === ""`)
 	b.fill("main form", "Types", "payment.*")
 	b.fill("main form", "State", "dead")
 	b.press("main form", "Search")
@@ -336,6 +338,7 @@ func TestAddresses(t *testing.T) {
 	b.until(`document.activeElement.id === "find" && (document.activeElement.select(), true)`)
 	b.key("ledger")
 	b.until(`document.querySelector("#found li")?.innerText.includes("ledger-sync")`)
+	b.until(`document.getElementById(document.activeElement.getAttribute("aria-activedescendant"))?.getAttribute("aria-selected") === "true"`)
 	b.key("\r")
 	b.until(`document.querySelector("main h1")?.innerText === "ledger-sync"`)
 }

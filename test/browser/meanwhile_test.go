@@ -93,3 +93,39 @@ func TestDialogStays(t *testing.T) {
 	b.press("dialog", "I have it")
 	b.until(`!document.querySelector("dialog")`)
 }
+
+// An answer that comes after its question was put aside changes nothing.
+func TestLateAnswer(t *testing.T) {
+	s := start(t, "embedded")
+	s.call("PUT", "/v1/tenants/acme", object{})
+	for range 60 {
+		s.append(object{"type": "order.created", "data": object{}})
+	}
+	s.append(object{"type": "order.paid", "data": object{}})
+	b := open(t)
+	s.enter(b, "/ui/acme/events")
+	b.until(`document.querySelectorAll("tbody tr").length === 50`)
+	b.hold("before=")
+	b.press("main", "Older")
+	b.until(`held.length > 0`)
+	b.fill("main form", "Types", "order.paid")
+	b.press("main form", "Search")
+	b.until(`document.querySelectorAll("tbody tr").length === 1`)
+	b.release()
+	b.settle()
+	if n := value[int](b, `document.querySelectorAll("tbody tr").length`); n != 1 {
+		t.Errorf("%d rows pass a filter for one event", n)
+	}
+}
+
+// While the server does not answer, a page that keeps what it had says so.
+func TestServerAway(t *testing.T) {
+	s := start(t, "embedded")
+	b := open(t)
+	s.enter(b, "/ui/default")
+	value[any](b, `(() => { window.real = fetch; window.fetch = () => Promise.reject(new TypeError("away")) })(), 0`)
+	b.shows("The server does not answer")
+	b.shows("Lanes") // what was there stays
+	value[any](b, `(() => { window.fetch = real })(), 0`)
+	b.misses("The server does not answer")
+}

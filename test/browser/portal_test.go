@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 
 	"github.com/eventhose/eventhose/internal/app"
@@ -105,6 +106,10 @@ func TestPortalWithin(t *testing.T) {
 			if got := value[string](f, "document.cookie"); got != "" {
 				t.Errorf("it has the cookie %q", got)
 			}
+			if way == "/element" {
+				value[any](b, `document.querySelector("eventhose-portal").removeAttribute("token"), 0`)
+				b.unframed(a.url + "/portal")
+			}
 		})
 	}
 	t.Run("elsewhere", func(t *testing.T) {
@@ -128,6 +133,31 @@ func (b *tab) heard(part string) {
 		}
 		if time.Now().After(deadline) {
 			b.fail("the console did not say " + part)
+		}
+		select {
+		case <-time.After(15 * time.Millisecond):
+		case <-b.ctx.Done():
+			b.t.Fatal(b.ctx.Err())
+		}
+	}
+}
+
+// unframed waits for the embedded page at an address to be gone.
+func (b *tab) unframed(prefix string) {
+	b.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		all, err := chromedp.Targets(b.ctx)
+		if err != nil {
+			b.fail(err)
+		}
+		if !slices.ContainsFunc(all, func(target *target.Info) bool {
+			return target.Type == "iframe" && strings.HasPrefix(target.URL, prefix)
+		}) {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.fail("the page is still embedded")
 		}
 		select {
 		case <-time.After(15 * time.Millisecond):
