@@ -16,8 +16,10 @@ const (
 	// lazyCommit is how long a matching position that concerns no lane may stay uncommitted: a crash matches so much again.
 	lazyCommit = time.Second
 	// commitEvery is how long after the beginning of a commit the next one begins at the earliest, so that what is settled in
-	// the meantime shares it. Nobody waits for that: a lane may have as much unrecorded as it has under way.
+	// the meantime shares it. Nobody waits for that: a lane may have as much unrecorded as it has under way. A store that is slow
+	// is left alone for as long as it has taken, up to commitRest: it has appends to take, of other nodes too.
 	commitEvery = 5 * time.Millisecond
+	commitRest  = 20 * time.Millisecond
 	// maxSpare is how much room for attempts a lane keeps from one commit for the next.
 	maxSpare = 256
 )
@@ -80,7 +82,8 @@ func (e *Engine) commitLoop() {
 	for {
 		began := time.Now()
 		more := e.commit()
-		timer.Reset(commitEvery - time.Since(began))
+		took := time.Since(began)
+		timer.Reset(max(commitEvery-took, min(took, commitRest)))
 		select {
 		case <-timer.C:
 		case <-e.commitEnd:
