@@ -218,7 +218,8 @@ func (t *Tenant) Batches(ctx context.Context, id eventhose.SubscriptionID, o Lis
 	return list[Batch](ctx, t.c, t.subscription(id, "batches"), o.query())
 }
 
-// Parked lists by sequence what is set aside in one state, or with "" in any but waiting.
+// Parked lists by sequence what is set aside in one state, or with "" in any but waiting. A page of waiting
+// events may be empty and yet have a next one.
 func (t *Tenant) Parked(ctx context.Context, id eventhose.SubscriptionID, state eventhose.ParkedState, o ListOptions) (List[eventhose.Parked], error) {
 	q := o.query()
 	if state != "" {

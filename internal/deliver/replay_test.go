@@ -131,7 +131,7 @@ func TestDryRunCountsWhatIsSent(t *testing.T) {
 			}
 		}
 		w.sink.set(nil)
-		pass(25 * time.Hour)
+		pass(48 * time.Hour)
 		w.drained(id)
 	})
 }
@@ -191,7 +191,7 @@ func TestBoundedLooks(t *testing.T) {
 			t.Errorf("%d counted in %d steps", count, pages)
 		}
 		w.sink.set(nil)
-		pass(25 * time.Hour)
+		pass(48 * time.Hour)
 		w.drained(id)
 	})
 }

@@ -50,6 +50,7 @@ func TestStatsOfHeldSubscriptions(t *testing.T) {
 		held(eventhose.StateDisabled)
 		w.sink.set(nil)
 		set(eventhose.StateActive)
+		pass(48 * time.Hour)
 		w.drained(id)
 		if st := w.eng.Stats(); st.Pending != 0 || !st.Oldest.IsZero() {
 			t.Errorf("drained: %+v", st)
