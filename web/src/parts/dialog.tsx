@@ -36,9 +36,6 @@ export function Dialog({ title, close, children }: { title: ComponentChildren; c
   )
 }
 
-/** What does answers if the dialog is to stay. */
-export const stay = Symbol()
-
 /** A form in a dialog: it stays open with what is wrong until it has worked. */
 export function Ask({
   title,
@@ -64,7 +61,8 @@ export function Ask({
     setBusy(true)
     setWrong("")
     try {
-      if ((await does()) !== stay) close()
+      await does()
+      close()
     } catch (e) {
       setWrong(sentence(e))
     } finally {

@@ -4,8 +4,8 @@ import { change } from "../api"
 import { api, link } from "../route"
 import { may } from "../session"
 import type { Diagnosis, Subscription } from "../wire"
-import { Ask, Once, stay } from "./dialog"
-import { Act } from "./notices"
+import { Ask } from "./dialog"
+import { Act, say } from "./notices"
 import { millis, some } from "./words"
 
 const of = (s: Subscription, path = "") => api(`/subscriptions/${s.id}${path}`)
@@ -64,20 +64,6 @@ const overlaps: Record<string, string> = { "1h": "1 hour", "24h": "24 hours", "1
 /** A new secret, with the old one beside it for a while. */
 export function Rotate({ sub, close, done }: { sub: Subscription; close: () => void; done: () => void }) {
   const [overlap, set] = useState("24h")
-  const [made, setMade] = useState("")
-  if (made)
-    return (
-      <Once
-        title="The new secret"
-        text={made}
-        close={() => {
-          close()
-          done()
-        }}
-      >
-        Put it where the receiver finds it. The old one goes on signing beside it for {overlaps[overlap]}.
-      </Once>
-    )
   return (
     <Ask
       title="Rotate the signing secret"
@@ -85,8 +71,14 @@ export function Rotate({ sub, close, done }: { sub: Subscription; close: () => v
       close={close}
       does={async () => {
         const made = await change<Subscription>("POST", of(sub, "/secret/rotate"), { overlap })
-        setMade(made.secret!)
-        return stay
+        say(
+          <>
+            The new secret: <code class="break">{made.secret}</code>
+          </>,
+          false,
+          true,
+        )
+        done()
       }}
     >
       <p class="soft">Until the overlap ends, every request is signed with both secrets: the receiver verifies with either, and nothing fails while it is updated.</p>

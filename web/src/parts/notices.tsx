@@ -12,11 +12,11 @@ interface Notice {
 const notices = signal<Notice[]>([])
 let last = 0
 
-/** Says for a while what came of something. */
-export function say(what: ComponentChildren, bad = false) {
+/** Says what came of something: for a while, or until it is closed. */
+export function say(what: ComponentChildren, bad = false, stays = false) {
   const id = ++last
   notices.value = [...notices.value.slice(-3), { id, bad, what }]
-  setTimeout(() => drop(id), bad ? 12_000 : 6_000)
+  if (!stays) setTimeout(() => drop(id), bad ? 12_000 : 6_000)
 }
 
 const drop = (id: number) => (notices.value = notices.value.filter((n) => n.id !== id))

@@ -51,6 +51,7 @@ export function Replay({ sub, close, done }: { sub: Subscription; close: () => v
   const [window_, setWindow] = useState("1h")
   const [from, setFrom] = useState(""), [to, setTo] = useState(""), [types, setTypes] = useState(""), [status, setStatus] = useState("failed")
   const [counted, setCounted] = useState<number | string>()
+  const [partly, setPartly] = useState(false) // the range is too long to be counted to its end
   const spec = () => {
     const preset = windows.find(([id]) => id === window_)![2]
     return {
@@ -66,8 +67,12 @@ export function Replay({ sub, close, done }: { sub: Subscription; close: () => v
     setCounted(undefined)
     const soon = setTimeout(
       () =>
-        change<{ count: number }>("POST", path, { ...spec(), dry_run: true })
-          .then((a) => stale || setCounted(a.count))
+        change<{ count: number; counted_to?: number }>("POST", path, { ...spec(), dry_run: true })
+          .then((a) => {
+            if (stale) return
+            setCounted(a.count)
+            setPartly(a.counted_to !== undefined)
+          })
           .catch((e: Problem) => stale || setCounted(sentence(e))),
       250,
     )
@@ -79,8 +84,8 @@ export function Replay({ sub, close, done }: { sub: Subscription; close: () => v
   return (
     <Ask
       title="Replay to this subscription"
-      button={typeof counted === "number" ? `Send ${some(counted, "event")}` : "Send"}
-      disabled={typeof counted !== "number" || !counted}
+      button={typeof counted === "number" && !partly ? `Send ${some(counted, "event")}` : "Send"}
+      disabled={typeof counted !== "number" || !(counted || partly)}
       close={close}
       does={async () => {
         await change("POST", path, spec())
@@ -124,7 +129,7 @@ export function Replay({ sub, close, done }: { sub: Subscription; close: () => v
         <input class="mono" value={types} placeholder="order.*" onInput={(e) => setTypes(e.currentTarget.value)} />
       </label>
       <p role="status" class={typeof counted === "string" ? "wrong" : "soft"}>
-        {counted === undefined ? "Counting…" : typeof counted === "string" ? counted : `${some(counted, "event")} would be sent once more, beside live order, with the same webhook-id as before.`}
+        {counted === undefined ? "Counting…" : typeof counted === "string" ? counted : `${partly ? "At least " : ""}${some(counted, "event")} would be sent once more, beside live order, with the same webhook-id as before.`}
       </p>
     </Ask>
   )
