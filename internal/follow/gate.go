@@ -15,7 +15,7 @@ import (
 
 const (
 	// gateReaders is how many are let in at once, for each processor.
-	gateReaders = 8
+	gateReaders = 14
 	// gateTime is how long they are waited for at most: some may stand still.
 	gateTime = 4 * time.Millisecond
 	// restTime is long enough for the network to be looked at. The runtime makes it a millisecond if there is nothing else to do.
