@@ -96,20 +96,26 @@ func TestReplaysByStatusTakeTurns(t *testing.T) {
 	})
 }
 
+// blocked subscribes with order per key; the first event of one key fails, is tried again in a day, and what has the key waits behind it.
+func (w *world) blocked(key string) eventhose.SubscriptionID {
+	id := w.subscribe(func(s *eventhose.Subscription) {
+		s.Ordering, s.Retry.Schedule = eventhose.OrderingKey, []eventhose.Duration{0, eventhose.Duration(24 * time.Hour)}
+	})
+	w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
+		if b.Items[0].Event.Key == key && b.Kind == eventhose.AttemptFirst {
+			return failed(400)
+		}
+		return taken()
+	})
+	return id
+}
+
 // A dry run counts what the replay sends: not what is tried again by itself, and not what waits behind it.
 func TestDryRunCountsWhatIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, deliver.Options{})
 		defer w.stop()
-		id := w.subscribe(func(s *eventhose.Subscription) {
-			s.Ordering, s.Retry.Schedule = eventhose.OrderingKey, []eventhose.Duration{0, eventhose.Duration(24 * time.Hour)}
-		})
-		w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
-			if b.Items[0].Event.Key == "k1" && b.Kind == eventhose.AttemptFirst {
-				return failed(400)
-			}
-			return taken()
-		})
+		id := w.blocked("k1")
 		w.append(some(2000, 2)...) // of k1 the first is tried again, and 999 wait
 		pass(time.Minute)
 		if st := w.status(id); st.Retrying != 1 || st.Waiting != 999 {
@@ -141,15 +147,7 @@ func TestBoundedLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, deliver.Options{})
 		defer w.stop()
-		id := w.subscribe(func(s *eventhose.Subscription) {
-			s.Ordering, s.Retry.Schedule = eventhose.OrderingKey, []eventhose.Duration{0, eventhose.Duration(24 * time.Hour)}
-		})
-		w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
-			if b.Items[0].Event.Key == "k0" && b.Kind == eventhose.AttemptFirst {
-				return failed(400)
-			}
-			return taken()
-		})
+		id := w.blocked("k0")
 		w.append(some(2, 1)...)
 		w.append(some(12_000, 0)...)
 		w.append(some(2, 1)...) // 12,003 and 12,004
