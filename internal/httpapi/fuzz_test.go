@@ -274,6 +274,7 @@ func FuzzTicket(f *testing.F) {
 	f.Add(string(office.write(ticket{strings.Repeat("k", 255), "a", now.Add(time.Hour)})))
 	f.Add("tkt_")
 	f.Add("tkt_AQAAAABrSdM8BWtleV8xYWNtZQ")
+	f.Add(string(made[:20]) + "\r\n" + string(made[20:]))
 	f.Fuzz(func(t *testing.T, s string) {
 		got, err := office.read(eventhose.Secret(s), now)
 		if err != nil {
