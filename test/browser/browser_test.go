@@ -80,7 +80,10 @@ type tab struct {
 func open(t *testing.T, options ...chromedp.ContextOption) *tab {
 	t.Helper()
 	ctx, end := chromedp.NewContext(browser, options...)
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	cancel := func() {}
+	if last, ok := t.Deadline(); ok { // a page that hangs is told of before the test is ended
+		ctx, cancel = context.WithDeadline(ctx, last.Add(-patience))
+	}
 	b := &tab{t: t, ctx: ctx}
 	t.Cleanup(func() {
 		cancel()
@@ -161,7 +164,9 @@ func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 // fail ends the test with what the page shows.
 func (b *tab) fail(why any) {
 	b.t.Helper()
-	shown, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](`location.href + "\n" + document.body.innerText.slice(0, 1500)`))
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	shown, err := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + "\n" + document.body.innerText.slice(0, 1500)`))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.t.Fatalf("%v; the page (%v):\n%s\nthe console: %q", why, err, shown, b.said)
@@ -189,13 +194,14 @@ func value[T any](b *tab, expression string) T {
 // pages' policy forbids.
 func (b *tab) until(expression string) {
 	b.t.Helper()
-	deadline := time.Now().Add(patience)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
 	for {
-		v, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("!!("+expression+")"))
+		v, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("!!("+expression+")"))
 		if err == nil && v { // a page that goes away under the question is no answer
 			return
 		}
-		if time.Now().After(deadline) {
+		if ctx.Err() != nil {
 			b.fail(fmt.Errorf("did not come: %s (%v)", expression, err))
 		}
 		select {
