@@ -106,6 +106,7 @@ func (a *App) follow(st *postgres.Store, ctl *control.Control, log *eventlog.Log
 			case postgres.HintInterrupted:
 				ctl.Unheard() // what streams keep of an erased event they keep for a second
 				engine.ChangedAll()
+				engine.Unheard()
 				log.Unplaced()
 			}
 		})

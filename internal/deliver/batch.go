@@ -179,7 +179,7 @@ func (l *lane) fill(j *job, now time.Time) {
 		if l.early(n, now) {
 			break
 		}
-		it := entryItem(n)
+		it := l.tenant.engine.entryItem(n)
 		if j.from == fromKeys {
 			it.key = l.keys[n.key]
 		}

@@ -17,7 +17,7 @@ const (
 	lazyCommit = time.Second
 	// commitEvery is how long after the beginning of a commit the next one begins at the earliest, so that what is settled in
 	// the meantime shares it. Nobody waits for that: a lane may have as much unrecorded as it has under way. A store that is slow
-	// is left alone for as long as it has taken, up to commitRest: it has appends to take, of other nodes too.
+	// is left alone for three times as long as it has taken, up to commitRest: it has appends to take, of other nodes too.
 	commitEvery = 5 * time.Millisecond
 	commitRest  = 20 * time.Millisecond
 	// maxSpare is how much room for attempts a lane keeps from one commit for the next.
@@ -83,7 +83,7 @@ func (e *Engine) commitLoop() {
 		began := time.Now()
 		more := e.commit()
 		took := time.Since(began)
-		timer.Reset(max(commitEvery-took, min(took, commitRest)))
+		timer.Reset(max(commitEvery-took, min(3*took, commitRest)))
 		select {
 		case <-timer.C:
 		case <-e.commitEnd:

@@ -145,6 +145,7 @@ type Engine struct {
 	timer     *wakeups
 	lastID    attemptIDs
 	pinned    atomic.Int64 // bytes of events that windows hold
+	erasures  erasures
 }
 
 // readers is how many tenants are read for at once.

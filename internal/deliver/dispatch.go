@@ -226,17 +226,13 @@ func (l *lane) entryJob(n *entry, from int, kind eventhose.AttemptKind) *job {
 	}
 	j := &l.tenant.chosen
 	*j = job{lane: l, kind: kind, from: from, number: n.tries + 1, sub: l.sub}
-	j.one[0] = entryItem(n)
+	j.one[0] = l.tenant.engine.entryItem(n)
 	j.items = j.one[:]
 	return j
 }
 
-func entryItem(n *entry) item {
-	event := n.event
-	if event != nil && time.Since(n.pinned) > maxPinAge {
-		event = nil
-	}
-	return item{entry: n, event: event, seq: n.seq, prev: n.prev}
+func (e *Engine) entryItem(n *entry) item {
+	return item{entry: n, event: e.pinnedEvent(n), seq: n.seq, prev: n.prev}
 }
 
 func (l *lane) retryJob(p *parked, kind eventhose.AttemptKind) *job {

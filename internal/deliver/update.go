@@ -1,8 +1,6 @@
 package deliver
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -120,48 +118,6 @@ func (e *Engine) due(lanes []*lane) {
 	}
 }
 
-// maxPinned bounds the data of events that windows hold in memory; others are read again when they are sent. Each
-// counts at least minPinned, since it may hold on to a page.
-const (
-	maxPinned = 64 << 20
-	minPinned = 4 << 10
-)
-
-// pin lets an entry hold its event if there is room for it.
-func (e *Engine) pin(n *entry, ev *eventhose.Event) *entry {
-	n.size = len(ev.Data)
-	size := int64(max(n.size, minPinned))
-	if e.pinned.Add(size) > maxPinned {
-		e.pinned.Add(-size)
-		return n
-	}
-	n.event, n.pinned = ev, time.Now()
-	return n
-}
-
-// maxPinAge is how long an event in memory is believed not to have been erased meanwhile. Erased makes windows let go
-// of it at once; this is for what was being read at that moment.
-const maxPinAge = time.Second
-
-// Erased tells that the data of an event is gone: whoever holds it in memory reads it again. It does not block for long.
-func (e *Engine) Erased(id eventhose.TenantID, seq eventhose.Sequence) {
-	e.mu.Lock()
-	tenants := slices.Collect(maps.Values(e.tenants))
-	e.mu.Unlock()
-	gone := eventhose.Origin{Tenant: id, Sequence: seq}
-	for _, t := range tenants {
-		t.mu.Lock()
-		for _, l := range t.lanes {
-			l.entries(func(n *entry) {
-				if n.event != nil && (t.id == id && n.seq == seq || n.event.Origin == gone) {
-					e.unpin(n)
-				}
-			})
-		}
-		t.mu.Unlock()
-	}
-}
-
 // Lost tells that parked events are gone, because retention has taken them and there was no room to keep them aside: what
 // they held up goes on. It does not block for long.
 func (e *Engine) Lost(id eventhose.TenantID, lost []store.LostParked) {
@@ -217,12 +173,5 @@ func (l *lane) entries(each func(*entry)) {
 		for _, n := range r.window {
 			each(n)
 		}
-	}
-}
-
-func (e *Engine) unpin(n *entry) {
-	if n.event != nil {
-		e.pinned.Add(-int64(max(len(n.event.Data), minPinned)))
-		n.event = nil
 	}
 }

@@ -119,14 +119,15 @@ func (s *Store) Attempts(ctx context.Context, tenant tenantID, q store.AttemptQu
 const beyondIDs = "~"
 
 // attemptsOfLane lists the attempts of one subscription. Runs of a lane follow one another, so pages of them are pages of attempts.
+// The lane is not joined: its attempts are then taken from the end of the index, and not sorted all.
 func (s *Store) attemptsOfLane(ctx context.Context, tenant tenantID, q store.AttemptQuery) ([]eventhose.Attempt, error) {
 	var list []eventhose.Attempt
-	limit := firstRuns
+	limit := min(firstRuns, q.Limit)
 	for before := cmp.Or(q.Before, beyondIDs); len(list) < q.Limit; limit = min(2*limit, maxRuns) {
 		runs, had, last := 0, len(list), before
-		err := s.query(ctx, "list attempts", `SELECT l.subscription, a.first_id, a.runs, g.first FROM eventhose.lanes l
-			LEFT JOIN eventhose.logs g ON g.tenant = l.tenant JOIN eventhose.attempts a ON a.lane = l.id
-			WHERE l.tenant = $1 AND l.subscription = $2 AND a.first_id < $3 AND (a.hi = 0 OR a.hi >= coalesce(g.first, 1)) ORDER BY a.first_id DESC LIMIT $4`,
+		err := s.query(ctx, "list attempts", `SELECT $2::text, a.first_id, a.runs, (SELECT first FROM eventhose.logs WHERE tenant = $1) FROM eventhose.attempts a
+			WHERE a.lane = (SELECT id FROM eventhose.lanes WHERE tenant = $1 AND subscription = $2) AND a.first_id < $3
+				AND (a.hi = 0 OR a.hi >= coalesce((SELECT first FROM eventhose.logs WHERE tenant = $1), 1)) ORDER BY a.first_id DESC LIMIT $4`,
 			[]any{string(tenant), string(q.Subscription), before, limit}, func() { runs, list = 0, list[:had] }, func(r pgx.Rows) error {
 				runs++
 				run, first, err := scanRun(r, tenant, &last)
