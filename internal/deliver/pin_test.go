@@ -1,0 +1,108 @@
+package deliver_test
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/deliver"
+	"github.com/eventhose/eventhose/internal/sink"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// lateReader calls meanwhile, if set, once a page was read and before it is handed over, and counts what is looked up alone.
+type lateReader struct {
+	deliver.Store
+	meanwhile func()
+	lookups   atomic.Int64
+}
+
+func (r *lateReader) Read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence, limit store.ReadLimit) ([]*eventhose.Event, error) {
+	events, err := r.Store.Read(ctx, tenant, after, limit)
+	if do := r.meanwhile; do != nil && len(events) > 0 {
+		r.meanwhile = nil
+		do()
+	}
+	return events, err
+}
+
+func (r *lateReader) Lookup(ctx context.Context, tenant eventhose.TenantID, ref store.Ref) (*eventhose.Event, error) {
+	r.lookups.Add(1)
+	return r.Store.Lookup(ctx, tenant, ref)
+}
+
+// late is a world whose engine reads through a lateReader.
+func late(t *testing.T) (*world, *lateReader) {
+	w, r := newWorld(t, deliver.Options{}), &lateReader{}
+	w.stop()
+	w.wrap = func(s deliver.Store) deliver.Store { r.Store = s; return r }
+	w.start()
+	return w, r
+}
+
+// An event that is erased while it is being read for its delivery is not sent.
+func TestErasedWhileItIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r := late(t)
+		defer w.stop()
+		id := w.subscribe(quick(eventhose.OrderingStrict))
+		r.meanwhile = func() {
+			event, err := w.store.Lookup(context.Background(), tenant, store.Ref{Sequence: 2})
+			if err == nil {
+				err = w.log.Erase(context.Background(), tenant, "", event.ID)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		w.append(some(3, 0)...)
+		w.drained(id)
+		if got := sequences(w.sink.firsts()); !slices.Equal(got, []eventhose.Sequence{1, 3}) {
+			t.Errorf("sent: %v, and 2 was erased", got)
+		}
+	})
+}
+
+// What waits for its turn in a window is not read again for as long as erasures are known, and is when they may not be.
+func TestWhatIsHeldIsBelieved(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		every  time.Duration
+		during func(*world)
+		again  int64
+	}{
+		{"seconds", 30 * time.Millisecond, func(*world) {}, 0},
+		{"erasures unheard", 30 * time.Millisecond, func(w *world) { w.eng.Unheard() }, 100},
+		{"too many erasures", 30 * time.Millisecond, func(w *world) {
+			for i := range eventhose.Sequence(10_001) {
+				w.eng.Erased("other", i+1)
+			}
+		}, 100},
+		{"longer", 300 * time.Millisecond, func(*world) {}, 100},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, r := late(t)
+				defer w.stop()
+				id := w.subscribe(quick(eventhose.OrderingStrict))
+				w.sink.set(func(context.Context, *sink.Batch) sink.Result {
+					<-time.After(tc.every)
+					return taken()
+				})
+				w.append(some(100, 0)...)
+				tc.during(w)
+				w.drained(id)
+				if n := len(w.sink.firsts()); n != 100 {
+					t.Fatalf("%d of 100 taken", n)
+				}
+				if n := r.lookups.Load(); tc.again == 0 && n > 0 || tc.again > 0 && (n == 0 || n > tc.again) {
+					t.Errorf("%d of 100 were read again by themselves", n)
+				}
+			})
+		})
+	}
+}
