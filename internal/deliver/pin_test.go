@@ -50,6 +50,13 @@ func TestErasedWhileItIsRead(t *testing.T) {
 		w, r := late(t)
 		defer w.stop()
 		id := w.subscribe(quick(eventhose.OrderingStrict))
+		held := make(chan struct{})
+		w.sink.set(func(context.Context, *sink.Batch) sink.Result {
+			<-held
+			return taken()
+		})
+		w.append(some(1, 0)...) // so that the lane is in memory
+		synctest.Wait()
 		r.meanwhile = func() {
 			event, err := w.store.Lookup(context.Background(), tenant, store.Ref{Sequence: 2})
 			if err == nil {
@@ -59,7 +66,9 @@ func TestErasedWhileItIsRead(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		w.append(some(3, 0)...)
+		w.append(some(2, 0)...)
+		synctest.Wait()
+		close(held)
 		w.drained(id)
 		if got := sequences(w.sink.firsts()); !slices.Equal(got, []eventhose.Sequence{1, 3}) {
 			t.Errorf("sent: %v, and 2 was erased", got)
