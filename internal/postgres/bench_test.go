@@ -88,3 +88,39 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkReadOthers reads pages of what another node has appended.
+func BenchmarkReadOthers(b *testing.B) {
+	const events, page = 20_000, 50
+	url := pgtest.Database(b)
+	var nodes [2]*postgres.Store
+	for i := range nodes {
+		st, err := postgres.Open(b.Context(), url, postgres.Options{Upkeep: -1})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer st.Close()
+		nodes[i] = st
+	}
+	data := fmt.Appendf(nil, `{"text": "%01000d"}`, 1)
+	for range events / batch {
+		entry := store.Append{Tenant: "default"}
+		for range batch {
+			entry.Events = append(entry.Events, benchEvent(data))
+		}
+		if _, err := nodes[0].Append(b.Context(), []store.Append{entry}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	after := eventhose.Sequence(0)
+	for b.Loop() {
+		got, err := nodes[1].Read(b.Context(), "default", after, store.ReadLimit{Events: page, Bytes: 1 << 20})
+		if err != nil || len(got) != page {
+			b.Fatal(len(got), err)
+		}
+		after = (after + page) % events
+	}
+	b.ReportMetric(float64(b.N*page)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*page), "µs/event")
+}
