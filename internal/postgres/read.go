@@ -126,15 +126,19 @@ const maxLooks = 5
 // readPart reads from one partition, and answers the log's last sequence.
 func (s *Store) readPart(ctx context.Context, tenant tenantID, after sequence, part int32, limit store.ReadLimit) (events []*eventhose.Event, last sequence, err error) {
 	// The page ends before the event with which it would hold more than the bytes asked for. Data is only fetched of what is within.
-	statement := fmt.Sprintf(`SELECT l.first, l.last, %s FROM eventhose.logs l CROSS JOIN LATERAL (
+	// A log that has none there answers one row without an event.
+	statement := fmt.Sprintf(`SELECT l.first, l.last, %s FROM eventhose.logs l LEFT JOIN LATERAL (
 		SELECT * FROM (SELECT x.*, sum(coalesce(octet_length(x.data), 0)) OVER (ORDER BY x.seq) AS size FROM
 			(SELECT * FROM eventhose.events_%d WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT $3) x) y
-		WHERE y.size <= $4 OR y.seq = $2 + 1) e WHERE l.tenant = $1 AND l.first <= $2 + 1`, eventColumns, part)
+		WHERE y.size <= $4 OR y.seq = $2 + 1) e ON l.first <= $2 + 1 WHERE l.tenant = $1`, eventColumns, part)
 	first, next := sequence(1), after
 	var row eventRow
 	into := append([]any{&first, &last}, row.into()...)
 	err = s.query(ctx, "read the log", statement, []any{string(tenant), signed(after), limit.Events, int64(limit.Bytes)},
 		func() { events, next = nil, after }, func(r pgx.Rows) error {
+			if r.RawValues()[2] == nil {
+				return r.Scan(append([]any{&first, &last}, make([]any, len(into)-2)...)...)
+			}
 			row.data, row.attributes = nil, nil
 			if err := r.Scan(into...); err != nil {
 				return err
@@ -147,17 +151,10 @@ func (s *Store) readPart(ctx context.Context, tenant tenantID, after sequence, p
 			events = append(events, e)
 			return err
 		})
-	if err != nil || len(events) > 0 {
-		return events, last, err
-	}
-	err = s.row(ctx, "read the head", "SELECT first, last FROM eventhose.logs WHERE tenant = $1", []any{string(tenant)}, &first, &last)
-	if errors.Is(err, errNoRow) {
-		return nil, 0, nil
-	}
 	if err == nil && first > after+1 {
 		err = store.ErrTrimmed
 	}
-	return nil, last, err
+	return events, last, err
 }
 
 // elsewhere reports whether an event's data is that of another log's event.
