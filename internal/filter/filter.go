@@ -76,7 +76,13 @@ func (f *Filter) setTypes(patterns []string) {
 }
 
 // Match reports whether e concerns the reader. It is MatchView of a View for this one filter.
-func (f *Filter) Match(e *eventhose.Event) (bool, error) { return f.MatchView(NewView(e)) }
+func (f *Filter) Match(e *eventhose.Event) (bool, error) {
+	if f.expression == nil { // most have none: no view to allocate
+		v := newView(e)
+		return f.matchesFields(&v), nil
+	}
+	return f.MatchView(NewView(e))
+}
 
 // MatchView reports whether the event concerns the reader. An expression that cannot be applied to the event (a
 // field is missing, a type is another) does not match it. The error is CodeLimit when the expression cost too much on

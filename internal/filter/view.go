@@ -26,7 +26,12 @@ type View struct {
 
 // NewView makes the view of e, which must not change while the view is in use.
 func NewView(e *eventhose.Event) *View {
-	return &View{event: e, system: strings.HasPrefix(e.Type, eventhose.SystemPrefix)}
+	v := newView(e)
+	return &v
+}
+
+func newView(e *eventhose.Event) View {
+	return View{event: e, system: strings.HasPrefix(e.Type, eventhose.SystemPrefix)}
 }
 
 // Event answers what NewView was given.
