@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -258,6 +259,9 @@ func (t *tenant) match(ctx context.Context) (bool, error) {
 	if t.evicted {
 		return false, nil
 	}
+	if len(t.changes) > 0 {
+		return true, nil // a subscription was changed, perhaps before these events came: what it is now counts for them
+	}
 	touched := map[*lane]bool{}
 	for _, h := range page {
 		for _, id := range h.subs {
@@ -409,6 +413,10 @@ func (t *tenant) scan(ctx context.Context, l *lane) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l.gone || l.tailing || !l.sub.active() || l.examined != after || l.sub.filter != f {
+		return nil
+	}
+	if slices.Contains(t.changes, l.id) {
+		l.needRead()
 		return nil
 	}
 	for i, e := range events {

@@ -14,14 +14,20 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// lateReader calls meanwhile, if set, once a page was read and before it is handed over, and counts what is looked up alone.
+// lateReader calls before, if set, once when a page is about to be read, and meanwhile once a page was read and before it is handed
+// over. It counts what is looked up alone.
 type lateReader struct {
 	deliver.Store
+	before    func()
 	meanwhile func()
 	lookups   atomic.Int64
 }
 
 func (r *lateReader) Read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence, limit store.ReadLimit) ([]*eventhose.Event, error) {
+	if do := r.before; do != nil {
+		r.before = nil
+		do()
+	}
 	events, err := r.Store.Read(ctx, tenant, after, limit)
 	if do := r.meanwhile; do != nil && len(events) > 0 {
 		r.meanwhile = nil
@@ -114,4 +120,39 @@ func TestWhatIsHeldIsBelieved(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is appended after a subscription was paused waits, also if the log was about to be read when both came.
+func TestPausedWhileItIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r := late(t)
+		defer w.stop()
+		id := w.subscribe(nil)
+		for n := range 50 {
+			held := make(chan struct{})
+			w.sink.set(func(context.Context, *sink.Batch) sink.Result {
+				<-held
+				return taken()
+			})
+			w.append(some(1, 0)...) // so that the lane is in memory
+			synctest.Wait()
+			r.before = func() {
+				if _, err := w.ctl.SetState(context.Background(), tenant, id, eventhose.StatePaused); err != nil {
+					t.Error(err)
+				}
+				w.append(some(1, 0)...)
+			}
+			w.eng.Appended(tenant)
+			synctest.Wait()
+			close(held)
+			pass(time.Minute)
+			if got := len(w.sink.firsts()); got != 2*n+1 {
+				t.Fatalf("%d events were sent, %d of them while the subscription was paused", got, got-2*n-1)
+			}
+			if _, err := w.ctl.SetState(t.Context(), tenant, id, eventhose.StateActive); err != nil {
+				t.Fatal(err)
+			}
+			w.drained(id)
+		}
+	})
 }
