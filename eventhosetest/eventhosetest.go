@@ -157,7 +157,7 @@ func (c Clock) Advance(d time.Duration) {
 	if c.s.wire == nil {
 		c.s.t.Fatal("eventhosetest: time is real here and cannot be advanced: use eventhosetest.Run")
 	}
-	time.Sleep(d)
+	time.Sleep(d) //nolint:forbidigo // the time of the bubble
 	synctest.Wait()
 }
 

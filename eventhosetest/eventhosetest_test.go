@@ -50,7 +50,7 @@ func sevenDays(t *testing.T, s *eventhosetest.Server) (told []string) {
 	if taken := r.Taken(); len(taken) != 1 || taken[0] != ids[0] {
 		t.Errorf("it took %v, want %v", taken, ids)
 	}
-	return append(told, string(sub.ID), string(s.Key.String()), fmt.Sprint(ids))
+	return append(told, string(sub.ID), s.Key.String(), fmt.Sprint(ids))
 }
 
 // A week of retries: as many as the schedule has, when it says, in a moment.

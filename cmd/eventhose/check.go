@@ -41,7 +41,7 @@ func (p *program) check(ctx context.Context, l *listenFlags, args []string) erro
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	c.Command = exec.Command(args[0], args[1:]...)
+	c.Command = exec.Command(args[0], args[1:]...) //nolint:noctx // Run ends it, by a signal first
 	c.Command.Stdin, c.Command.Stdout, c.Command.Stderr, c.Command.Env = p.in, p.err, p.err, os.Environ()
 	report, err := c.Run(ctx)
 	if report != nil {

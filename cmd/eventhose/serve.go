@@ -110,8 +110,8 @@ func (s *serverFlags) options(p *program) (app.Options, error) {
 		o.Logger.Warn("the admin key is short enough to be guessed; make one with: openssl rand -hex 24")
 	}
 	// What libraries write to the standard log may hold what strangers sent.
-	log.SetFlags(0)
-	log.SetOutput(slog.NewLogLogger(handler, slog.LevelDebug).Writer())
+	log.SetFlags(0)                                                     //nolint:forbidigo // the standard log is led into ours
+	log.SetOutput(slog.NewLogLogger(handler, slog.LevelDebug).Writer()) //nolint:forbidigo // the standard log is led into ours
 	return o, nil
 }
 

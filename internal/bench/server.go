@@ -220,7 +220,7 @@ func newBlackHole() (*blackHole, error) {
 	for range 16 {
 		c, err := net.DialTimeout("tcp", l.Addr().String(), 200*time.Millisecond)
 		if err != nil {
-			return h, nil
+			return h, nil //nolint:nilerr // it is full, which was wanted
 		}
 		h.filling = append(h.filling, c)
 	}

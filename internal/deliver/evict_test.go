@@ -17,7 +17,7 @@ func TestIdleTenantsLeaveMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, deliver.Options{})
 		defer w.stop()
-		idle, failing := w.subscribe(quick(eventhose.OrderingKey)), eventhose.SubscriptionID("")
+		idle := w.subscribe(quick(eventhose.OrderingKey))
 		resident := func(tenants, subscriptions int, when string) {
 			t.Helper()
 			pass(2 * time.Minute)
@@ -59,7 +59,7 @@ func TestIdleTenantsLeaveMemory(t *testing.T) {
 		resident(0, 0, "after a pause")
 
 		// Who has events to try again stays.
-		failing = w.subscribe(nil)
+		failing := w.subscribe(nil)
 		w.sink.set(always(failed(500)))
 		w.append(eventhose.Event{Type: "order.paid", Data: []byte("{}")})
 		total++

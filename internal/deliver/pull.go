@@ -8,6 +8,7 @@ package deliver
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -280,7 +281,7 @@ func (e *Engine) pullHere(ctx context.Context, tenant eventhose.TenantID, sub ev
 		list = l.handOut(jobs, p.Lease)
 		return nil
 	})
-	if err == errNothing {
+	if errors.Is(err, errNothing) {
 		return nil, failed
 	}
 	if err == nil && len(list) == 0 {
@@ -399,7 +400,7 @@ func (e *Engine) answerHere(ctx context.Context, tenant eventhose.TenantID, sub 
 		}
 		return nil
 	})
-	if err == errNothing {
+	if errors.Is(err, errNothing) {
 		err = nil
 	}
 	return lost, err

@@ -93,7 +93,7 @@ func (e *Engine) wanting(ctx context.Context, event *eventhose.Event, named []ev
 		if err == nil && !wants(&s) {
 			err = eventhose.Invalid("", "does not want the event: its filter does not match")
 		}
-		if known, ok := err.(*eventhose.Error); ok {
+		if known := (*eventhose.Error)(nil); errors.As(err, &known) {
 			moved := *known
 			moved.Field = fmt.Sprintf("subscriptions[%d]", i)
 			return nil, &moved

@@ -153,7 +153,7 @@ func (c *Client) open(ctx context.Context, cn *conn, t *Target, deadline time.Ti
 	config.ServerName = t.serverName
 	cn.secure(config)
 	stop := context.AfterFunc(ctx, cn.cut)
-	err = cn.tls.Handshake()
+	err = cn.tls.Handshake() //nolint:noctx // the context cuts the connection
 	if !stop() && err == nil {
 		err = ctx.Err() // the deadline may be cut at any moment
 	}

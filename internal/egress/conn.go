@@ -96,7 +96,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	n, err := c.rw.Read(b[:min(len(b), c.budget)])
 	c.budget -= n
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		c.readErr = err
 	}
 	return n, err
@@ -186,7 +186,7 @@ func (c *conn) sendLong(head, body []byte) written {
 		c.failed(err)
 		done <- written{n, err == nil, time.Now(), err}
 	}()
-	c.r.Peek(1) // its error comes again
+	_, _ = c.r.Peek(1) // its error comes again
 	select {
 	case w := <-done:
 		return w
@@ -203,7 +203,7 @@ func (c *conn) sendLong(head, body []byte) written {
 // read reads an answer whose first byte has come.
 func (c *conn) read(request *http.Request, a *Answer) error {
 	for {
-		resp, err := http.ReadResponse(c.r, request)
+		resp, err := http.ReadResponse(c.r, request) //nolint:bodyclose // its body is read to its end, or the connection is closed
 		switch {
 		case err != nil && c.readErr != nil:
 			return c.readErr // and not that half a line is malformed

@@ -3,6 +3,7 @@
 package egress
 
 import (
+	"errors"
 	"net"
 	"syscall"
 )
@@ -29,7 +30,7 @@ func newProbe(c net.Conn) *probe {
 	p.look = func(fd uintptr) {
 		for {
 			_, _, p.found = syscall.Recvfrom(int(fd), p.b[:], syscall.MSG_PEEK) // Go's sockets do not block
-			if p.found != syscall.EINTR {
+			if !errors.Is(p.found, syscall.EINTR) {
 				return
 			}
 		}
@@ -41,5 +42,5 @@ func newProbe(c net.Conn) *probe {
 func (p *probe) silent() bool {
 	p.found = nil
 	err := p.socket.Control(p.look) // and not Read, which minds the deadline of the last exchange
-	return err == nil && (p.found == syscall.EAGAIN || p.found == syscall.EWOULDBLOCK)
+	return err == nil && (errors.Is(p.found, syscall.EAGAIN) || errors.Is(p.found, syscall.EWOULDBLOCK))
 }

@@ -129,7 +129,7 @@ func checkManifest(fs vfs.FS, dir string, m *manifestMark) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was read
 	for r := pebblerecord.NewReader(f, 0); r.Offset() < m.size; {
 		at := r.Offset()
 		edit, err := r.Next()
@@ -188,7 +188,7 @@ func readSmall(fs vfs.FS, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was read
 	info, err := f.Stat()
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", path, err)

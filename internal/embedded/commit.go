@@ -195,7 +195,7 @@ func (s *Store) get(key []byte) ([]byte, error) {
 		}
 		return nil, s.readError(err)
 	}
-	defer closer.Close()
+	defer func() { _ = closer.Close() }() // the value is copied
 	return append([]byte(nil), value...), nil
 }
 

@@ -97,10 +97,10 @@ func (g *guard) change(path string, category vfs.DiskWriteCategory, do func() er
 	case err == nil || errors.Is(err, os.ErrNotExist) || !g.inside(path):
 		return g.note(err)
 	case full && category != walCategory:
-		time.Sleep(retryPause)
+		time.Sleep(retryPause) //nolint:forbidigo // Pebble tries again at once, and nothing tells it to wait
 		return g.note(err)
 	}
-	g.note(err)
+	_ = g.note(err)
 	g.fail(fmt.Errorf("write %s: %w", path, err))
 	return nil
 }
@@ -234,7 +234,7 @@ func (f *guardFile) WriteAt(p []byte, off int64) (int, error) {
 func (f *guardFile) write(p []byte, do func(done int) (int, error)) (n int, err error) {
 	if f.g.wrote != nil && f.g.inside(f.name) {
 		if err := f.g.wrote(f.category, len(p)); err != nil {
-			time.Sleep(compactPause)
+			time.Sleep(compactPause) //nolint:forbidigo // Pebble tries again at once, and nothing tells it to wait
 			return 0, err
 		}
 	}

@@ -218,7 +218,7 @@ func (s *Store) batchOf(tenant tenantID, seq sequence) (*batch, error) {
 	if err != nil {
 		return nil, s.readError(err)
 	}
-	defer it.Close()
+	defer func() { _ = it.Close() }() // what it has met it has told when it was read
 	return s.batchAt(it, tenant, seq, epoch)
 }
 
@@ -305,7 +305,7 @@ func (s *Store) lookupFurther(tenant tenantID, ref store.Ref, is func(sequence) 
 	if err != nil {
 		return nil, s.readError(err)
 	}
-	defer it.Close()
+	defer func() { _ = it.Close() }() // what it has met it has told when it was read
 	for ok := it.Last(); ok; ok = it.Prev() {
 		if len(it.Key()) != len(lower)+8 {
 			continue

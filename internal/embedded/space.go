@@ -180,7 +180,7 @@ func (p *space) close() {
 	if p.held {
 		p.held = false
 		if err := p.fs.FS.Remove(p.fs.PathJoin(p.dir, reserveFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			p.fs.note(err)
+			_ = p.fs.note(err)
 		}
 	}
 }

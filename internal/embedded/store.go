@@ -128,7 +128,7 @@ func (s *Store) start(o Options) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.abandon()
+			_ = s.abandon() // why it could not be opened is what counts
 		}
 	}()
 	if err := s.prepare(); err != nil {
@@ -463,7 +463,7 @@ func (s *Store) abandon() error {
 			timer := time.NewTimer(closeWait)
 			defer timer.Stop()
 			select {
-			case <-done: // what it says is the consequence of the failure that was told before
+			case <-done: //nolint:errcheck // what it says is the consequence of the failure that was told before
 			case <-timer.C:
 			}
 		}

@@ -136,7 +136,7 @@ func (t *trimming) choose() error {
 	if err != nil {
 		return t.s.readError(err)
 	}
-	defer it.Close()
+	defer func() { _ = it.Close() }() // what it has met it has told when it was read
 	for t.next < newest {
 		if len(t.gone) >= trimEvents || read >= trimBytes {
 			t.more = true

@@ -1,6 +1,7 @@
 package graphql
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -78,8 +79,8 @@ func (i *id) UnmarshalGraphQL(input any) error {
 	return nil
 }
 
-func (*long) UnmarshalGraphQL(any) error      { return fmt.Errorf("Long is no argument") }
-func (*jsonValue) UnmarshalGraphQL(any) error { return fmt.Errorf("JSON is no argument") }
+func (*long) UnmarshalGraphQL(any) error      { return errors.New("the type Long is no argument") }
+func (*jsonValue) UnmarshalGraphQL(any) error { return errors.New("the type JSON is no argument") }
 
 // MarshalJSON implements json.Marshaler.
 func (v jsonValue) MarshalJSON() ([]byte, error) { return v.text, nil }

@@ -419,7 +419,7 @@ func (s *socket) run(ctx context.Context, q request, to *messages) error {
 	why, told := o.stream(ctx, doc, to)
 	end(why)
 	if told || errors.Is(why, stall.ErrLeft) || s.ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // nobody is there to be told, or has been
 	}
 	return why
 }

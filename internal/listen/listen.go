@@ -160,7 +160,7 @@ func (l *Listener) start(ctx context.Context) error {
 		err := l.begin(ctx)
 		switch {
 		case err == nil, ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		case !l.Patient || !client.Passing(err):
 			return err
 		}

@@ -187,11 +187,11 @@ func TestHealthAndReflection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := older.Send(&grpc_reflection_v1alpha.ServerReflectionRequest{MessageRequest: &grpc_reflection_v1alpha.ServerReflectionRequest_ListServices{}}); err != nil {
+	if err := older.Send(&grpc_reflection_v1alpha.ServerReflectionRequest{MessageRequest: &grpc_reflection_v1alpha.ServerReflectionRequest_ListServices{}}); err != nil { //nolint:staticcheck // older clients ask by it
 		t.Fatal(err)
 	}
 	r, err := older.Recv()
-	if err != nil || len(r.GetListServicesResponse().GetService()) != 2 {
+	if err != nil || len(r.GetListServicesResponse().GetService()) != 2 { //nolint:staticcheck // older clients ask by it
 		t.Errorf("%v %v", r, err)
 	}
 	if err := c.Invoke(w.as(""), "/eventhose.v1.LogService/Nothing", &v1.ReadRequest{}, &v1.ReadResponse{}); status.Code(err) != codes.Unimplemented {

@@ -193,7 +193,7 @@ func (h health) Check(_ context.Context, r *grpchealth.CheckRequest) (*grpchealt
 	case r.Service != "" && r.Service != eventhosev1connect.LogServiceName:
 		return nil, connect.NewError(connect.CodeNotFound, eventhose.NotFound("service"))
 	case h.draining.Err() != nil:
-		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
+		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil //nolint:nilerr // that it drains is the answer
 	}
 	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
 }

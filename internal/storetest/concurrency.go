@@ -138,7 +138,7 @@ func concurrencyCases() []Case {
 						started.Done()
 					}
 					if err != nil {
-						return nil
+						return nil //nolint:nilerr // it goes on until the store is closed
 					}
 					acked[i] = n
 				}
