@@ -50,19 +50,25 @@ func late(t *testing.T) (*world, *lateReader) {
 	return w, r
 }
 
+// hold has one event under way until release, so that its lane is in memory.
+func (w *world) hold() (release func()) {
+	held := make(chan struct{})
+	w.sink.set(func(context.Context, *sink.Batch) sink.Result {
+		<-held
+		return taken()
+	})
+	w.append(some(1, 0)...)
+	synctest.Wait()
+	return func() { close(held) }
+}
+
 // An event that is erased while it is being read for its delivery is not sent.
 func TestErasedWhileItIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, r := late(t)
 		defer w.stop()
 		id := w.subscribe(quick(eventhose.OrderingStrict))
-		held := make(chan struct{})
-		w.sink.set(func(context.Context, *sink.Batch) sink.Result {
-			<-held
-			return taken()
-		})
-		w.append(some(1, 0)...) // so that the lane is in memory
-		synctest.Wait()
+		release := w.hold()
 		r.meanwhile = func() {
 			event, err := w.store.Lookup(context.Background(), tenant, store.Ref{Sequence: 2})
 			if err == nil {
@@ -74,7 +80,7 @@ func TestErasedWhileItIsRead(t *testing.T) {
 		}
 		w.append(some(2, 0)...)
 		synctest.Wait()
-		close(held)
+		release()
 		w.drained(id)
 		if got := sequences(w.sink.firsts()); !slices.Equal(got, []eventhose.Sequence{1, 3}) {
 			t.Errorf("sent: %v, and 2 was erased", got)
@@ -129,13 +135,7 @@ func TestPausedWhileItIsRead(t *testing.T) {
 		defer w.stop()
 		id := w.subscribe(nil)
 		for n := range 50 {
-			held := make(chan struct{})
-			w.sink.set(func(context.Context, *sink.Batch) sink.Result {
-				<-held
-				return taken()
-			})
-			w.append(some(1, 0)...) // so that the lane is in memory
-			synctest.Wait()
+			release := w.hold()
 			r.before = func() {
 				if _, err := w.ctl.SetState(context.Background(), tenant, id, eventhose.StatePaused); err != nil {
 					t.Error(err)
@@ -144,7 +144,7 @@ func TestPausedWhileItIsRead(t *testing.T) {
 			}
 			w.eng.Appended(tenant)
 			synctest.Wait()
-			close(held)
+			release()
 			pass(time.Minute)
 			if got := len(w.sink.firsts()); got != 2*n+1 {
 				t.Fatalf("%d events were sent, %d of them while the subscription was paused", got, got-2*n-1)

@@ -93,7 +93,8 @@ func (e *Engine) wanting(ctx context.Context, event *eventhose.Event, named []ev
 		if err == nil && !wants(&s) {
 			err = eventhose.Invalid("", "does not want the event: its filter does not match")
 		}
-		if known := (*eventhose.Error)(nil); errors.As(err, &known) {
+		var known *eventhose.Error
+		if errors.As(err, &known) {
 			moved := *known
 			moved.Field = fmt.Sprintf("subscriptions[%d]", i)
 			return nil, &moved
