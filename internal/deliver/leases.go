@@ -213,7 +213,7 @@ func (e *Engine) claim(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	e.take(claimed, give)
-	e.shed(claimed.Surplus)
+	e.shed(claimed.Surplus, claimed.Trade)
 	if claimed.Changed {
 		// A node that is gone may have appended, or changed a subscription, and not told.
 		e.ChangedAll()

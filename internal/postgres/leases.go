@@ -40,17 +40,22 @@ func (s *Store) Claim(ctx context.Context, node string, give []uint8, ttl time.D
 		shards[i] = int16(shard)
 	}
 	began := time.Now()
+	came := s.intake.read(began)
 	c := store.Claimed{Shared: true}
 	share := 0
 	var live []string
-	err := s.query(ctx, "claim leases", "SELECT o_shard, o_epoch, o_share, o_nodes FROM eventhose._claim($1, $2, $3)", []any{node, shards, ttl},
-		func() { c.Leases = nil }, func(r pgx.Rows) error {
+	err := s.query(ctx, "claim leases", "SELECT o_shard, o_epoch, o_trade, o_share, o_nodes FROM eventhose._claim_near($1, $2, $3, $4)", []any{node, shards, ttl, came},
+		func() { c.Leases, c.Trade = nil, nil }, func(r pgx.Rows) error {
 			var shard *int16
 			var epoch *int64
-			if err := r.Scan(&shard, &epoch, &share, &live); err != nil || shard == nil {
+			var trade *bool
+			if err := r.Scan(&shard, &epoch, &trade, &share, &live); err != nil || shard == nil {
 				return err
 			}
 			c.Leases = append(c.Leases, store.Lease{Shard: uint8(*shard), Epoch: uint64(*epoch), Until: began.Add(ttl)})
+			if *trade {
+				c.Trade = append(c.Trade, uint8(*shard))
+			}
 			return nil
 		})
 	if err != nil {

@@ -74,6 +74,7 @@ type Store struct {
 	recent recent
 	hints  hints
 	nodes  liveNodes
+	intake intake
 	// several says that other nodes were alive at the last claim.
 	several atomic.Bool
 
