@@ -16,17 +16,18 @@ const (
 	mostPercent    = 300
 	leastPercent   = 100
 	calmPercent    = 50
-	garbageChecked = 5 * time.Second
-	// Load is more than busyRate collections a second, and over at less than calmRate: with mostPercent there are a sixth as
-	// many as with calmPercent.
-	busyRate = 5.0
-	calmRate = 0.5
+	garbageChecked = time.Second
+	// Load is when collecting takes more than busyShare of a core, and over at less than calmShare: with mostPercent it takes a
+	// sixth of what it does with calmPercent. Each second counts for a newShare of what it is taken to take, so that a moment's
+	// work, as when many streams are opened, is no load.
+	busyShare = 0.05
+	calmShare = 0.005
+	newShare  = 0.15
 )
 
-// garbagePercent is what GOGC is to be when so many bytes are in use, and there were so many collections a second with what
-// it was.
-func garbagePercent(was int, live uint64, rate float64) int {
-	if rate < calmRate || was == calmPercent && rate < busyRate {
+// garbagePercent is what GOGC is to be when so many bytes are in use, and collecting takes a share of a core with what it was.
+func garbagePercent(was int, live uint64, share float64) int {
+	if share < calmShare || was == calmPercent && share < busyShare {
 		return calmPercent
 	}
 	return int(min(mostPercent, max(leastPercent, mostGarbage*100/max(1, live))))
@@ -38,11 +39,11 @@ type tuning struct {
 	done sync.WaitGroup
 }
 
-// collected answers how much is in use since the last collection, and how many there were.
-func collected() (live, collections uint64) {
-	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
+// collected answers how much is in use since the last collection, and how many seconds of a core all of them took.
+func collected() (live uint64, seconds float64) {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/cpu/classes/gc/total:cpu-seconds"}}
 	metrics.Read(s)
-	return s[0].Value.Uint64(), s[1].Value.Uint64()
+	return s[0].Value.Uint64(), s[1].Value.Float64()
 }
 
 // allowGarbage begins tuning; stop must be called.
@@ -53,16 +54,17 @@ func allowGarbage() *tuning {
 		tick := time.NewTicker(garbageChecked)
 		defer tick.Stop()
 		_, before := collected()
+		share := 0.0
 		for percent := calmPercent; ; {
 			select {
 			case <-tick.C:
 			case <-t.end:
 				return
 			}
-			live, collections := collected()
-			rate := float64(collections-before) / garbageChecked.Seconds()
-			before = collections
-			if want := garbagePercent(percent, live, rate); want != percent {
+			live, seconds := collected()
+			share += newShare * ((seconds-before)/garbageChecked.Seconds() - share)
+			before = seconds
+			if want := garbagePercent(percent, live, share); want != percent {
 				percent = want
 				debug.SetGCPercent(percent)
 			}
