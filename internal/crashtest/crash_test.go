@@ -51,22 +51,33 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 
 // server is the built binary on one data directory, or database, and one address.
 type server struct {
-	t            *testing.T
-	binary, data string
-	database     string
-	addr         string
-	cmd          *exec.Cmd
-	exited       chan struct{}
-	out          *bytes.Buffer
+	t        *testing.T
+	data     string
+	database string
+	addr     string
+	cmd      *exec.Cmd
+	exited   chan struct{}
+	out      *bytes.Buffer
 }
 
-func build(t *testing.T) string {
-	binary := filepath.Join(t.TempDir(), "eventhose")
-	cmd := exec.Command("go", "build", "-race", "-o", binary, "../../cmd/eventhose")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return binary
+// binary is the real one, with the race detector.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "eventhose-crashtest-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		binary = filepath.Join(dir, "eventhose")
+		if out, err := exec.Command("go", "build", "-race", "-ldflags=-w", "-o", binary, "../../cmd/eventhose").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
 }
 
 func freeAddr(t *testing.T) string {
@@ -81,7 +92,7 @@ func freeAddr(t *testing.T) string {
 func (s *server) start() {
 	s.t.Helper()
 	s.out = &bytes.Buffer{}
-	s.cmd = exec.Command(s.binary, "serve", "--listen", s.addr, "--allow-networks", "127.0.0.0/8",
+	s.cmd = exec.Command(binary, "serve", "--listen", s.addr, "--allow-networks", "127.0.0.0/8",
 		"--max-in-flight", strconv.Itoa(inFlight), "--log-level", "warn")
 	s.cmd.Env = append(os.Environ(), "EVENTHOSE_ADMIN_KEY="+adminKey)
 	if s.database != "" {
@@ -144,7 +155,7 @@ func newJournal(tenant eventhose.TenantID) *journal {
 
 // write appends events with ids of their own, one after another, until ctx ends. What is not acknowledged is tried again
 // under the same id half of the time, and left half of the time. Each try is at any of the servers.
-func (j *journal) write(ctx context.Context, t *testing.T, writer int, servers ...*client.Client) {
+func (j *journal) write(ctx context.Context, t *testing.T, writer int, server func(*rand.Rand) *client.Client) {
 	r := rand.New(rand.NewPCG(uint64(writer), rand.Uint64()))
 	for n := 0; ctx.Err() == nil; n++ {
 		id := fmt.Sprintf("w%d-%d", writer, n)
@@ -155,7 +166,7 @@ func (j *journal) write(ctx context.Context, t *testing.T, writer int, servers .
 		j.mu.Unlock()
 		for tries := 0; ctx.Err() == nil; tries++ {
 			trying, cancel := context.WithTimeout(ctx, 3*time.Second)
-			placed, err := servers[r.IntN(len(servers))].Tenant(j.tenant).Append(trying, e)
+			placed, err := server(r).Tenant(j.tenant).Append(trying, e)
 			cancel()
 			if err == nil {
 				j.mu.Lock()
@@ -187,7 +198,7 @@ func TestKill(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(kills)*3*time.Second)
 	defer cancel()
 
-	s := &server{t: t, binary: build(t), data: filepath.Join(t.TempDir(), "data"), addr: freeAddr(t)}
+	s := &server{t: t, data: filepath.Join(t.TempDir(), "data"), addr: freeAddr(t)}
 	c, err := client.New("http://"+s.addr, adminKey)
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +242,7 @@ func TestKill(t *testing.T) {
 	defer stopWriting()
 	var wg sync.WaitGroup
 	for w := range writers {
-		wg.Go(func() { j.write(writing, t, w, c) })
+		wg.Go(func() { j.write(writing, t, w, func(*rand.Rand) *client.Client { return c }) })
 	}
 	for killed.Load() < int64(kills) {
 		// One in four is killed while it recovers.

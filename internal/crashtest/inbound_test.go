@@ -78,7 +78,7 @@ func (f *flood) send(ctx context.Context, prefix string) {
 func TestKillDuringFlood(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	s := &server{t: t, binary: build(t), data: filepath.Join(t.TempDir(), "data"), addr: freeAddr(t)}
+	s := &server{t: t, data: filepath.Join(t.TempDir(), "data"), addr: freeAddr(t)}
 	s.start()
 	defer func() { s.kill() }()
 	c, err := client.New("http://"+s.addr, adminKey)

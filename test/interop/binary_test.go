@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		raced = filepath.Join(dir, "eventhose")
-		args := []string{"build", "-race", "-o", raced, "github.com/eventhose/eventhose/cmd/eventhose"}
+		args := []string{"build", "-race", "-ldflags=-w", "-o", raced, "github.com/eventhose/eventhose/cmd/eventhose"}
 		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "go %s: %v\n%s", strings.Join(args, " "), err, out)
 			return 1

@@ -25,7 +25,7 @@ import (
 // say so, since the server has died. Whatever they had comes again, and what was done is passed over.
 func TestExampleWorkersDoItOnce(t *testing.T) {
 	goWorker := filepath.Join(t.TempDir(), "worker")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", goWorker, "github.com/eventhose/eventhose/examples/worker").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-race", "-ldflags=-w", "-o", goWorker, "github.com/eventhose/eventhose/examples/worker").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for name, command := range map[string][]string{"Go": {goWorker}, "Python": {python, "../../examples/worker/worker.py"}} {
