@@ -101,6 +101,8 @@ func (a *App) follow(st *postgres.Store, ctl *control.Control, log *eventlog.Log
 			case postgres.HintRecord:
 				ctl.Heard(h.Record, h.Tenant, h.ID)
 				engine.Heard(h.Record, h.ID)
+			case postgres.HintFreed:
+				engine.Freed()
 			case postgres.HintUnplaced:
 				log.Unplaced()
 			case postgres.HintInterrupted:

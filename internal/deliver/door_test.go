@@ -96,6 +96,13 @@ func (n *node) Claim(_ context.Context, name string, give []uint8, ttl time.Dura
 		n.c.bad("node %s claims as %s", n.name, name)
 	}
 	claimed := n.c.table.claim(n.name, give, ttl)
+	if len(give) > 0 || ttl <= 0 {
+		n.c.hint(func(e *deliver.Engine) {
+			if e != n.eng {
+				e.Freed()
+			}
+		})
+	}
 	if err := n.awake(); err != nil { // the answer may come late
 		return store.Claimed{}, err
 	}

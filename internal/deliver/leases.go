@@ -161,6 +161,9 @@ func signal(c chan struct{}) {
 	}
 }
 
+// Freed hints that another node has given leases back. It does not block.
+func (e *Engine) Freed() { signal(e.leases.now) }
+
 // claimLoop claims again in time, and soon when it is asked to: shards that can be given one shortly after another are
 // given together.
 func (e *Engine) claimLoop() {

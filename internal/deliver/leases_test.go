@@ -64,6 +64,26 @@ func TestShardsAreBalanced(t *testing.T) {
 	})
 }
 
+// What a node gives back, because another has come or it stops itself, is taken at once and not at the next claim in time.
+func TestFreedShardsAreTakenAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		defer c.close()
+		c.populate(50, nil)
+		a := c.join("a")
+		pass(500 * time.Millisecond)
+		b := c.join("b")
+		pass(2 * time.Second) // until a learns of b
+		pass(100 * time.Millisecond)
+		c.balanced(a, b)
+		pass(500 * time.Millisecond)
+		b.stop()
+		pass(100 * time.Millisecond)
+		c.balanced(a)
+	})
+}
+
 // While shards change hands because nodes come and stop, nothing is sent twice.
 func TestNothingIsRepeatedInAnOrderlyHandover(t *testing.T) {
 	t.Parallel()

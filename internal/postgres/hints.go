@@ -41,6 +41,8 @@ const (
 	HintErased
 	// HintRecord: the record ID of kind Record of Tenant was changed.
 	HintRecord
+	// HintFreed: leases were given back.
+	HintFreed
 	// HintUnplaced: an application has appended something in its own transaction.
 	HintUnplaced
 	// HintInterrupted: hints may have been lost; everything is to be looked at again.
@@ -61,6 +63,7 @@ const (
 	hintAppended = "a"
 	hintErased   = "e"
 	hintRecord   = "r"
+	hintFreed    = "f"
 	unplacedText = "unplaced" // written by eventhose.append
 )
 
@@ -103,6 +106,8 @@ func parseHints(payload string) (node string, all []Hint) {
 		if len(f) >= 5 {
 			all = []Hint{{Kind: HintRecord, Tenant: tenantID(f[2]), Record: f[3], ID: strings.Join(f[4:], "\t")}}
 		}
+	case hintFreed:
+		all = []Hint{{Kind: HintFreed}}
 	}
 	return f[0], all
 }

@@ -145,6 +145,18 @@ func TestHints(t *testing.T) {
 	}
 	there.hears(t, postgres.Hint{Kind: postgres.HintAppended, Tenant: "again"}, 1)
 
+	// Leases that are given back are told of.
+	if c, err := nodes[0].Claim(t.Context(), "alone", nil, time.Minute); err != nil || len(c.Leases) != store.Shards {
+		t.Fatal(c, err)
+	}
+	if n := there.count(postgres.Hint{Kind: postgres.HintFreed}); n != 0 {
+		t.Errorf("nothing was given, and that was told %d times", n)
+	}
+	if _, err := nodes[0].Claim(t.Context(), "alone", []uint8{7}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	there.hears(t, postgres.Hint{Kind: postgres.HintFreed}, 1)
+
 	// With nobody else there is nobody to tell.
 	if c, err := nodes[0].Claim(t.Context(), "alone", nil, time.Minute); err != nil || !c.Shared {
 		t.Fatal(c, err)

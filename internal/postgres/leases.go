@@ -44,7 +44,7 @@ func (s *Store) Claim(ctx context.Context, node string, give []uint8, ttl time.D
 	c := store.Claimed{Shared: true}
 	share := 0
 	var live []string
-	err := s.query(ctx, "claim leases", "SELECT o_shard, o_epoch, o_trade, o_share, o_nodes FROM eventhose._claim_near($1, $2, $3, $4)", []any{node, shards, ttl, came},
+	err := s.query(ctx, "claim leases", "SELECT o_shard, o_epoch, o_trade, o_share, o_nodes FROM eventhose._claim_near($1, $2, $3, $4, $5)", []any{node, shards, ttl, came, hint{kind: hintFreed}.text(s.hints.node)},
 		func() { c.Leases, c.Trade = nil, nil }, func(r pgx.Rows) error {
 			var shard *int16
 			var epoch *int64

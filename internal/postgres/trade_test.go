@@ -33,7 +33,7 @@ func (n *trader) comes(events float32, shards ...int) {
 // claim claims, gives some shards, and answers what the node holds then and what it is to give.
 func (n *trader) claim(give ...int16) (held, trade []int16) {
 	n.Helper()
-	rows, err := n.db.Query(n.Context(), "SELECT o_shard, o_trade FROM eventhose._claim_near($1, $2, '1 minute', $3) WHERE o_shard IS NOT NULL", n.name, append([]int16{}, give...), n.came[:])
+	rows, err := n.db.Query(n.Context(), "SELECT o_shard, o_trade FROM eventhose._claim_near($1, $2, '1 minute', $3, '') WHERE o_shard IS NOT NULL", n.name, append([]int16{}, give...), n.came[:])
 	if err != nil {
 		n.Fatal(err)
 	}

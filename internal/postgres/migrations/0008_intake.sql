@@ -16,8 +16,8 @@ $$;
 
 -- The leases, in place of _claim: keeps those of a node except give, takes free and expired ones up to its share of the live nodes,
 -- those that are near to it first, and answers all that it then holds. o_trade is true of those that it is to give because they are
--- near to a node that has, or has just given, one that is near to it. ttl 0 gives all back.
-CREATE FUNCTION eventhose._claim_near(me text, give smallint[], ttl interval, came real[])
+-- near to a node that has, or has just given, one that is near to it. ttl 0 gives all back. What is given is told.
+CREATE FUNCTION eventhose._claim_near(me text, give smallint[], ttl interval, came real[], tell text)
 	RETURNS TABLE (o_shard smallint, o_epoch bigint, o_trade boolean, o_share int, o_nodes text[]) LANGUAGE plpgsql AS $$
 DECLARE
 	t timestamptz;
@@ -39,6 +39,9 @@ BEGIN
 	WITH g AS (UPDATE eventhose.leases l SET node = NULL, until = '-infinity', since = t
 		WHERE l.node = me AND (ttl <= interval '0' OR l.shard = ANY (give)) RETURNING l.shard)
 	SELECT array_agg(g.shard) INTO given FROM g;
+	IF given IS NOT NULL AND live IS NOT NULL THEN
+		PERFORM pg_notify('eventhose', tell);
+	END IF;
 	-- What has run out may have been another's in between, so taking it up again is a change of hands, too.
 	UPDATE eventhose.leases l SET until = t + ttl WHERE l.node = me AND l.until >= t;
 	SELECT count(*) INTO mine FROM eventhose.leases l WHERE l.node = me AND l.until >= t;
