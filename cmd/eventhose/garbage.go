@@ -17,17 +17,34 @@ const (
 	leastPercent   = 100
 	calmPercent    = 50
 	garbageChecked = time.Second
-	// Load is when collecting takes more than busyShare of a core, and over at less than calmShare: with mostPercent it takes a
-	// sixth of what it does with calmPercent. Each second counts for a newShare of what it is taken to take, so that a moment's
-	// work, as when many streams are opened, is no load.
-	busyShare = 0.05
-	calmShare = 0.005
-	newShare  = 0.15
+	// Load is when collecting takes more than busyShare of a core, on an average over some seconds, so that a moment's work, as
+	// when many streams are opened, is no load. It is over when that was less than calmShare for calmChecks in a row: with mostPercent
+	// collecting takes a sixth of what it does with calmPercent, and may be done once in ten seconds only.
+	busyShare  = 0.05
+	calmShare  = 0.005
+	newShare   = 0.15
+	calmChecks = 20
 )
 
-// garbagePercent is what GOGC is to be when so many bytes are in use, and collecting takes a share of a core with what it was.
-func garbagePercent(was int, live uint64, share float64) int {
-	if share < calmShare || was == calmPercent && share < busyShare {
+// garbageLoad tells from what collecting takes whether there is load.
+type garbageLoad struct {
+	share float64 // of a core, on an average
+	quiet int     // checks in a row
+	busy  bool
+}
+
+// saw takes in what collecting has taken since the last check, as a share of a core.
+func (l *garbageLoad) saw(took float64) {
+	l.share += newShare * (took - l.share)
+	if l.quiet++; l.share >= calmShare {
+		l.quiet = 0
+	}
+	l.busy = l.share >= busyShare || l.busy && l.quiet < calmChecks
+}
+
+// percent is what GOGC is to be when so many bytes are in use.
+func (l *garbageLoad) percent(live uint64) int {
+	if !l.busy {
 		return calmPercent
 	}
 	return int(min(mostPercent, max(leastPercent, mostGarbage*100/max(1, live))))
@@ -54,7 +71,7 @@ func allowGarbage() *tuning {
 		tick := time.NewTicker(garbageChecked)
 		defer tick.Stop()
 		_, before := collected()
-		share := 0.0
+		var load garbageLoad
 		for percent := calmPercent; ; {
 			select {
 			case <-tick.C:
@@ -62,9 +79,9 @@ func allowGarbage() *tuning {
 				return
 			}
 			live, seconds := collected()
-			share += newShare * ((seconds-before)/garbageChecked.Seconds() - share)
+			load.saw((seconds - before) / garbageChecked.Seconds())
 			before = seconds
-			if want := garbagePercent(percent, live, share); want != percent {
+			if want := load.percent(live); want != percent {
 				percent = want
 				debug.SetGCPercent(percent)
 			}
