@@ -74,10 +74,9 @@ func TestFreedShardsAreTakenAtOnce(t *testing.T) {
 		a := c.join("a")
 		pass(500 * time.Millisecond)
 		b := c.join("b")
-		pass(2 * time.Second) // until a learns of b
-		pass(100 * time.Millisecond)
+		pass(1600 * time.Millisecond) // a has claimed and learned of b, whose own next claim is half a second later
 		c.balanced(a, b)
-		pass(500 * time.Millisecond)
+		pass(time.Second)
 		b.stop()
 		pass(100 * time.Millisecond)
 		c.balanced(a)
