@@ -155,7 +155,7 @@ func newJournal(tenant eventhose.TenantID) *journal {
 
 // write appends events with ids of their own, one after another, until ctx ends. What is not acknowledged is tried again
 // under the same id half of the time, and left half of the time. Each try is at any of the servers.
-func (j *journal) write(ctx context.Context, t *testing.T, writer int, server func(*rand.Rand) *client.Client) {
+func (j *journal) write(ctx context.Context, t *testing.T, writer int, servers ...*client.Client) {
 	r := rand.New(rand.NewPCG(uint64(writer), rand.Uint64()))
 	for n := 0; ctx.Err() == nil; n++ {
 		id := fmt.Sprintf("w%d-%d", writer, n)
@@ -166,7 +166,7 @@ func (j *journal) write(ctx context.Context, t *testing.T, writer int, server fu
 		j.mu.Unlock()
 		for tries := 0; ctx.Err() == nil; tries++ {
 			trying, cancel := context.WithTimeout(ctx, 3*time.Second)
-			placed, err := server(r).Tenant(j.tenant).Append(trying, e)
+			placed, err := servers[r.IntN(len(servers))].Tenant(j.tenant).Append(trying, e)
 			cancel()
 			if err == nil {
 				j.mu.Lock()
@@ -242,7 +242,7 @@ func TestKill(t *testing.T) {
 	defer stopWriting()
 	var wg sync.WaitGroup
 	for w := range writers {
-		wg.Go(func() { j.write(writing, t, w, func(*rand.Rand) *client.Client { return c }) })
+		wg.Go(func() { j.write(writing, t, w, c) })
 	}
 	for killed.Load() < int64(kills) {
 		// One in four is killed while it recovers.

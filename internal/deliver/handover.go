@@ -9,33 +9,36 @@ import (
 	"time"
 )
 
-// shed chooses shards to be given back: those that another node should rather have, and as many as are too many, those with the
-// least under way first.
-func (e *Engine) shed(surplus int, trade []uint8) {
-	var stay, leave []*term
+// shed chooses shards to be given back, as many as are too many, those with the least under way first.
+func (e *Engine) shed(surplus int) {
 	e.mu.Lock()
 	if e.stopping {
-		surplus, trade = 0, nil // all are given back before long
+		surplus = 0 // all are given back before long
 	}
+	var stay []*term
 	for _, m := range e.leases.held {
 		switch {
 		case m == nil:
 		case m.leaving.Load():
-			surplus--
-		case slices.Contains(trade, m.shard):
-			leave = append(leave, m)
 			surplus--
 		default:
 			stay = append(stay, m)
 		}
 	}
 	e.mu.Unlock()
-	if surplus > 0 {
-		leave = append(leave, e.idlest(stay, surplus)...)
-	}
-	if len(leave) == 0 {
+	if surplus <= 0 {
 		return
 	}
+	busy := map[*term]int{}
+	for _, t := range e.tenantsOf(stay...) {
+		t.mu.Lock()
+		for _, l := range t.lanes {
+			busy[t.term] += l.unsettled
+		}
+		t.mu.Unlock()
+	}
+	slices.SortStableFunc(stay, func(a, b *term) int { return busy[a] - busy[b] })
+	leave := stay[:min(surplus, len(stay))]
 	e.mu.Lock()
 	for _, m := range leave {
 		m.leaveBy = m.began.Add(time.Duration(m.until.Load()))
@@ -45,20 +48,6 @@ func (e *Engine) shed(surplus int, trade []uint8) {
 	for _, t := range e.tenantsOf(leave...) {
 		t.leave()
 	}
-}
-
-// idlest answers the n of the terms that have the least under way.
-func (e *Engine) idlest(terms []*term, n int) []*term {
-	busy := map[*term]int{}
-	for _, t := range e.tenantsOf(terms...) {
-		t.mu.Lock()
-		for _, l := range t.lanes {
-			busy[t.term] += l.unsettled
-		}
-		t.mu.Unlock()
-	}
-	slices.SortStableFunc(terms, func(a, b *term) int { return busy[a] - busy[b] })
-	return terms[:min(n, len(terms))]
 }
 
 // tenantsOf are the tenants in memory that belong to some terms.

@@ -216,7 +216,7 @@ func (e *Engine) claim(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	e.take(claimed, give)
-	e.shed(claimed.Surplus, claimed.Trade)
+	e.shed(claimed.Surplus)
 	if claimed.Changed {
 		// A node that is gone may have appended, or changed a subscription, and not told.
 		e.ChangedAll()

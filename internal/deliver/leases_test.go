@@ -128,63 +128,6 @@ func TestNothingIsRepeatedInAnOrderlyHandover(t *testing.T) {
 	})
 }
 
-// Two nodes trade shards, in the middle of work, one for one: nothing is sent twice.
-func TestNothingIsRepeatedInATrade(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		defer c.close()
-		c.set(slow)
-		c.crowd(40)
-		c.populate(40, nil)
-		nodes := []*node{c.join("a"), c.join("b")}
-		pass(7 * time.Second)
-		c.balanced(nodes...)
-		work := func(rounds int) {
-			for range rounds {
-				for i := range 40 {
-					c.append(tenantID(i), 5)
-				}
-				pass(500 * time.Millisecond)
-			}
-		}
-		work(6)
-		// Each is to have what the other has, but for what there is one too many of.
-		c.table.mu.Lock()
-		c.table.near = map[uint8]string{}
-		var had [2][]uint8
-		for i := range c.table.shards {
-			switch c.table.shards[i].node {
-			case "a":
-				had[0] = append(had[0], uint8(i))
-			case "b":
-				had[1] = append(had[1], uint8(i))
-			}
-		}
-		for i := range min(len(had[0]), len(had[1])) {
-			c.table.near[had[0][i]], c.table.near[had[1][i]] = "b", "a"
-		}
-		c.table.mu.Unlock()
-		work(20)
-		c.balanced(nodes...)
-		for shard, node := range c.table.near {
-			if have := c.table.shards[shard].node; have != node {
-				t.Errorf("shard %d is to be %s's, and is %q's", shard, node, have)
-			}
-		}
-		c.drained()
-		if n := c.audit(); n > 0 {
-			t.Errorf("%d came again", n)
-		}
-		if n := c.refused(); n > 0 {
-			t.Errorf("%d commits were refused", n)
-		}
-		if len(c.table.near) < 20 {
-			t.Errorf("only %d shards changed hands", len(c.table.near))
-		}
-	})
-}
-
 // slow takes everything after a moment.
 func slow(context.Context, *sink.Batch) sink.Result {
 	<-time.After(rand.N(100 * time.Millisecond))

@@ -18,8 +18,7 @@ type leaseTable struct {
 		epoch uint64
 		until time.Time
 	}
-	only map[uint8]bool   // if set, there are no other shards
-	near map[uint8]string // the nodes that should have some, for which these give up as many
+	only map[uint8]bool // if set, there are no other shards
 	live map[string]time.Time
 	told map[string][]string // the nodes that were live at each one's last claim
 }
@@ -52,13 +51,8 @@ func (l *leaseTable) claim(node string, give []uint8, ttl time.Duration) (c stor
 			held++
 		}
 	}
-	// far is whether a shard should be another's.
-	far := func(i int) bool {
-		near, live := l.near[uint8(i)], l.live
-		return near != node && !live[near].IsZero()
-	}
 	for i := range l.shards {
-		if s := &l.shards[i]; s.node == "" && !far(i) && held < share && ttl > 0 && !slices.Contains(give, uint8(i)) && (l.only == nil || l.only[uint8(i)]) {
+		if s := &l.shards[i]; s.node == "" && held < share && ttl > 0 && !slices.Contains(give, uint8(i)) && (l.only == nil || l.only[uint8(i)]) {
 			s.node, s.until = node, now.Add(ttl)
 			s.epoch++
 			held++
@@ -67,9 +61,6 @@ func (l *leaseTable) claim(node string, give []uint8, ttl time.Duration) (c stor
 	for i, s := range l.shards {
 		if s.node == node {
 			c.Leases = append(c.Leases, store.Lease{Shard: uint8(i), Epoch: s.epoch, Until: s.until})
-			if far(i) {
-				c.Trade = append(c.Trade, uint8(i))
-			}
 		}
 	}
 	c.Surplus = max(0, held-share)

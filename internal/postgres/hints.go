@@ -133,9 +133,6 @@ func (h *hints) init() {
 
 // appended tells of the logs that a plan has appended to.
 func (s *Store) appended(p *plan) {
-	for i, n := range p.counts {
-		s.intake.add(tenantID(p.heads[i]), n)
-	}
 	if !s.several.Load() {
 		return
 	}

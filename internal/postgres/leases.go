@@ -40,29 +40,34 @@ func (s *Store) Claim(ctx context.Context, node string, give []uint8, ttl time.D
 		shards[i] = int16(shard)
 	}
 	began := time.Now()
-	came := s.intake.read(began)
 	c := store.Claimed{Shared: true}
 	share := 0
 	var live []string
-	err := s.query(ctx, "claim leases", "SELECT o_shard, o_epoch, o_trade, o_share, o_nodes FROM eventhose._claim_near($1, $2, $3, $4, $5)", []any{node, shards, ttl, came, hint{kind: hintFreed}.text(s.hints.node)},
-		func() { c.Leases, c.Trade = nil, nil }, func(r pgx.Rows) error {
+	err := s.query(ctx, "claim leases", "SELECT o_shard, o_epoch, o_share, o_nodes FROM eventhose._claim($1, $2, $3)", []any{node, shards, ttl},
+		func() { c.Leases = nil }, func(r pgx.Rows) error {
 			var shard *int16
 			var epoch *int64
-			var trade *bool
-			if err := r.Scan(&shard, &epoch, &trade, &share, &live); err != nil || shard == nil {
+			if err := r.Scan(&shard, &epoch, &share, &live); err != nil || shard == nil {
 				return err
 			}
 			c.Leases = append(c.Leases, store.Lease{Shard: uint8(*shard), Epoch: uint64(*epoch), Until: began.Add(ttl)})
-			if *trade {
-				c.Trade = append(c.Trade, uint8(*shard))
-			}
 			return nil
 		})
 	if err != nil {
 		return store.Claimed{}, err
 	}
+	if len(give) > 0 || ttl <= 0 {
+		s.freed(ctx)
+	}
 	c.Surplus = max(0, len(c.Leases)-share)
 	c.Changed = s.nodes.changed(node, live)
 	s.several.Store(len(live) > 1)
 	return c, nil
+}
+
+// freed tells the other nodes that leases were given back. It does so at once, since a node that stops has no later.
+func (s *Store) freed(ctx context.Context) {
+	if _, err := s.pool.Exec(ctx, "SELECT pg_notify($1, $2)", channel, hint{kind: hintFreed}.text(s.hints.node)); err != nil {
+		s.logger.Debug("other nodes could not be told of free leases, they will find out by themselves", "error", err)
+	}
 }

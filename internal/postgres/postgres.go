@@ -74,7 +74,6 @@ type Store struct {
 	recent recent
 	hints  hints
 	nodes  liveNodes
-	intake intake
 	// several says that other nodes were alive at the last claim.
 	several atomic.Bool
 

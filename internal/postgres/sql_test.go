@@ -363,7 +363,7 @@ func TestApplicationRole(t *testing.T) {
 			}
 		}
 	}
-	for _, sql := range []string{"SELECT eventhose._erase('t0', 1)", "SELECT eventhose._trim('t0', now(), 1, 1)", "SELECT eventhose._claim_near('me', '{}', '1 minute', NULL, '')", "SELECT eventhose._size('t0', 1)",
+	for _, sql := range []string{"SELECT eventhose._erase('t0', 1)", "SELECT eventhose._trim('t0', now(), 1, 1)", "SELECT eventhose._claim('me', '{}', '1 minute')", "SELECT eventhose._size('t0', 1)",
 		"SELECT eventhose._open_partition(0::smallint)", "SELECT eventhose._visible('t0', 1)", "CREATE TABLE eventhose.mine ()"} {
 		_, err := app.Exec(t.Context(), sql)
 		denied(sql, err)

@@ -316,9 +316,6 @@ type Claimed struct {
 	// Surplus is how many of these are more than its share. The caller is expected to finish what is under way on so many
 	// shards and to give them in a later call.
 	Surplus int
-	// Trade are those of them, by shard, whose events come in at another node, which has one whose events come in here: each
-	// node would deliver from memory what it has to read now. The caller is expected to give them as it does what is too many.
-	Trade []uint8
 	// Shared says whether other nodes may have the store open at all.
 	Shared bool
 	// Changed says whether the set of live nodes is another than at this node's last call.
