@@ -19,14 +19,13 @@ build: ## Build bin/eventhose, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/eventhose ./cmd/eventhose
 
 # GOGC: the tests make much garbage and hold little; collecting it less often saves some of the time. So do test binaries without what
-# only a debugger reads, not vetting twice, and beginning with the packages that take longest, one more at once than there are processors:
-# some wait for most of their time.
+# only a debugger reads, not vetting twice, and beginning with the packages that take longest.
 LONGEST  := ./test/... ./internal/crashtest ./internal/embedded ./internal/deliver ./internal/postgres
 .PHONY: test
 test: test-needs proto-check web-check ## Vet, then every test with the race detector; what a change must pass
 	CGO_ENABLED=1 $(GO) vet -race ./...
 	CGO_ENABLED=1 $(GO) test -race -vet=off -ldflags=-w -run '^TestFloors|^TestWaysOut' .
-	CGO_ENABLED=1 GOGC=200 GORACE=atexit_sleep_ms=0 $(GO) test -race -vet=off -ldflags=-w -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 30m $(LONGEST) ./...
+	CGO_ENABLED=1 GOGC=200 GORACE=atexit_sleep_ms=0 $(GO) test -race -vet=off -ldflags=-w -timeout 30m $(LONGEST) ./...
 	cd test/differential && $(GO) vet ./... && $(GO) test ./...
 	cd test/deploy && $(GO) vet ./... && $(GO) test ./...
 
