@@ -16,8 +16,9 @@ const (
 	// lazyCommit is how long a matching position that concerns no lane may stay uncommitted: a crash matches so much again.
 	lazyCommit = time.Second
 	// commitEvery is how long after the beginning of a commit the next one begins at the earliest, so that what is settled in
-	// the meantime shares it. Deliveries do not wait for that: a lane may have as much unrecorded as it has under way. Workers' pulls and answers do. A store that is slow
-	// is left alone for three times as long as it has taken, up to commitRest: it has appends to take, of other nodes too.
+	// the meantime shares it. Deliveries do not wait for that: a lane may have as much unrecorded as it has under way. Workers' pulls
+	// and answers do. A store that is slow is left alone for three times as long as it has taken, up to commitRest: it has appends to
+	// take, of other nodes too.
 	commitEvery = 5 * time.Millisecond
 	commitRest  = 20 * time.Millisecond
 	// maxSpare is how much room for attempts a lane keeps from one commit for the next.

@@ -203,13 +203,18 @@ func (s *Store) tellLoop(ctx context.Context) {
 		if len(payloads) == 0 {
 			continue
 		}
-		telling, cancel := context.WithTimeout(ctx, 5*time.Second)
-		// It need not be on disk: whoever listens has heard it by then.
-		_, err := s.pool.Exec(telling, "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, p) FROM unnest($2::text[]) p", channel, payloads)
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			s.logger.Debug("other nodes could not be told, they will find out by themselves", "error", err)
-		}
+		s.notify(ctx, payloads...)
+	}
+}
+
+// notify tells at once.
+func (s *Store) notify(ctx context.Context, payloads ...string) {
+	telling, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	// It need not be on disk: whoever listens has heard it by then.
+	_, err := s.pool.Exec(telling, "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, p) FROM unnest($2::text[]) p", channel, payloads)
+	if err != nil && ctx.Err() == nil {
+		s.logger.Debug("other nodes could not be told, they will find out by themselves", "error", err)
 	}
 }
 

@@ -57,17 +57,10 @@ func (s *Store) Claim(ctx context.Context, node string, give []uint8, ttl time.D
 		return store.Claimed{}, err
 	}
 	if len(give) > 0 || ttl <= 0 {
-		s.freed(ctx)
+		s.notify(ctx, hint{kind: hintFreed}.text(s.hints.node)) // not by and by: a node that stops has no later
 	}
 	c.Surplus = max(0, len(c.Leases)-share)
 	c.Changed = s.nodes.changed(node, live)
 	s.several.Store(len(live) > 1)
 	return c, nil
-}
-
-// freed tells the other nodes that leases were given back. It does so at once, since a node that stops has no later.
-func (s *Store) freed(ctx context.Context) {
-	if _, err := s.pool.Exec(ctx, "SELECT pg_notify($1, $2)", channel, hint{kind: hintFreed}.text(s.hints.node)); err != nil {
-		s.logger.Debug("other nodes could not be told of free leases, they will find out by themselves", "error", err)
-	}
 }
