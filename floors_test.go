@@ -32,6 +32,7 @@ var floors = map[string][]string{
 	"internal/follow":                       {""},
 	"internal/stall":                        nil,
 	"internal/overload":                     {""},
+	"internal/ingress":                      nil,
 	"proto/eventhose/v1":                    nil,
 	"proto/eventhose/v1/eventhosev1connect": {"proto/eventhose/v1"},
 
@@ -62,7 +63,7 @@ var floors = map[string][]string{
 	"internal/imap":      {""},
 	"internal/dashboard": {""},
 
-	"internal/app": {"", "sign", "client", "internal/filter", "internal/store", "internal/sink", "internal/egress", "internal/follow", "internal/overload",
+	"internal/app": {"", "sign", "client", "internal/filter", "internal/store", "internal/sink", "internal/egress", "internal/ingress", "internal/follow", "internal/overload",
 		"internal/embedded", "internal/postgres", "internal/webhook", "internal/mail", "internal/broker",
 		"internal/eventlog", "internal/deliver", "internal/control", "internal/rollup",
 		"internal/httpapi", "internal/gateway", "internal/oidc", "internal/inbound", "internal/inspector", "internal/rpc", "internal/graphql", "internal/imap", "internal/dashboard"},

@@ -29,6 +29,7 @@ import (
 	"github.com/eventhose/eventhose/internal/graphql"
 	"github.com/eventhose/eventhose/internal/httpapi"
 	"github.com/eventhose/eventhose/internal/inbound"
+	"github.com/eventhose/eventhose/internal/ingress"
 	"github.com/eventhose/eventhose/internal/inspector"
 	"github.com/eventhose/eventhose/internal/overload"
 	"github.com/eventhose/eventhose/internal/rollup"
@@ -369,7 +370,7 @@ func (a *App) serveWithin(l net.Listener, inspect *inspector.Door) {
 
 // serve starts the HTTP server on the listener.
 func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *inbound.Door, inspect *inspector.Door, pages *dashboard.Handler) {
-	server := httpapi.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := ingress.New(httpapi.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rpc.Serves(r.URL.Path) {
 			door.ServeHTTP(w, r)
 			return
@@ -387,7 +388,7 @@ func (a *App) serve(api *httpapi.API, door *rpc.Door, graph *graphql.Door, in *i
 			return
 		}
 		api.ServeHTTP(w, r)
-	}))
+	})), func(path string) bool { return inbound.Serves(path) || httpapi.Appends(path) }, a.logger)
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {

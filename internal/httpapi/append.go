@@ -19,6 +19,13 @@ const (
 	typeBatch      = "application/cloudevents-batch+json"
 )
 
+// Appends reports whether a POST of a path may be one that appends. Its handler neither flushes nor takes the connection over.
+func Appends(path string) bool {
+	rest, ok := strings.CutPrefix(path, "/v1/tenants/")
+	_, rest, _ = strings.Cut(rest, "/")
+	return ok && rest == "events"
+}
+
 // append answers POST …/events: all of the body's events are on disk before it says 202, or none is in the log.
 func (a *API) append(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r.Context())
