@@ -253,7 +253,7 @@ func differs(t testing.TB, ours, theirs net.Addr, pieces ...[]byte) {
 	}
 }
 
-// Whatever comes is answered as net/http answers it: alone, between others on one connection, and torn in two at any place.
+// Whatever comes is answered as net/http answers it: alone, between others on one connection, and torn in two at many places.
 func TestAsNetHTTP(t *testing.T) {
 	_, ours := serve(t, "unix", tell)
 	theirs := reference(t, "unix", tell)
@@ -263,7 +263,7 @@ func TestAsNetHTTP(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			differs(t, ours, theirs, []byte(text))
 			differs(t, ours, theirs, []byte(before+text+after))
-			for at := range min(len(text), 150) {
+			for at := i % 4; at < min(len(text), 150); at += 4 {
 				differs(t, ours, theirs, []byte(before+text[:at]), []byte(text[at:]+after))
 			}
 		})
