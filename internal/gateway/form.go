@@ -23,6 +23,12 @@ func (f form) get(name string) string { return f.values.Get(name) }
 
 const formType = "application/x-www-form-urlencoded"
 
+// isForm reports whether readForm reads the request.
+func isForm(r *Request) bool {
+	_, rejection := readForm(r)
+	return rejection == nil
+}
+
 // readForm reads a body that is a form, URL-encoded or multipart, or the query of a GET; files in it are passed over.
 func readForm(r *Request) (form, *Rejection) {
 	if r.Method == http.MethodGet {
@@ -36,6 +42,21 @@ func readForm(r *Request) (form, *Rejection) {
 		return parseMultipart(r.Body, params["boundary"])
 	}
 	return form{}, reject(ReasonBody, "the body is not a form: Content-Type is %s", quoted(r.Header.Get("Content-Type")))
+}
+
+// formOf reads a form whose bytes are signed: by them, and not by its Content-Type, which anybody can change who sends it again.
+// What is no form has no parameters.
+func formOf(r *Request) (f form) {
+	line, _, _ := bytes.Cut(r.Body, []byte("\r\n"))
+	switch boundary, multi := strings.CutPrefix(string(line), "--"); {
+	case r.Method == http.MethodGet:
+		f, _ = parseForm(r.Query)
+	case multi && boundary != "":
+		f, _ = parseMultipart(r.Body, boundary)
+	default:
+		f, _ = parseForm(string(r.Body))
+	}
+	return f
 }
 
 func parseForm(text string) (form, *Rejection) {

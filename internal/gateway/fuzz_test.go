@@ -115,7 +115,7 @@ func FuzzGenericScheme(f *testing.F) {
 		if verdict := v.Verify(context.Background(), r); verdict.Rejection == nil {
 			t.Errorf("it takes two digits for a signature: %+v", s.Scheme)
 		}
-		if e := v.naming.event(r); e.Validate() != nil {
+		if e := v.naming.event(r, false); e.Validate() != nil {
 			t.Errorf("%v", e.Validate())
 		}
 	})

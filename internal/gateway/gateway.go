@@ -98,6 +98,12 @@ type scheme struct {
 	probe func(ctx context.Context, r *Request, v *Verifier) Verdict
 	// reply answers a verified POST that is a handshake, and nil if it is an event.
 	reply func(r *Request) *Answer
+	// asForm reports whether check has read a verified request as a form, so that it is named by that and nothing else is looked for
+	// in it; nil if the bytes of the body are what is signed.
+	asForm func(r *Request) bool
+	// id is what is signed of a verified request that tells it from others, where not all that names it is signed. It is the event's
+	// id whatever a Naming says, so that what was seen once is one event; nil leaves the id to the Naming.
+	id func(r *Request) string
 	// describe sets what a Naming cannot say; nil if there is nothing. prefix begins the type.
 	describe func(e *eventhose.Event, prefix string, r *Request)
 	// answer is for events that were stored; the zero value is 200 without a body.
@@ -130,6 +136,9 @@ func New(provider string, s Settings, around Surroundings) (*Verifier, error) {
 	prefix := s.TypePrefix
 	if prefix == "" {
 		prefix = p.Name
+	}
+	if sc.id != nil && len(naming.ID) > 0 {
+		return nil, eventhose.Invalid("naming.id", "is not used by %s, which does not sign all that it sends: the id is made of what is signed", p.Name)
 	}
 	n, err := naming.compile(p.Name, prefix)
 	if err != nil {
@@ -181,7 +190,10 @@ func (v *Verifier) judge(ctx context.Context, r *Request) Verdict {
 	if answer.Status == 0 {
 		answer.Status = http.StatusOK
 	}
-	e := v.naming.event(r)
+	e := v.naming.event(r, v.scheme.asForm != nil && v.scheme.asForm(r))
+	if v.scheme.id != nil {
+		e.ID = eventID(r, []string{v.scheme.id(r)})
+	}
 	if v.scheme.describe != nil {
 		v.scheme.describe(e, v.naming.prefix, r)
 	}

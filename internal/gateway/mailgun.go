@@ -6,7 +6,7 @@ import (
 )
 
 // mailgun signs a time and a token, and not the body: whoever has seen one signature can put any body beside it. So the
-// token is the event's id, which the log takes once.
+// token that was verified is the event's id, which the log takes once.
 func mailgun() Provider {
 	const tolerance = 15 * time.Minute
 	return Provider{
@@ -14,13 +14,13 @@ func mailgun() Provider {
 		Doc:   "signature in the body: hex of HMAC-SHA256 over {timestamp}{token}; the rest of the body is not signed",
 		Needs: []Need{{fieldSecrets, true, "the HTTP webhook signing key, which is not the API key"}},
 		naming: Naming{
-			ID: []string{"json:signature.token", "form:token"}, Type: []string{"json:event-data.event", "form:event", "text:inbound"},
-			Key: []string{"json:event-data.message.headers.message-id", "form:Message-Id"}, Time: []string{"json:event-data.timestamp", "form:timestamp"},
+			Type: []string{"json:event-data.event", "form:event", "text:inbound"},
+			Key:  []string{"json:event-data.message.headers.message-id", "form:Message-Id"}, Time: []string{"json:event-data.timestamp", "form:timestamp"},
 		},
 		open: func(c *configuration) (scheme, error) {
 			keys, err := c.keys(Text, "")
 			m, tolerance := newMACs(SHA256, keys...), c.tolerance(tolerance)
-			return scheme{check: func(_ context.Context, r *Request) *Rejection {
+			return scheme{asForm: isForm, id: mailgunToken, check: func(_ context.Context, r *Request) *Rejection {
 				at, token, signature, rejection := mailgunSignature(r)
 				if rejection != nil {
 					return rejection
@@ -39,6 +39,11 @@ func mailgun() Provider {
 			}}, err
 		},
 	}
+}
+
+func mailgunToken(r *Request) string {
+	_, token, _, _ := mailgunSignature(r)
+	return token
 }
 
 // mailgunSignature reads the three parts, each of which must be there once.

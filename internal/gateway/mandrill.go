@@ -4,13 +4,15 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/eventhose/eventhose"
 )
 
 // mandrillProbeKey signs the probe that is sent when a webhook is made, before it has a key.
 const mandrillProbeKey = "test-webhook"
+
+// mandrillParameter is the one parameter of a webhook, a list of events.
+const mandrillParameter = "mandrill_events"
 
 // mandrill is Mailchimp Transactional: a form with one parameter that is a list of events.
 func mandrill() Provider {
@@ -53,19 +55,16 @@ func checkMandrill(c *configuration, m *macs, r *Request) *Rejection {
 	if rejection != nil {
 		return rejection
 	}
-	var content strings.Builder
-	for _, name := range sortedNames(f.values) {
-		if len(f.values[name]) > 1 {
-			return reject(ReasonBody, "the parameter %s is there twice", quoted(name))
-		}
-		content.WriteString(name + f.get(name))
+	// Names and values are signed one behind the other: were there others, the same signature would be right for what is cut elsewhere.
+	if len(f.values) != 1 || len(f.values[mandrillParameter]) != 1 {
+		return reject(ReasonBody, "the form must have the parameter %s once and no other", mandrillParameter)
 	}
-	parts := [][]byte{[]byte(c.signedURL(r)), []byte(content.String())}
+	parts := [][]byte{[]byte(c.signedURL(r)), []byte(mandrillParameter), []byte(f.get(mandrillParameter))}
 	if m.match([][]byte{signature}, parts...) {
 		return nil
 	}
 	// The probe says nothing, so that anybody may send it.
-	if probe := newMACs(SHA1, []byte(mandrillProbeKey)); len(f.values) == 1 && f.get("mandrill_events") == "[]" && probe.match([][]byte{signature}, parts...) {
+	if probe := newMACs(SHA1, []byte(mandrillProbeKey)); f.get(mandrillParameter) == "[]" && probe.match([][]byte{signature}, parts...) {
 		return nil
 	}
 	return reject(ReasonNoMatch, "the key does not match: it is another webhook's, public_url is not the URL that Mandrill was given, or the request was changed on the way")
@@ -73,15 +72,17 @@ func checkMandrill(c *configuration, m *macs, r *Request) *Rejection {
 
 func mandrillEvents(r *Request) string {
 	f, _ := readForm(r) // it was verified, so it is one
-	return f.get("mandrill_events")
+	return f.get(mandrillParameter)
 }
 
 func describeMandrill(e *eventhose.Event, prefix string, r *Request) {
+	events := []byte(mandrillEvents(r))
+	e.ID = digestID("body-", events) // not of the body, in which the same events can stand in many ways
 	tree := &fieldTree{}
 	for _, path := range [][]string{{"*", "_id"}, {"*", "event"}, {"*", "ts"}} {
 		tree.add(path)
 	}
-	fields, ok := tree.read([]byte(mandrillEvents(r)))
+	fields, ok := tree.read(events)
 	if !ok {
 		return
 	}

@@ -19,8 +19,8 @@ import (
 //	form:MessageSid          a parameter of a form
 //	text:order               the word itself
 //
-// Places joined by + count together, and only if each holds something. What stands in headers is seldom signed, which is
-// the provider's choice.
+// Places joined by + count together, and only if each holds something. A body is JSON or else a form, and never both. What stands
+// in headers is seldom signed, which is the provider's choice.
 type Naming struct {
 	// ID tells a repeat from another event. Without one the ID is a digest of the body, so that the same bytes twice are one event.
 	ID []string `json:"id,omitempty"`
@@ -116,12 +116,18 @@ func (c *compiledNaming) parse(field, text string) (together places, err error) 
 	return together, nil
 }
 
-// event names what is in a request. What it answers passes Event.Validate.
-func (c *compiledNaming) event(r *Request) *eventhose.Event {
-	fields, isJSON := c.fields.read(r.Body)
-	found := content{r, fields, form{}}
-	if c.form {
-		found.form, _ = readForm(r) // a request that is no form has no parameters
+// event names what is in a request, which was verified as a form if asForm. What it answers passes Event.Validate.
+func (c *compiledNaming) event(r *Request, asForm bool) *eventhose.Event {
+	found, isJSON := content{r: r, fields: make([][]string, c.fields.count)}, false
+	if !asForm {
+		found.fields, isJSON = c.fields.read(r.Body)
+	}
+	switch {
+	case !c.form || isJSON:
+	case asForm:
+		found.form, _ = readForm(r) // as check did
+	default:
+		found.form = formOf(r)
 	}
 	id, topic, key, at := found.first(c.id), found.first(c.topic), found.first(c.key), found.first(c.time)
 	data, contentType := r.Body, contentTypeOf(r, isJSON)
@@ -216,23 +222,21 @@ func same(values []string) bool {
 
 // eventID is the one id there is, a digest of several, or a digest of the request.
 func eventID(r *Request, ids []string) string {
-	if len(ids) == 1 && len(ids[0]) <= eventhose.MaxEventID && printable(ids[0]) {
+	switch {
+	case len(ids) == 1 && len(ids[0]) <= eventhose.MaxEventID && printable(ids[0]):
 		return ids[0]
+	case len(ids) > 0:
+		return digestID("ids-", []byte(strings.Join(ids, "\x00")+"\x00"))
+	case len(r.Body) == 0:
+		return digestID("query-", []byte(r.Query))
 	}
-	h := sha256.New()
-	if len(ids) > 0 {
-		for _, id := range ids {
-			h.Write([]byte(id))
-			h.Write([]byte{0})
-		}
-		return "ids-" + hex.EncodeToString(h.Sum(nil))
-	}
-	if len(r.Body) == 0 {
-		h.Write([]byte(r.Query))
-		return "query-" + hex.EncodeToString(h.Sum(nil))
-	}
-	h.Write(r.Body)
-	return "body-" + hex.EncodeToString(h.Sum(nil))
+	return digestID("body-", r.Body)
+}
+
+// digestID is an id of what has none of its own.
+func digestID(prefix string, content []byte) string {
+	sum := sha256.Sum256(content)
+	return prefix + hex.EncodeToString(sum[:])
 }
 
 // topicOf makes a topic of what the provider says, as near to it as the type of an event can be.

@@ -39,7 +39,7 @@ func twilio() Provider {
 			}
 			m := map[Hash]*macs{SHA1: newMACs(SHA1, keys...), SHA256: newMACs(SHA256, keys...)}
 			check := func(_ context.Context, r *Request) *Rejection { return checkTwilio(c, m, r) }
-			return scheme{check: check, probe: func(ctx context.Context, r *Request, v *Verifier) Verdict {
+			return scheme{check: check, asForm: twilioForm, probe: func(ctx context.Context, r *Request, v *Verifier) Verdict {
 				if r.Method != http.MethodGet || len(r.Body) > 0 {
 					return rejected(reject(ReasonMethod, "the method is %s, and should be POST, or GET without a body", quoted(r.Method)))
 				}
@@ -102,6 +102,12 @@ func twilioHash(r *Request) (Hash, *Rejection) {
 		return "", malformed(twilioSettings, value, "key=…,algorithm=HMAC_SHA1 or HMAC_SHA256")
 	}
 	return SHA1, nil
+}
+
+// twilioForm reports whether the parameters are what is signed, and not the digest of a body.
+func twilioForm(r *Request) bool {
+	query, rejection := parseForm(r.Query)
+	return r.Method == http.MethodGet || rejection == nil && len(query.values["bodySHA256"]) == 0
 }
 
 // twilioParameters answers what is signed behind the URL. A name that comes several times stands there with each of its

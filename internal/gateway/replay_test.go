@@ -1,0 +1,102 @@
+package gateway
+
+import (
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// What was seen once must not become another event: whoever sees a request can send it again with everything changed that is not signed.
+
+// Mailgun signs a time and a token, so that the token which was verified is the id, however the body can be read.
+func TestMailgunTokenIsTheID(t *testing.T) {
+	v, r, _ := sendAs(t, "mailgun", `{"event":"opened","id":"1"}`)
+	seen := takes(t, "as sent", v, r).ID
+	s := hex.EncodeToString(hmacOf(sha256.New, textKey(0), "1700000000"+seen))
+	both := post([]byte(`{"signature":{"token":"forged-1"},"event-data":{"event":"opened"},"x":"&timestamp=1700000000&token=` + seen + `&signature=` + s + `&y="}`))
+	both.Header.Set("Content-Type", formType)
+	if e := takes(t, "a body that is JSON and a form", v, both); e.ID != seen || e.Type != "mailgun.inbound" || e.ContentType != formType {
+		t.Errorf("it was read as JSON after it was verified as a form: %s %s %s", e.ID, e.Type, e.ContentType)
+	}
+	settings := secretsOf([]string{textKey(0)})
+	settings.Naming = &Naming{Type: []string{"json:event-data.event"}}
+	if e := takes(t, "with a naming of one's own", open(t, "mailgun", settings), r); e.ID != seen {
+		t.Errorf("the id is %s, want the token", e.ID)
+	}
+	settings.Naming.ID = []string{"json:event-data.id"}
+	if _, err := New("mailgun", settings, Surroundings{}); fieldOf(err) != "naming.id" {
+		t.Errorf("an id of what is not signed: %v", err)
+	}
+}
+
+// The Content-Type is not signed: it has no say in what a body is whose bytes are.
+func TestContentTypeNamesNothing(t *testing.T) {
+	bodies := map[string][]string{"slack": {
+		`{"type":"event_callback","event_id":"Ev1","event":{"type":"message"}}`, "command=%2Fweather&trigger_id=13345224609.738474920.8088930838d88f008e0&text=94070",
+		"--b\r\nContent-Disposition: form-data; name=\"trigger_id\"\r\n\r\n1\r\n--b--\r\n",
+	}}
+	for name, s := range senders() {
+		for _, body := range append(bodies[name], matrixBody) {
+			v, err := New(name, s.settingsOf(s.keyOf(0)), s.around)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, _ := s.send(message{key: s.keyOf(0), body: []byte(body), at: testNow})
+			seen := takes(t, name, v, r)
+			for _, media := range []string{"", "text/plain", "application/json", formType, "multipart/form-data; boundary=b", "multipart/form-data; boundary=c"} {
+				again := clone(r)
+				again.Header.Set("Content-Type", media)
+				if e := v.Verify(t.Context(), again).Event; e != nil && (e.ID != seen.ID || e.Type != seen.Type) {
+					t.Errorf("%s: as %q it is %s %s, and was %s %s", name, media, e.Type, e.ID, seen.Type, seen.ID)
+				}
+			}
+		}
+	}
+	v, r, _ := sendAs(t, "slack", bodies["slack"][1])
+	if e := takes(t, "a command", v, r); e.ID != "13345224609.738474920.8088930838d88f008e0" || e.Type != "slack./weather" {
+		t.Errorf("%+v", e)
+	}
+}
+
+// Twilio signs the names and values of a form, one behind the other. JSON in it is looked at no more than it is signed.
+func TestTwilioFormIsNoJSON(t *testing.T) {
+	v, _, _ := sendAs(t, "twilio", "{}")
+	body := `{"id":"forged-1","x":"&CallSid=CA1&Digits=1&y="}`
+	values, err := url.ParseQuery(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var content strings.Builder
+	for _, name := range sortedNames(values) {
+		content.WriteString(name + values.Get(name))
+	}
+	r := post([]byte(body), "X-Twilio-Signature", encode("base64", hmacOf(sha1.New, textKey(0), testURL+content.String())))
+	r.Header.Set("Content-Type", formType)
+	if e := takes(t, "a form that is JSON too", v, r); e.ID == "forged-1" || e.Key != "CA1" || e.ContentType != formType {
+		t.Errorf("%+v", e)
+	}
+}
+
+// Mandrill's one parameter is signed as names and values are, one behind the other and without their escapes.
+func TestMandrillIsOneParameter(t *testing.T) {
+	const sync = `[{"type":"blacklist","action":"add","ts":1700000000}]`
+	v, _, _ := sendAs(t, "mandrill", "{}")
+	sign := encode("base64", hmacOf(sha1.New, textKey(0), testURL+"mandrill_events"+sync))
+	r := formRequest(url.Values{"mandrill_events": {sync}}, "X-Mandrill-Signature", sign)
+	seen := takes(t, "events without an id", v, r)
+	escaped := clone(r)
+	escaped.Body = []byte(strings.Replace(string(r.Body), "mandrill", "%6Dandrill", 1))
+	multi := post([]byte("--b\r\nContent-Disposition: form-data; name=\"mandrill_events\"\r\n\r\n"+sync+"\r\n--b--\r\n"), "X-Mandrill-Signature", sign)
+	multi.Header.Set("Content-Type", "multipart/form-data; boundary=b")
+	for what, again := range map[string]*Request{"with another escape": escaped, "multipart": multi} {
+		if e := takes(t, what, v, again); e.ID != seen.ID {
+			t.Errorf("%s: it is %s, and was %s", what, e.ID, seen.ID)
+		}
+	}
+	for _, values := range []url.Values{{"mandrill_event": {"s" + sync}}, {"mandrill_events" + sync: {""}}, {"mandrill_events": {sync[:9]}, sync[9:]: {""}}} {
+		refuses(t, "cut at another place", v, formRequest(values, "X-Mandrill-Signature", sign), "")
+	}
+}
