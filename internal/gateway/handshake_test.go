@@ -179,6 +179,40 @@ func TestChallengeResponseCheck(t *testing.T) {
 	withoutSignature(t, v, r, s)
 }
 
+// No handshake that anybody may ask for answers what is a signature of a webhook: its answer must be good for nothing else.
+func TestHandshakesSignNoWebhook(t *testing.T) {
+	const challenge = "challenge_string"
+	var queries []string
+	for _, name := range []string{"crc_token", "challenge", "hub.challenge", "plainToken", "validationToken", "token"} {
+		queries = append(queries, name+"="+challenge)
+	}
+	query := strings.Join(queries, "&") + "&hub.mode=subscribe&hub.verify_token=verify-token-1"
+	signing := 0
+	for name, s := range senders() {
+		v, err := New(name, s.settingsOf(s.keyOf(0)), s.around)
+		if err != nil {
+			t.Fatal(err)
+		}
+		webhook, signature := s.send(message{key: s.keyOf(0), body: []byte(challenge), at: testNow})
+		asked := []*Request{post([]byte(`{"event":"endpoint.url_validation","type":"url_verification","payload":{"plainToken":"` + challenge + `"},"challenge":"` + challenge + `"}`))}
+		for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
+			asked = append(asked, ask(method, query, "X-Okta-Verification-Challenge", challenge, "WebHook-Request-Origin", challenge))
+		}
+		for _, r := range asked {
+			verdict := v.Verify(t.Context(), r)
+			if verdict.Event == nil && s.encoding != "" && strings.Contains(string(verdict.Answer.Body), signature) {
+				signing++
+				refuses(t, name+": what its handshake signs", v, webhook, "", ReasonBody)
+			}
+		}
+	}
+	if signing == 0 {
+		t.Error("no handshake signs, not even X's: the test asks for none")
+	}
+	v, r, _ := sendAs(t, "x", `{"for_user_id":"1"}`)
+	takes(t, "what X sends", v, r)
+}
+
 func TestProbes(t *testing.T) {
 	for _, name := range []string{"intercom", "mandrill", "trello"} {
 		v, _, _ := sendAs(t, name, "{}")

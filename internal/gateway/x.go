@@ -7,13 +7,21 @@ import (
 	"net/http"
 )
 
-// x is X, once Twitter, and whoever took over its challenge-response check: GET with crc_token, answered with its HMAC.
+// x is X, once Twitter, and whoever took over its challenge-response check: GET with crc_token, answered with its HMAC. That is
+// the signature of a webhook with the token for a body, and anybody may ask for it: such a body is refused. X's are JSON objects, which no
+// token can be.
 func x() Provider {
 	return signed(Provider{
 		Name: "x", Title: "X (Twitter)", Source: "https://docs.x.com/x-api/webhooks/introduction",
 		naming: Naming{Type: []string{"text:account_activity"}, Key: []string{"json:for_user_id"}},
 	}, Scheme{Header: "X-Twitter-Webhooks-Signature", Prefix: "sha256=", Encoding: Base64}).extended(func(c *configuration, s *scheme) error {
-		m := newMACs(SHA256, []byte(c.Secrets[0]))
+		check, m := s.check, newMACs(SHA256, []byte(c.Secrets[0]))
+		s.check = func(ctx context.Context, r *Request) *Rejection {
+			if challengeText(string(r.Body)) {
+				return reject(ReasonBody, "the body is what a challenge can be, whose signature anybody can ask for; X sends JSON objects")
+			}
+			return check(ctx, r)
+		}
 		s.probe = func(_ context.Context, r *Request, _ *Verifier) Verdict {
 			if r.Method != http.MethodGet {
 				return rejected(reject(ReasonMethod, "the method is %s, and should be POST, or GET with crc_token", quoted(r.Method)))

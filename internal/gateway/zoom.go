@@ -15,7 +15,8 @@ func zoom() Provider {
 		Header: "X-Zm-Signature", Prefix: "v0=", TimestampHeader: "X-Zm-Request-Timestamp", Content: "v0:{timestamp}:{body}",
 	}).extended(func(c *configuration, s *scheme) error {
 		// The validation that Zoom sends when an address is added, and every 72 hours after. It is signed as all else, and is
-		// answered with the secret that is first in the list, which therefore is the new one in a rotation.
+		// answered with the secret that is first in the list, which therefore is the new one in a rotation. The answer is no signature of a
+		// webhook: what is signed there begins with "v0:", and no token does.
 		secret := []byte(c.Secrets[0])
 		s.reply = func(r *Request) *Answer {
 			fields, rejection := bodyFields(r.Body, "event", "payload.plainToken")
