@@ -81,7 +81,7 @@ func (w *web) Fetch(_ context.Context, method, url string, _ http.Header, body [
 }
 
 const (
-	snsCertURL    = "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem"
+	snsCertURL    = "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-0123456789abcdef0123456789abcdef.pem"
 	snsTopic      = "arn:aws:sns:eu-central-1:123456789012:orders"
 	paypalCertURL = "https://api.sandbox.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-a5cafa77"
 )

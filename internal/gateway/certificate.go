@@ -7,9 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/http"
-	"net/url"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,32 +18,44 @@ import (
 const (
 	// fetchTimeout is for all that one request makes us fetch.
 	fetchTimeout = 5 * time.Second
-	// maxFetching is how many certificates one source fetches at once: a stranger's request is enough to start one.
+	// maxFetching is how many certificates that are not known one source fetches at once: a stranger's request is enough to start one.
 	maxFetching = 2
-	// maxCertificates is how many certificates one source keeps.
-	maxCertificates = 16
+	// maxCertificates is how many certificates one source keeps: a topic in each of Amazon's regions has one. maxRefused is how many URLs it
+	// keeps that have none.
+	maxCertificates = 64
+	maxRefused      = 16
 	maxCertificate  = 32 << 10
-	// certificateAge is how long one is kept before it is fetched again, and refusedAge how long one that was no good is not.
+	// certificateAge is after how long one is looked for again, and refusedAge after how long one that was no good.
 	certificateAge = 24 * time.Hour
 	refusedAge     = time.Minute
 )
 
-// certificates are the keys that one source's provider signs with, by the URL of the certificate. No lock is held while
-// one is fetched.
+// certificates are the keys that one source's provider signs with, by the URL of the certificate. Anybody can have a request name any
+// certificate of the provider's, and any URL that could have one. So what has verified a request, which is nothing that a stranger can bring
+// about, gives way to nothing that was only named, and waits for none of it. No lock is held while one is fetched.
 type certificates struct {
 	fetcher Fetcher
 	roots   *x509.CertPool
 	// named reports whether a certificate is in the provider's name.
 	named    func(*x509.Certificate) bool
-	fetching chan struct{}
+	fetching chan struct{} // those that are not known
 
-	mu    sync.Mutex
-	known map[string]knownCertificate
+	mu      sync.Mutex
+	good    map[string]*goodCertificate
+	refused map[string]refusedCertificate
 }
 
-type knownCertificate struct {
-	key       *rsa.PublicKey
-	rejection *Rejection // in place of a key
+// goodCertificate is one that is the provider's. Only proved and looking change.
+type goodCertificate struct {
+	key     *rsa.PublicKey
+	expires time.Time
+	fresh   time.Time // until when it is not looked for again
+	looking bool      // somebody does
+	proved  bool      // it has verified a request
+}
+
+type refusedCertificate struct {
+	rejection *Rejection
 	until     time.Time
 }
 
@@ -53,16 +63,28 @@ func newCertificates(c *configuration, named func(*x509.Certificate) bool) (*cer
 	if c.Fetcher == nil {
 		return nil, eventhose.Errorf(eventhose.CodeInternal, "gateway: %s needs a Fetcher", c.provider.Name)
 	}
-	return &certificates{fetcher: c.Fetcher, roots: c.Roots, named: named, fetching: make(chan struct{}, maxFetching), known: map[string]knownCertificate{}}, nil
+	return &certificates{fetcher: c.Fetcher, roots: c.Roots, named: named, fetching: make(chan struct{}, maxFetching),
+		good: map[string]*goodCertificate{}, refused: map[string]refusedCertificate{}}, nil
 }
 
-// key answers the key of the certificate at a URL that the caller has found to be the provider's.
+// key answers the key of the certificate at a URL that the caller has found to be the provider's. The caller says so to proved
+// if it is the right one.
 func (c *certificates) key(ctx context.Context, url string, now time.Time) (*rsa.PublicKey, *Rejection) {
 	c.mu.Lock()
-	known, ok := c.known[url]
+	good, refused := c.good[url], c.refused[url]
+	known := good != nil && now.Before(good.expires)
+	look := !known || !good.looking && !now.Before(good.fresh)
+	if known && look {
+		good.looking = true
+	}
 	c.mu.Unlock()
-	if ok && now.Before(known.until) {
-		return known.key, known.rejection
+	switch {
+	case !look:
+		return good.key, nil
+	case known:
+		return c.again(ctx, url, good, now)
+	case now.Before(refused.until):
+		return nil, refused.rejection
 	}
 	select {
 	case c.fetching <- struct{}{}:
@@ -70,6 +92,21 @@ func (c *certificates) key(ctx context.Context, url string, now time.Time) (*rsa
 	default:
 		return nil, reject(ReasonUnavailable, "too many certificates are being fetched")
 	}
+	found, rejection := c.fetch(ctx, url, now)
+	return c.keep(url, found, rejection, now)
+}
+
+// again looks whether a certificate that is known is still there, while it goes on being used. That the provider cannot be
+// reached takes nothing from it.
+func (c *certificates) again(ctx context.Context, url string, good *goodCertificate, now time.Time) (*rsa.PublicKey, *Rejection) {
+	found, rejection := c.fetch(ctx, url, now)
+	if rejection != nil && rejection.Reason == ReasonUnavailable {
+		found, rejection = &goodCertificate{key: good.key, expires: good.expires, fresh: now.Add(refusedAge)}, nil
+	}
+	return c.keep(url, found, rejection, now)
+}
+
+func (c *certificates) fetch(ctx context.Context, url string, now time.Time) (*goodCertificate, *Rejection) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	status, body, err := c.fetcher.Fetch(ctx, http.MethodGet, url, nil, nil)
@@ -80,34 +117,66 @@ func (c *certificates) key(ctx context.Context, url string, now time.Time) (*rsa
 		return nil, reject(ReasonUnavailable, "the certificate at %s cannot be fetched: status %d", quoted(url), status)
 	}
 	certificate, err := c.read(status, body, now)
-	known = knownCertificate{until: now.Add(refusedAge)}
 	if err != nil {
-		known.rejection = reject(ReasonCertificate, "the certificate at %s: %s", quoted(url), err)
-	} else {
-		known.key, known.until = certificate.PublicKey.(*rsa.PublicKey), now.Add(certificateAge)
-		if certificate.NotAfter.Before(known.until) {
-			known.until = certificate.NotAfter
-		}
+		return nil, reject(ReasonCertificate, "the certificate at %s: %s", quoted(url), err)
 	}
-	c.keep(url, known, now)
-	return known.key, known.rejection
+	return &goodCertificate{key: certificate.PublicKey.(*rsa.PublicKey), expires: certificate.NotAfter, fresh: now.Add(certificateAge)}, nil
 }
 
-func (c *certificates) keep(url string, known knownCertificate, now time.Time) {
+// keep puts what was found at a URL in the place of what was known of it, and answers it.
+func (c *certificates) keep(url string, found *goodCertificate, rejection *Rejection, now time.Time) (*rsa.PublicKey, *Rejection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for other, old := range c.known {
-		if !now.Before(old.until) {
-			delete(c.known, other)
+	if rejection != nil && rejection.Reason == ReasonUnavailable {
+		return nil, rejection
+	}
+	had := c.good[url]
+	delete(c.good, url)
+	if rejection != nil {
+		for other := range c.refused { // any one: it is only looked for again
+			if len(c.refused) < maxRefused {
+				break
+			}
+			delete(c.refused, other)
+		}
+		c.refused[url] = refusedCertificate{rejection, now.Add(refusedAge)}
+		return nil, rejection
+	}
+	delete(c.refused, url)
+	found.proved = had != nil && had.proved
+	if c.room(now) {
+		c.good[url] = found
+	}
+	return found.key, nil
+}
+
+// room makes room for a certificate, and reports whether there is some: those give way that have expired, then those that were
+// only named, then those that nobody has asked for in a day.
+func (c *certificates) room(now time.Time) bool {
+	for _, gives := range []func(*goodCertificate) bool{
+		func(g *goodCertificate) bool { return !now.Before(g.expires) },
+		func(g *goodCertificate) bool { return !g.proved },
+		func(g *goodCertificate) bool { return !now.Before(g.fresh) },
+	} {
+		for url, g := range c.good {
+			if len(c.good) < maxCertificates {
+				return true
+			}
+			if gives(g) {
+				delete(c.good, url)
+			}
 		}
 	}
-	for other := range c.known { // any one: there are few, and it is fetched again if it is needed
-		if len(c.known) < maxCertificates {
-			break
-		}
-		delete(c.known, other)
+	return len(c.good) < maxCertificates
+}
+
+// proved is told that the key of the certificate at a URL has verified a request.
+func (c *certificates) proved(url string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if good := c.good[url]; good != nil {
+		good.proved = true
 	}
-	c.known[url] = known
 }
 
 var (
@@ -168,10 +237,8 @@ func certifiedFor(certificate *x509.Certificate, name func(string) bool) bool {
 	return false
 }
 
-// providerURL reports whether a URL that came in a request is https, on a host that matches, at its usual port, with
-// nothing in it that is not needed. What connects judges the address again.
-func providerURL(raw string, host *regexp.Regexp, path *regexp.Regexp) bool {
-	u, err := url.Parse(raw)
-	return err == nil && len(raw) <= maxURL && u.Scheme == "https" && u.User == nil && u.Opaque == "" && u.Fragment == "" && !strings.Contains(raw, "#") &&
-		host.MatchString(u.Host) && path.MatchString(u.EscapedPath())
+// certificateURL is the pattern of the URLs at which a provider has its certificates, whole: on its own hosts and nowhere else, and
+// with one spelling for each. What connects judges the address again.
+func certificateURL(host, path string) *regexp.Regexp {
+	return regexp.MustCompile("^https://" + host + path + "$")
 }

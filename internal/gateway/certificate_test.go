@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -114,7 +115,10 @@ func TestSNSMessages(t *testing.T) {
 	for _, u := range []string{"http://sns.eu-central-1.amazonaws.com/a.pem", "https://evil.example.com/a.pem", "https://sns.eu-central-1.amazonaws.com.evil.example/a.pem",
 		"https://sns.eu-central-1.amazonaws.com@evil.example/a.pem", "https://sns.eu-central-1.amazonaws.com:444/a.pem", "https://sns.eu-central-1.amazonaws.com/a.txt",
 		"https://sns.eu-central-1.amazonaws.com/../a.pem", "https://evilsns.eu-central-1.amazonaws.com/a.pem", "https://s3.amazonaws.com/sns.eu-central-1.amazonaws.com/a.pem",
-		"https://sns.eu-central-1.amazonaws.com/a.pem#", "https://sns.eu-central-1.amazonaws.com/a.pem\n", "//sns.eu-central-1.amazonaws.com/a.pem"} {
+		"https://sns.eu-central-1.amazonaws.com/a.pem#", "https://sns.eu-central-1.amazonaws.com/a.pem\n", "//sns.eu-central-1.amazonaws.com/a.pem",
+		"https://sns.eu-central-1.amazonaws.com/a.pem", snsCertURL + "?", snsCertURL + "?a=1", snsCertURL + "#", snsCertURL + "\n", strings.Replace(snsCertURL, "sns.", "SNS.", 1),
+		strings.Replace(snsCertURL, "https", "HTTPS", 1), strings.Replace(snsCertURL, "eu-central", "EU-central", 1), strings.Replace(snsCertURL, ".com/", ".com:443/", 1), strings.Replace(snsCertURL, ".com/", ".com./", 1),
+		strings.Replace(snsCertURL, "Simple", "%53imple", 1), strings.Replace(snsCertURL, "-0123", "-A123", 1), strings.Replace(snsCertURL, "/Simple", "//Simple", 1)} {
 		refuses(t, u, v, change(func(f map[string]any) { f["SigningCertURL"] = u }), "", ReasonCertificate)
 	}
 	if len(w.asked) != before {
@@ -207,14 +211,121 @@ func TestCertificatesAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 10 * maxCertificates {
-		cs.keep(strings.Repeat("x", i), knownCertificate{until: testNow.Add(time.Hour)}, testNow)
+		url := namedURL(i)
+		cs.keep(url, nil, reject(ReasonCertificate, "it is not there"), testNow)
+		url = namedURL(1_000 + i)
+		cs.keep(url, &goodCertificate{fresh: testNow.Add(time.Hour), expires: testNow.Add(2 * time.Hour)}, nil, testNow)
+		if cs.proved(url); i < maxCertificates && cs.good[url] == nil || i >= maxCertificates && cs.good[url] != nil {
+			t.Errorf("certificate %d of those that have verified: kept %v", i, cs.good[url] != nil)
+		}
 	}
-	if len(cs.known) > maxCertificates {
-		t.Errorf("%d certificates are kept", len(cs.known))
+	if len(cs.good) != maxCertificates || len(cs.refused) != maxRefused {
+		t.Errorf("%d certificates and %d refused ones are kept", len(cs.good), len(cs.refused))
+	}
+	cs.keep(snsCertURL, &goodCertificate{}, nil, testNow.Add(time.Hour))
+	if cs.good[snsCertURL] == nil || len(cs.good) > maxCertificates {
+		t.Error("those that nobody has asked for in a while give way to none")
 	}
 	if _, err := New("sns", Settings{Options: map[string]string{"topics": snsTopic}}, Surroundings{}); err == nil {
 		t.Error("a source that must reach out was made without a Fetcher")
 	}
+}
+
+// strangersWeb is a web on which what strangers name is slow to come.
+type strangersWeb struct {
+	web
+	slow   slowWeb
+	slowly bool // also what the provider signs with
+}
+
+func (w *strangersWeb) Fetch(ctx context.Context, method, url string, h http.Header, body []byte) (int, []byte, error) {
+	if w.slow.begun != nil && (w.slowly || url != snsCertURL) {
+		return w.slow.Fetch(ctx, method, url, h, body)
+	}
+	return w.web.Fetch(ctx, method, url, h, body)
+}
+
+// named is a notification that names its certificate, as a stranger may name it who cannot sign.
+func named(n int) *Request {
+	r := notification(map[string]string{"SigningCertURL": namedURL(n)})
+	r.Body = []byte(strings.Replace(string(r.Body), "hello", "forged", 1))
+	return r
+}
+
+func namedURL(n int) string {
+	return fmt.Sprintf("https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-%032x.pem", n)
+}
+
+// Whatever strangers name, and however slowly it comes: what the provider signs with a certificate that is known is verified at once.
+func TestStrangersShutNoSource(t *testing.T) {
+	around, pages := snsSurroundings()
+	w := &strangersWeb{}
+	w.pages = pages.pages
+	w.pages[snsCertURL] = page{200, testAuthority().issue("sns.amazonaws.com", testNow.Add(900*time.Hour))}
+	v := snsVerifier(t, Surroundings{Fetcher: w, Roots: around.Roots})
+	fetched := func() (n int) {
+		for _, asked := range w.asked {
+			if asked == "GET "+snsCertURL {
+				n++
+			}
+		}
+		return n
+	}
+	takes(t, "the first", v, notification(nil))
+	for n := range 10 * maxCertificates {
+		w.pages[namedURL(n)] = page{404, nil}
+		if n%2 == 0 { // a certificate of another region's, as good as ours
+			w.pages[namedURL(n)] = page{200, testAuthority().issue("sns.eu-west-1.amazonaws.com", testNow.Add(900*time.Hour))}
+		}
+		refuses(t, "a stranger's", v, named(n), "", ReasonCertificate, ReasonNoMatch)
+	}
+	takes(t, "after strangers have named others", v, notification(nil))
+	if n := fetched(); n != 1 {
+		t.Errorf("the certificate was fetched %d times", n)
+	}
+
+	w.slow = slowWeb{begun: make(chan struct{}, 100), release: make(chan struct{})}
+	var strangers sync.WaitGroup
+	for n := range maxFetching {
+		strangers.Go(func() { v.Verify(t.Context(), named(1_000+n)) })
+		<-w.slow.begun
+	}
+	takes(t, "while strangers have others fetched", v, notification(nil))
+	later := func(d time.Duration) *Request {
+		r := notification(nil)
+		r.Received = r.Received.Add(d)
+		return r
+	}
+	takes(t, "looked for again while strangers have others fetched", v, later(certificateAge))
+	if n := fetched(); n != 2 {
+		t.Errorf("the certificate was fetched %d times, and is to be looked for once a day", n)
+	}
+	w.slowly = true
+	strangers.Go(func() { takes(t, "looked for again slowly", v, later(2*certificateAge)) })
+	<-w.slow.begun
+	takes(t, "while it is looked for again", v, later(2*certificateAge))
+	if len(w.slow.begun) > 0 {
+		t.Error("two look for one certificate at once")
+	}
+	w.slowly = false
+	close(w.slow.release)
+	strangers.Wait()
+
+	// The provider being away takes nothing from what is known. That it has taken the certificate away does.
+	certificate := w.pages[snsCertURL]
+	for i, gone := range []page{{500, nil}, {429, nil}} {
+		before := fetched()
+		w.pages[snsCertURL] = gone
+		takes(t, "while the provider is away", v, later(time.Duration(3+i)*certificateAge))
+		takes(t, "and again", v, later(time.Duration(3+i)*certificateAge))
+		if n := fetched() - before; n != 1 {
+			t.Errorf("the certificate was looked for %d times within a minute", n)
+		}
+	}
+	w.pages[snsCertURL] = certificate
+	takes(t, "when the provider is back", v, later(5*certificateAge))
+	w.pages[snsCertURL] = page{404, nil}
+	refuses(t, "when the certificate is there no more", v, later(7*certificateAge), "", ReasonCertificate)
 }
 
 func TestPayPal(t *testing.T) {
@@ -236,7 +347,9 @@ func TestPayPal(t *testing.T) {
 	before := len(w.asked)
 	for _, u := range []string{"http://api.paypal.com/v1/notifications/certs/CERT-1", "https://evilpaypal.com/v1/notifications/certs/CERT-1", "https://api.paypal.com.evil.example/v1/notifications/certs/CERT-1",
 		"https://api.paypal.com:8443/v1/notifications/certs/CERT-1", "https://a@api.paypal.com/v1/notifications/certs/CERT-1", "https://api.paypal.com/redirect?to=evil", "https://api.paypal.com/v1/notifications/certs/../../x",
-		"https://PAYPAL.com.evil/", "file:///etc/passwd"} {
+		"https://PAYPAL.com.evil/", "file:///etc/passwd", paypalCertURL + "?", paypalCertURL + "?a=1", paypalCertURL + "#", strings.Replace(paypalCertURL, "api.", "API.", 1),
+		strings.Replace(paypalCertURL, "https", "Https", 1), strings.Replace(paypalCertURL, "api.", "www.", 1), strings.Replace(paypalCertURL, "CERT", "%43ERT", 1),
+		strings.Replace(paypalCertURL, ".com/", ".com:443/", 1), strings.Replace(paypalCertURL, "-360caa42", "-360CAA42", 1), paypalCertURL + "-0"} {
 		changed := clone(r)
 		changed.Header.Set("PAYPAL-CERT-URL", u)
 		refuses(t, u, v, changed, "", ReasonCertificate)

@@ -24,7 +24,7 @@ import (
 
 var (
 	paypalHost = regexp.MustCompile(`^([a-z0-9-]+\.)*paypal\.com$`)
-	paypalPath = regexp.MustCompile(`^/v1/notifications/certs/[A-Za-z0-9-]+$`)
+	paypalCert = certificateURL(`api(-m)?(\.sandbox)?\.paypal\.com`, `/v1/notifications/certs/CERT(-[0-9a-f]{8}){3}`)
 )
 
 // paypal is verified with PayPal's certificate or, if the source gives a client, by asking PayPal.
@@ -97,7 +97,7 @@ func (s *paypalScheme) check(ctx context.Context, r *Request) *Rejection {
 		return rejection
 	}
 	from := values["Paypal-Cert-Url"]
-	if !providerURL(from, paypalHost, paypalPath) {
+	if !paypalCert.MatchString(from) {
 		return reject(ReasonCertificate, "header Paypal-Cert-Url is %s, which is not PayPal's", quoted(from))
 	}
 	signature, ok := Base64.decode(values["Paypal-Transmission-Sig"])
@@ -112,6 +112,7 @@ func (s *paypalScheme) check(ctx context.Context, r *Request) *Rejection {
 	if rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature) != nil {
 		return reject(ReasonNoMatch, "the signature is not the certificate's: options.webhook_id is another webhook's, or the body was changed on the way")
 	}
+	s.certificates.proved(from)
 	if s.client != "" {
 		return s.ask(ctx, r, values)
 	}

@@ -18,10 +18,12 @@ import (
 	"github.com/eventhose/eventhose"
 )
 
+const snsHosts = `sns\.[a-z0-9-]{3,32}\.amazonaws\.com(\.cn)?`
+
 var (
-	snsHost    = regexp.MustCompile(`^sns\.[a-zA-Z0-9-]{3,}\.amazonaws\.com(\.cn)?$`)
-	snsPath    = regexp.MustCompile(`^/[A-Za-z0-9._-]+\.pem$`)
-	snsConfirm = regexp.MustCompile(`^/$`)
+	snsHost    = regexp.MustCompile(`^` + snsHosts + `$`)
+	snsCert    = certificateURL(snsHosts, `/SimpleNotificationService-[0-9a-f]{32}\.pem`)
+	snsConfirm = regexp.MustCompile(`^https://` + snsHosts + `/\?[!"$-~]+$`) // visible, and without a fragment
 	snsARN     = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$`)
 )
 
@@ -96,7 +98,7 @@ func (s *snsScheme) check(ctx context.Context, r *Request) *Rejection {
 	if !ok {
 		return reject(ReasonBody, "Signature is not base64")
 	}
-	if !providerURL(fields["SigningCertURL"], snsHost, snsPath) {
+	if !snsCert.MatchString(fields["SigningCertURL"]) {
 		return reject(ReasonCertificate, "SigningCertURL is %s, which is not Amazon's", quoted(fields["SigningCertURL"]))
 	}
 	if !slices.Contains(s.topics, fields["TopicArn"]) {
@@ -118,6 +120,7 @@ func (s *snsScheme) check(ctx context.Context, r *Request) *Rejection {
 	if rsa.VerifyPKCS1v15(key, hash, digest(hash, content.String()), signature) != nil {
 		return reject(ReasonNoMatch, "the signature is not the certificate's: the message was changed on the way")
 	}
+	s.certificates.proved(fields["SigningCertURL"])
 	if fields["Type"] == snsSubscription {
 		return s.confirm(ctx, fields["SubscribeURL"])
 	}
@@ -167,7 +170,7 @@ func snsFields(body []byte) (map[string]string, *Rejection) {
 
 // confirm says yes to a subscription that was verified and is to a topic of the source's.
 func (s *snsScheme) confirm(ctx context.Context, url string) *Rejection {
-	if !providerURL(url, snsHost, snsConfirm) {
+	if len(url) > maxURL || !snsConfirm.MatchString(url) {
 		return reject(ReasonNotAllowed, "SubscribeURL is %s, which is not Amazon's", quoted(url))
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
