@@ -11,22 +11,20 @@ import (
 	"github.com/eventhose/eventhose"
 )
 
-// adyen is the payments webhook, whose items are signed one by one, in eight fields each. Everything else in an item is
-// not signed.
+// adyen is the payments webhook: one item, which is signed in eight fields. Nothing else in it is signed.
 func adyen() Provider {
-	const item = "json:notificationItems.*.NotificationRequestItem."
+	const item = "json:notificationItems.0.NotificationRequestItem."
 	return Provider{
 		Name: "adyen", Title: "Adyen payments", Source: "https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures/",
-		Doc: "additionalData.hmacSignature of each item: base64 of HMAC-SHA256 over eight fields joined by :",
+		Doc: "additionalData.hmacSignature of the one item: base64 of HMAC-SHA256 over eight fields joined by :",
 		Needs: []Need{{fieldSecrets, true, "the HMAC key, hex"},
 			{fieldVerifyToken, false, "user:password of Basic authentication, if the webhook has it"}},
-		naming: Naming{ID: []string{item + "pspReference+" + item + "eventCode+" + item + "success"}, Type: []string{item + "eventCode"},
-			Key: []string{item + "originalReference", item + "pspReference"}, Time: []string{"json:notificationItems.0.NotificationRequestItem.eventDate"}},
+		naming: Naming{Type: []string{item + "eventCode"}, Key: []string{item + "originalReference", item + "pspReference"}, Time: []string{item + "eventDate"}},
 		open: func(c *configuration) (scheme, error) {
 			keys, err := c.keys(Hex, "")
 			m := newMACs(SHA256, keys...)
 			answer := text("[accepted]")
-			return scheme{answer: answer, check: func(_ context.Context, r *Request) *Rejection {
+			return scheme{answer: answer, id: adyenID, check: func(_ context.Context, r *Request) *Rejection {
 				if c.VerifyToken != "" {
 					if rejection := checkToken(r, "Authorization", []eventhose.Secret{c.VerifyToken}); rejection != nil {
 						return rejection
@@ -66,40 +64,64 @@ type adyenItem struct {
 	} `json:"additionalData"`
 }
 
-// maxAdyenItems is how many items one request may have; Adyen sends one, or up to six.
-const maxAdyenItems = 100
-
-// checkAdyen verifies every item. Names are matched exactly, and one that comes twice makes the body unreadable.
+// checkAdyen verifies the item.
 func checkAdyen(m *macs, body []byte) *Rejection {
+	item, rejection := readAdyen(body)
+	if rejection != nil {
+		return rejection
+	}
+	value, okValue := integer(item.Amount.Value)
+	success, okSuccess := word(item.Success)
+	if !okValue || !okSuccess {
+		return reject(ReasonBody, "the item has an amount or success of another kind than Adyen's")
+	}
+	signature, ok := Base64.decode(item.AdditionalData.HMACSignature)
+	if !ok || len(signature) != m.size {
+		return reject(ReasonBody, "the hmacSignature is not base64 of 32 bytes")
+	}
+	// The fields are joined without escapes: only one of them may have a colon, or they could be cut at another place.
+	for _, field := range []string{item.PSPReference, item.OriginalReference, item.MerchantAccountCode, item.Amount.Currency, item.EventCode} {
+		if strings.Contains(field, ":") {
+			return reject(ReasonBody, "the item has a colon in a signed field, where Adyen writes none but in merchantReference")
+		}
+	}
+	content := strings.Join([]string{item.PSPReference, item.OriginalReference, item.MerchantAccountCode, item.MerchantReference,
+		value, item.Amount.Currency, item.EventCode, success}, ":")
+	if !m.match([][]byte{signature}, []byte(content)) {
+		return noMatch(len(m.made))
+	}
+	return nil
+}
+
+// readAdyen reads the one item there may be: several that were seen, or one several times, would be other events with signatures that are
+// right. Names are matched exactly, and one that comes twice makes the body unreadable.
+func readAdyen(body []byte) (*adyenItem, *Rejection) {
 	var document struct {
 		Items []struct {
 			Item *adyenItem `json:"NotificationRequestItem"`
 		} `json:"notificationItems"`
 	}
-	if json.Unmarshal(body, &document) != nil || len(document.Items) == 0 || len(document.Items) > maxAdyenItems {
-		return reject(ReasonBody, "the body is not JSON with 1 to %d notificationItems", maxAdyenItems)
+	switch err := json.Unmarshal(body, &document); {
+	case err != nil || len(document.Items) == 0:
+		return nil, reject(ReasonBody, "the body is not JSON with notificationItems")
+	case len(document.Items) > 1:
+		return nil, reject(ReasonBody, "the body has %d notificationItems, and Adyen sends one: the signature of each says nothing of the others", len(document.Items))
 	}
-	for i, entry := range document.Items {
-		item := entry.Item
-		if item == nil || item.AdditionalData.HMACSignature == "" {
-			return reject(ReasonBody, "notificationItems[%d] has no hmacSignature", i)
-		}
-		value, okValue := integer(item.Amount.Value)
-		success, okSuccess := word(item.Success)
-		if !okValue || !okSuccess {
-			return reject(ReasonBody, "notificationItems[%d] has an amount or success of another kind than Adyen's", i)
-		}
-		signature, ok := Base64.decode(item.AdditionalData.HMACSignature)
-		if !ok || len(signature) != m.size {
-			return reject(ReasonBody, "the hmacSignature of notificationItems[%d] is not base64 of 32 bytes", i)
-		}
-		content := strings.Join([]string{item.PSPReference, item.OriginalReference, item.MerchantAccountCode, item.MerchantReference,
-			value, item.Amount.Currency, item.EventCode, success}, ":")
-		if !m.match([][]byte{signature}, []byte(content)) {
-			return noMatch(len(m.made))
-		}
+	item := document.Items[0].Item
+	if item == nil || item.AdditionalData.HMACSignature == "" {
+		return nil, reject(ReasonBody, "the item has no hmacSignature")
 	}
-	return nil
+	return item, nil
+}
+
+// adyenID is made of signed fields, of which a verified item may have some empty.
+func adyenID(r *Request) string {
+	item, rejection := readAdyen(r.Body)
+	if rejection != nil {
+		return ""
+	}
+	success, _ := word(item.Success)
+	return item.PSPReference + "." + item.EventCode + "." + success
 }
 
 // integer answers a whole number as it is written; an absent one is "".

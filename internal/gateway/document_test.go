@@ -19,8 +19,8 @@ signed must be within the tolerance of ours, before and after.
 Several secrets may be given: a request is taken if any of them verifies it, so that a secret can be changed without a gap.
 ` + "`generic`" + ` verifies what any other provider signs with an HMAC in a header, described as data.
 
-A request without a signature of its own (those that say *No signature*) is only as safe as its secret and TLS. Mailgun signs no body, so
-that its token is the event's id whatever a naming says, and Adyen's payments only eight fields.
+A request without a signature of its own (those that say *No signature*) is only as safe as its secret and TLS. Mailgun signs no body, and
+Adyen's payments only eight fields: the ids of their events are made of what is signed, whatever a naming says.
 
 The source is the document of the provider that says so. Where code was looked at as well, the provider's own or other people's, it is named.
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -228,10 +229,21 @@ func TestAdyenItems(t *testing.T) {
 	wrap := func(items ...string) *Request {
 		return post([]byte(`{"live":"false","notificationItems":[` + strings.Join(items, ",") + `]}`))
 	}
-	takes(t, "two items", v, wrap(item, item))
-	refuses(t, "the second is another's", v, wrap(item, strings.Replace(item, "1000", "9000", 1)), "", ReasonNoMatch)
-	refuses(t, "the second has no signature", v, wrap(item, strings.Replace(item, s, "", 1)), "", ReasonBody)
-	refuses(t, "an item that is none", v, wrap(item, "{}"), "", ReasonBody)
+	seen := takes(t, "as sent", v, wrap(item))
+	if seen.ID != "psp1.AUTHORISATION.true" || seen.Type != "adyen.AUTHORISATION" {
+		t.Errorf("%s %s", seen.Type, seen.ID)
+	}
+	other := strings.NewReplacer("psp1", "psp2", s, adyenSignature("psp2:orig1:acct1:ref1:1000:EUR:AUTHORISATION:true")).Replace(item)
+	takes(t, "another", v, wrap(other))
+	for what, items := range map[string][]string{"one item twice": {item, item}, "two that were seen": {item, other}, "the second is another's": {item, strings.Replace(item, "1000", "9000", 1)},
+		"many": slices.Repeat([]string{item}, 99)} {
+		refuses(t, what, v, wrap(items...), "", ReasonBody)
+	}
+	if why := v.Verify(t.Context(), wrap(item, item)).Rejection; why == nil || !strings.Contains(why.Detail, "has 2 notificationItems, and Adyen sends one") {
+		t.Errorf("%v", why)
+	}
+	refuses(t, "without a signature", v, wrap(strings.Replace(item, s, "", 1)), "", ReasonBody)
+	refuses(t, "an item that is none", v, wrap("{}"), "", ReasonBody)
 	refuses(t, "no items", v, wrap(), "", ReasonBody)
 	refuses(t, "a name twice", v, wrap(strings.Replace(item, `"pspReference"`, `"pspReference":"x","pspReference"`, 1)), "", ReasonBody)
 	takes(t, "a name of another case is another name", v, wrap(strings.Replace(item, `"pspReference"`, `"PspReference":"x","pspReference"`, 1)))

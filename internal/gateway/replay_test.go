@@ -100,3 +100,43 @@ func TestMandrillIsOneParameter(t *testing.T) {
 		refuses(t, "cut at another place", v, formRequest(values, "X-Mandrill-Signature", sign), "")
 	}
 }
+
+// Adyen signs eight fields, joined without escapes. Nothing else has a say in the id, and no field can be cut at another place.
+func TestAdyenIDIsSigned(t *testing.T) {
+	const sent = "psp1:orig1:acct1:a:ref:1000:EUR:AUTHORISATION:"
+	item := func(success string, fields ...string) *Request {
+		return post([]byte(`{"live":"true","notificationItems":[{"NotificationRequestItem":{"additionalData":{"hmacSignature":"` + adyenSignature(sent+success) + `"},"pspReference":"` + fields[0] +
+			`","originalReference":"` + fields[1] + `","merchantAccountCode":"` + fields[2] + `","merchantReference":"` + fields[3] + `","amount":{"value":1000,"currency":"EUR"},"eventCode":"AUTHORISATION"` + fields[4] + `}}]}`))
+	}
+	v, _, _ := sendAs(t, "adyen", "{}")
+	seen := takes(t, "as sent", v, item("true", "psp1", "orig1", "acct1", "a:ref", `,"success":"true"`))
+	for what, rest := range map[string]string{"another kind of success": `,"success":true`, "another date": `,"success":"true","eventDate":"2020-01-01T00:00:00Z"`, "a note": `,"success":"true","reason":"x"`} {
+		if e := takes(t, what, v, item("true", "psp1", "orig1", "acct1", "a:ref", rest)); e.ID != seen.ID {
+			t.Errorf("%s: it is %s, and was %s", what, e.ID, seen.ID)
+		}
+	}
+	for _, fields := range [][]string{{"psp1:orig1", "acct1", "a", "ref"}, {"psp1", "orig1:acct1", "a", "ref"}, {"psp1", "orig1", "acct1:a", "ref"}} {
+		refuses(t, "cut at another place", v, item("true", append(fields, `,"success":"true"`)...), "", ReasonBody)
+	}
+	without := takes(t, "without a success", v, item("", "psp1", "orig1", "acct1", "a:ref", ""))
+	for _, rest := range []string{`,"success":null`, `,"success":""`, `,"reason":"x"`} {
+		if e := takes(t, rest, v, item("", "psp1", "orig1", "acct1", "a:ref", rest)); e.ID != without.ID || e.ID == seen.ID {
+			t.Errorf("%s: it is %s, and was %s", rest, e.ID, without.ID)
+		}
+	}
+	settings := secretsOf([]string{hexKey(0)})
+	settings.Naming = &Naming{Type: []string{"text:payment"}}
+	if e := takes(t, "with a naming of one's own", open(t, "adyen", settings), item("true", "psp1", "orig1", "acct1", "a:ref", `,"success":"true"`)); e.ID != seen.ID {
+		t.Errorf("it is %s, and was %s", e.ID, seen.ID)
+	}
+	settings.Naming.ID = []string{"json:notificationItems.0.NotificationRequestItem.reason"}
+	if _, err := New("adyen", settings, Surroundings{}); fieldOf(err) != "naming.id" {
+		t.Errorf("an id of what is not signed: %v", err)
+	}
+}
+
+// adyenSignature is what Adyen writes for the eight fields joined by colons.
+func adyenSignature(content string) string {
+	key, _ := hex.DecodeString(hexKey(0))
+	return encode("base64", hmacOf(sha256.New, string(key), content))
+}
