@@ -15,7 +15,8 @@ func gitlab() Provider {
 		Doc:   "Standard Webhooks with a signing token (whsec_…), or else X-Gitlab-Token: the secret token",
 		Needs: []Need{{fieldSecrets, true, "the signing token, whsec_…; or, if the webhook has none, the secret token"}},
 		naming: Naming{
-			ID:   []string{"header:Idempotency-Key", "header:webhook-id", "header:X-Gitlab-Event-UUID"},
+			// Those first that a signing token signs, under either name that it verifies.
+			ID:   []string{"header:webhook-id", "header:svix-id", "header:Idempotency-Key", "header:X-Gitlab-Event-UUID"},
 			Type: []string{"json:object_kind", "json:event_name", "header:X-Gitlab-Event"}, Key: []string{"json:project.path_with_namespace", "json:project_id", "json:group_id"},
 			Keep: []string{"X-Gitlab-Event", "X-Gitlab-Instance", "X-Gitlab-Webhook-UUID", "X-Gitlab-Event-UUID"},
 		},

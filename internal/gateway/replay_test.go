@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -139,4 +140,80 @@ func TestAdyenIDIsSigned(t *testing.T) {
 func adyenSignature(content string) string {
 	key, _ := hex.DecodeString(hexKey(0))
 	return encode("base64", hmacOf(sha256.New, string(key), content))
+}
+
+// unsignedIDs are the providers that write the event's id into a header which is not signed and nowhere else, so that a repeat can be told
+// by nothing better; or that sign nothing at all.
+var unsignedIDs = []string{"bitbucket", "cloudevents", "forgejo", "gitea", "github", "gogs", "jira", "linear", "razorpay", "sanity", "sentry", "shopify", "snyk", "sparkpost", "woocommerce"}
+
+// A header that is not signed makes no other event of one that has a signed id.
+func TestUnsignedHeadersMakeNoEvent(t *testing.T) {
+	bodies := map[string]string{"zendesk": `{"type":"zen:event-type:user.active_changed","id":"2b24ef10","zendesk_event_version":"2022-06-20","subject":"zen:user:1"}`}
+	for _, p := range Providers() {
+		s, ok := senders()[p.Name]
+		if !ok {
+			continue
+		}
+		body := bodies[p.Name]
+		if body == "" {
+			body = matrixBody
+		}
+		v, r, _ := sendAs(t, p.Name, body)
+		seen, forged := takes(t, p.Name, v, r), clone(r)
+		for _, list := range p.naming.ID {
+			for part := range strings.SplitSeq(list, "+") {
+				name, ok := strings.CutPrefix(part, "header:")
+				if ok && !slices.ContainsFunc(s.signed, func(signed string) bool { return strings.EqualFold(signed, name) }) {
+					forged.Header.Set(name, "forged-1")
+				}
+			}
+		}
+		e, known := takes(t, p.Name+" with forged headers", v, forged), slices.Contains(unsignedIDs, p.Name)
+		if (e.ID != seen.ID) != known {
+			t.Errorf("%s: the id is %s, and was %s; among those without a signed id: %v", p.Name, e.ID, seen.ID, known)
+		}
+	}
+}
+
+// GitLab's signed id may come under Svix's name for it as well as its own.
+func TestGitLabIDIsSigned(t *testing.T) {
+	v, r, _ := sendAs(t, "gitlab", `{"object_kind":"push"}`)
+	r.Header.Set("Idempotency-Key", "msg_1")
+	renamed := clone(r)
+	for _, part := range []string{"id", "timestamp", "signature"} {
+		renamed.Header.Set("svix-"+part, r.Header.Get("webhook-"+part))
+		renamed.Header.Del("webhook-" + part)
+	}
+	for _, again := range []*Request{r, renamed} {
+		again.Header.Set("Idempotency-Key", "forged-1")
+		again.Header.Set("X-Gitlab-Event-UUID", "forged-2")
+		if e := takes(t, "with another key", v, again); e.ID != "msg_1" {
+			t.Errorf("the id is %s", e.ID)
+		}
+	}
+}
+
+// Twilio signs the ids of messages and of the progress of calls. For what has none its own token, which it does not sign, tells a repeat from
+// another: the same digit can be pressed twice in a call.
+func TestTwilioIDs(t *testing.T) {
+	v, _, _ := sendAs(t, "twilio", "{}")
+	for _, c := range []struct {
+		form url.Values
+		id   string
+	}{
+		{url.Values{"MessageSid": {"SM1"}, "MessageStatus": {"sent"}}, "SM1.sent"},
+		{url.Values{"MessageSid": {"SM1"}, "SmsStatus": {"received"}}, "SM1.received"},
+		{url.Values{"CallSid": {"CA1"}, "CallStatus": {"completed"}, "SequenceNumber": {"3"}, "CallbackSource": {"call-progress-events"}}, "CA1.completed.3.call-progress-events"},
+		{url.Values{"CallSid": {"CA1"}, "CallStatus": {"in-progress"}, "SequenceNumber": {"3"}, "UnstableSpeechResult": {"he"}}, "token-1"},
+		{url.Values{"CallSid": {"CA1"}, "CallStatus": {"in-progress"}, "Digits": {"1"}}, "token-1"},
+	} {
+		var content strings.Builder
+		for _, name := range sortedNames(c.form) {
+			content.WriteString(name + c.form.Get(name))
+		}
+		r := formRequest(c.form, "X-Twilio-Signature", encode("base64", hmacOf(sha1.New, textKey(0), testURL+content.String())), "I-Twilio-Idempotency-Token", "token-1")
+		if e := takes(t, c.id, v, r); e.ID != c.id {
+			t.Errorf("%v: the id is %s, want %s", c.form, e.ID, c.id)
+		}
+	}
 }

@@ -27,8 +27,9 @@ func twilio() Provider {
 		Doc:     twilioSignature + ": base64 of HMAC-SHA1 over {url} and the sorted parameters, or {url} with bodySHA256; HMAC-SHA256 with a shared key",
 		Needs:   []Need{{fieldSecrets, true, "the account's auth token, or the shared key's secret"}, needPublicURL},
 		naming: Naming{
-			ID: []string{"header:I-Twilio-Idempotency-Token", "form:MessageSid+form:MessageStatus", "form:CallSid+form:CallStatus+form:SequenceNumber", "form:MessageSid+form:SmsStatus",
-				"json:0.id", "json:id"},
+			// The token is not signed, and stands for what has no id that is: what a call asks for, which may be the same twice.
+			ID: []string{"form:MessageSid+form:MessageStatus", "form:MessageSid+form:SmsStatus", "form:CallSid+form:CallStatus+form:SequenceNumber+form:CallbackSource",
+				"json:0.id", "json:id", "header:I-Twilio-Idempotency-Token", "form:CallSid+form:CallStatus+form:SequenceNumber"},
 			Type: []string{"form:MessageStatus", "form:SmsStatus", "form:CallStatus", "form:EventType", "json:*.type"},
 			Key:  []string{"form:MessageSid", "form:CallSid"}, Keep: []string{"I-Twilio-Idempotency-Token"},
 		},
