@@ -23,15 +23,17 @@ func adyen() Provider {
 		open: func(c *configuration) (scheme, error) {
 			keys, err := c.keys(Hex, "")
 			m := newMACs(SHA256, keys...)
-			answer := text("[accepted]")
-			return scheme{answer: answer, id: adyenID, check: func(_ context.Context, r *Request) *Rejection {
-				if c.VerifyToken != "" {
-					if rejection := checkToken(r, "Authorization", []eventhose.Secret{c.VerifyToken}); rejection != nil {
+			check := func(_ context.Context, r *Request) *Rejection { return checkAdyen(m, r.Body) }
+			if c.VerifyToken != "" {
+				basic := c.headerShows("Authorization", []eventhose.Secret{c.VerifyToken})
+				check = func(ctx context.Context, r *Request) *Rejection {
+					if rejection := basic(ctx, r); rejection != nil {
 						return rejection
 					}
+					return checkAdyen(m, r.Body)
 				}
-				return checkAdyen(m, r.Body)
-			}}, err
+			}
+			return scheme{answer: text("[accepted]"), id: adyenID, check: check}, err
 		},
 	}
 }

@@ -28,25 +28,27 @@ func cloudEvents() Provider {
 				return scheme{}, eventhose.Invalid(optionPrefix+rate, "must be a whole number from 1 to 1000000")
 			}
 			return scheme{
-				check: func(_ context.Context, r *Request) *Rejection { return checkAccessToken(r, c.Secrets) },
+				check: accessToken(c),
 				probe: func(_ context.Context, r *Request, _ *Verifier) Verdict { return consent(r, allowed, limit) },
 			}, nil
 		},
 	}
 }
 
-func checkAccessToken(r *Request, secrets []eventhose.Secret) *Rejection {
-	if len(r.Header.Values("Authorization")) > 0 {
-		return checkToken(r, "Authorization", secrets)
-	}
-	query, err := url.ParseQuery(r.Query)
-	if tokens := query["access_token"]; err == nil && len(tokens) > 0 {
-		if len(tokens) > 1 || !sameSecret(tokens[0], secrets) {
-			return reject(ReasonNoMatch, "the parameter access_token is not the secret")
+// accessToken makes the check of a token in a header or, without that, in the query.
+func accessToken(c *configuration) func(context.Context, *Request) *Rejection {
+	const header, parameter = "Authorization", "access_token"
+	inHeader, inQuery := c.headerShows(header, c.Secrets), c.parameterShows(parameter, c.Secrets)
+	return func(ctx context.Context, r *Request) *Rejection {
+		query, err := url.ParseQuery(r.Query)
+		switch {
+		case len(r.Header.Values(header)) > 0 || err != nil || len(query[parameter]) == 0:
+			return inHeader(ctx, r)
+		case !inQuery(query):
+			return reject(ReasonNoMatch, "the parameter %s is not the secret", parameter)
 		}
 		return nil
 	}
-	return reject(ReasonHeaderMissing, "header Authorization is missing")
 }
 
 // consent answers OPTIONS: an origin that the source lists may send, as often as the source says.

@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/x509"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,8 +87,9 @@ type Surroundings struct {
 
 // Verifier verifies the requests of one source. It may be used concurrently.
 type Verifier struct {
-	scheme scheme
-	naming *compiledNaming
+	scheme   scheme
+	naming   *compiledNaming
+	withheld shownPlaces
 }
 
 // scheme is what a provider makes of a source's settings.
@@ -144,7 +146,7 @@ func New(provider string, s Settings, around Surroundings) (*Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Verifier{sc, n}, nil
+	return &Verifier{sc, n, c.shown}, nil
 }
 
 // Verify judges a request. It reaches out only for providers whose signatures need a certificate or a confirmation, within
@@ -198,4 +200,14 @@ func (v *Verifier) judge(ctx context.Context, r *Request) Verdict {
 		v.scheme.describe(e, v.naming.prefix, r)
 	}
 	return Verdict{Event: e, Answer: answer}
+}
+
+// WithholdsHeader reports whether the provider shows a secret in a header, so that what is in it is shown to nobody else.
+func (v *Verifier) WithholdsHeader(name string) bool {
+	return slices.ContainsFunc(v.withheld.headers, func(header string) bool { return strings.EqualFold(header, name) })
+}
+
+// WithholdsParameter reports the same of a parameter of the query.
+func (v *Verifier) WithholdsParameter(name string) bool {
+	return slices.Contains(v.withheld.parameters, name)
 }

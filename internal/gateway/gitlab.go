@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"strings"
 
 	"github.com/eventhose/eventhose"
@@ -36,7 +35,7 @@ func gitlab() Provider {
 			case c.Tolerance != 0:
 				return scheme{}, eventhose.Invalid(fieldTolerance, "is not used with a secret token, which signs no time")
 			}
-			return scheme{check: func(_ context.Context, r *Request) *Rejection { return checkToken(r, "X-Gitlab-Token", c.Secrets) }}, nil
+			return scheme{check: c.headerShows("X-Gitlab-Token", c.Secrets)}, nil
 		},
 	}
 }

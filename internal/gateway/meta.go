@@ -27,7 +27,7 @@ func whatsapp() Provider {
 func metaBased(p Provider) Provider {
 	p.Needs = []Need{{fieldSecrets, true, "the app secret"}, {fieldVerifyToken, true, "the verify token that you chose for the subscription"}}
 	return signed(p, Scheme{Header: "X-Hub-Signature-256", Prefix: "sha256="}).extended(func(c *configuration, s *scheme) error {
-		token := []eventhose.Secret{c.VerifyToken}
+		shown := c.parameterShows("hub.verify_token", []eventhose.Secret{c.VerifyToken})
 		s.probe = func(_ context.Context, r *Request, _ *Verifier) Verdict {
 			if r.Method != http.MethodGet {
 				return rejected(reject(ReasonMethod, "the method is %s, and should be POST, or GET to subscribe", quoted(r.Method)))
@@ -37,7 +37,7 @@ func metaBased(p Provider) Provider {
 				return rejected(rejection)
 			}
 			parameters, _ := parseForm(r.Query)
-			if tokens := parameters.values["hub.verify_token"]; mode != "subscribe" || len(tokens) != 1 || !sameSecret(tokens[0], token) {
+			if mode != "subscribe" || !shown(parameters.values) {
 				return rejected(reject(ReasonNoMatch, "the verify token of the subscription is not the source's"))
 			}
 			value, rejection := queried(r, "hub.challenge")

@@ -63,6 +63,7 @@ type configuration struct {
 	Settings
 	Surroundings
 	provider *Provider
+	shown    shownPlaces
 }
 
 // validate checks what all providers have in common.

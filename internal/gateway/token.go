@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/base64"
+	"net/url"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -24,9 +25,25 @@ func tokenBased(p Provider, header string) Provider {
 		if !httpguts.ValidHeaderFieldName(name) || len(name) > 128 {
 			return scheme{}, eventhose.Invalid(optionHeader, "is not the name of a header")
 		}
-		return scheme{check: func(_ context.Context, r *Request) *Rejection { return checkToken(r, name, c.Secrets) }}, nil
+		return scheme{check: c.headerShows(name, c.Secrets)}, nil
 	}
 	return p
+}
+
+// shownPlaces are where requests show secrets of a source, which are shown to nobody in turn.
+type shownPlaces struct{ headers, parameters []string }
+
+// headerShows makes the comparison of what a header shows with secrets. Providers compare by it, and by parameterShows, so that no secret
+// is shown in a place that is not known.
+func (c *configuration) headerShows(name string, secrets []eventhose.Secret) func(context.Context, *Request) *Rejection {
+	c.shown.headers = append(c.shown.headers, name)
+	return func(_ context.Context, r *Request) *Rejection { return checkToken(r, name, secrets) }
+}
+
+// parameterShows makes the comparison of the values of a parameter of the query, which must be there once.
+func (c *configuration) parameterShows(name string, secrets []eventhose.Secret) func(query url.Values) bool {
+	c.shown.parameters = append(c.shown.parameters, name)
+	return func(query url.Values) bool { return len(query[name]) == 1 && sameSecret(query[name][0], secrets) }
 }
 
 func checkToken(r *Request, header string, secrets []eventhose.Secret) *Rejection {

@@ -494,3 +494,38 @@ func TestNoRoom(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 }
+
+// A rejected request is shown without the secret that it may hold, in whichever place its provider shows it.
+func TestShownWithoutSecrets(t *testing.T) {
+	w := newWorld(t, nil)
+	const shown = "right-one-0123456789"
+	for _, c := range []struct{ settings, header, query string }{
+		{`"provider": "flutterwave"`, "Verif-Hash", ""},
+		{`"provider": "telegram"`, "X-Telegram-Bot-Api-Secret-Token", ""},
+		{`"provider": "okta", "options": {"header": "X-Own"}`, "X-Own", ""},
+		{`"provider": "postmark", "options": {"header": "x-own"}`, "X-Own", ""},
+		{`"provider": "sparkpost", "options": {"header": "X-OWN"}`, "X-Own", ""},
+		{`"provider": "sparkpost"`, "Authorization", ""},
+		{`"provider": "gitlab"`, "X-Gitlab-Token", ""},
+		{`"provider": "cloudevents"`, "", "access_token="},
+		{`"provider": "cloudevents"`, "", "acces%73_token="},
+		{`"provider": "stripe"`, "X-Api-Key", ""}, // which is no place of Stripe's, and sounds like one
+	} {
+		s := w.source(`{` + c.settings + `, "secret": "` + shown + `"}`)
+		headers := []string{"X-Trace", "abc", "Content-Encoding", "gzip"}
+		if c.header != "" {
+			headers = append(headers, c.header, shown)
+		}
+		if c.query != "" {
+			c.query += shown
+		}
+		w.want(415, w.send("POST", s.URL+"?a=b&"+c.query, `{}`, headers...))
+		var list struct{ Data []eventhose.Rejection }
+		w.manage(200, "GET", "/sources/"+s.ID+"/rejections", "", &list)
+		var one eventhose.Rejection
+		w.manage(200, "GET", "/sources/"+s.ID+"/rejections/"+list.Data[0].ID, "", &one)
+		if text := fmt.Sprintf("%+v", one.Request); strings.Contains(text, shown) || strings.Count(text, "***") != 1 || fmt.Sprint(one.Request.Header["X-Trace"]) != "[abc]" || !strings.HasPrefix(one.Request.Query, "a=b&") {
+			t.Errorf("%s shows %s", c.settings, text)
+		}
+	}
+}

@@ -102,24 +102,31 @@ func (d *Door) Retry(ctx context.Context, tenant eventhose.TenantID, source even
 // withheld is shown in place of what may be a credential.
 const withheld = "***"
 
-// ShownRejection answers a rejected request for its owner to look at: what may be a credential reads "***". CodeNotFound.
+// ShownRejection answers a rejected request for its owner to look at: where the source's provider shows a secret, and where there may be another
+// credential, it reads "***". CodeNotFound.
 func (d *Door) ShownRejection(ctx context.Context, tenant eventhose.TenantID, source eventhose.SourceID, id string) (eventhose.Rejection, error) {
-	if _, err := d.sources.Source(ctx, tenant, source); err != nil {
+	s, err := d.sources.Source(ctx, tenant, source)
+	if err != nil {
 		return eventhose.Rejection{}, err
 	}
 	r, err := d.sources.Rejection(ctx, tenant, source, id)
-	if err == nil {
-		r.Request = shown(r.Request)
+	if err != nil {
+		return eventhose.Rejection{}, err
 	}
-	return r, err
+	verifier, err := d.verifierOf(&s)
+	if err != nil {
+		return eventhose.Rejection{}, err
+	}
+	r.Request = shown(r.Request, verifier)
+	return r, nil
 }
 
-// shown is q without what may be a credential. It does not change q.
-func shown(q *eventhose.RejectedRequest) *eventhose.RejectedRequest {
+// shown is q without what is a credential of the verifier's source, or may be another. It does not change q.
+func shown(q *eventhose.RejectedRequest, v *gateway.Verifier) *eventhose.RejectedRequest {
 	s := *q
 	s.Header = map[string][]string{}
 	for name, values := range q.Header {
-		if credential(name) {
+		if credential(name) || v.WithholdsHeader(name) {
 			values = slices.Repeat([]string{withheld}, len(values))
 		}
 		s.Header[name] = values
@@ -128,7 +135,7 @@ func shown(q *eventhose.RejectedRequest) *eventhose.RejectedRequest {
 	for pair := range strings.SplitSeq(q.Query, "&") {
 		name, _, valued := strings.Cut(pair, "=")
 		plain, err := url.QueryUnescape(name)
-		if valued && (err != nil || credential(plain)) {
+		if valued && (err != nil || credential(plain) || v.WithholdsParameter(plain)) {
 			pair = name + "=" + withheld
 		}
 		pairs = append(pairs, pair)
@@ -137,7 +144,7 @@ func shown(q *eventhose.RejectedRequest) *eventhose.RejectedRequest {
 	return &s
 }
 
-// credential reports whether a header or parameter of this name may hold a secret. Signatures are none.
+// credential reports whether a header or parameter may hold a secret that is none of the source's, by its name. Signatures are none.
 func credential(name string) bool {
 	switch name = strings.ToLower(http.CanonicalHeaderKey(name)); name {
 	case "authorization", "proxy-authorization", "cookie":
