@@ -217,3 +217,24 @@ func TestTwilioIDs(t *testing.T) {
 		}
 	}
 }
+
+// What is joined without a separator can be cut at another place, unless its parts cannot be longer or shorter than they were.
+func TestSignedTextIsCutAtOnePlace(t *testing.T) {
+	v, r, _ := sendAs(t, "sendgrid", `[{"sg_event_id":"a","event":"open"}]`)
+	const header = "X-Twilio-Email-Event-Webhook-Timestamp"
+	at := r.Header.Get(header)
+	takes(t, "as SendGrid sends", v, r)
+	for n := 1; n < len(at); n++ {
+		moved := clone(r)
+		moved.Header.Set(header, at[:n])
+		moved.Body = append([]byte(at[n:]), r.Body...)
+		refuses(t, "digits of the time before the body", v, moved, "", ReasonHeaderMalformed)
+	}
+
+	around, _ := snsSurroundings()
+	sns := snsVerifier(t, around)
+	takes(t, "a message of several lines", sns, notification(map[string]string{"Message": "hello\nMessageId\nmid-0"}))
+	moved := notification(map[string]string{"Message": "hello\nMessageId\nmid-0"})
+	moved.Body = []byte(strings.NewReplacer(`hello\nMessageId\nmid-0`, "hello", `"mid-1"`, `"mid-0\nMessageId\nmid-1"`).Replace(string(moved.Body)))
+	refuses(t, "lines of the message in the id", sns, moved, "", ReasonBody)
+}

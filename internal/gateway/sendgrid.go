@@ -44,6 +44,9 @@ func sendgrid() Provider {
 				if rejection := checkClock("header "+timestamp, at, Seconds, r.Received, tolerance); rejection != nil {
 					return rejection
 				}
+				if len(at) < 10 { // the others would stand before the body, where they are signed as well
+					return malformed(timestamp, at, "Unix seconds of ten digits")
+				}
 				signature, ok := Base64.decode(value)
 				if !ok {
 					return malformed(header, value, "base64")

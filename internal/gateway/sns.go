@@ -165,6 +165,12 @@ func snsFields(body []byte) (map[string]string, *Rejection) {
 			return nil, reject(ReasonBody, "the body has no %s", name)
 		}
 	}
+	for _, name := range snsSigned {
+		// Each is signed as a line: only one may have several, or lines of one could be moved to another.
+		if name != "Message" && strings.Contains(fields[name], "\n") {
+			return nil, reject(ReasonBody, "%s has more than one line, which only Message may have", name)
+		}
+	}
 	return fields, nil
 }
 
