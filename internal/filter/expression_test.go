@@ -26,7 +26,7 @@ func TestExpressions(t *testing.T) {
 		ID: "evt_1", Type: "order.paid", Key: "o1", Version: "2", Time: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
 		Attributes: map[string]string{"region": "eu"},
 		Data: []byte(`{"amount": 150, "price": 99.5, "whole": 100.0, "big": 18446744073709551615, "huge": 1e400,
-			"exact": 9007199254740993, "name": "Ada", "null": null, "flag": true, "tags": ["a", "b"],
+			"exact": 9007199254740993, "name": "Ada", "null": null, "flag": true, "tags": ["a", "b"], "half": "a\ud800", "again": 1, "again": 2,
 			"items": [{"sku": "x", "n": 1}, {"sku": "y", "n": 2.5}]}`),
 	}
 	for expression, want := range map[string]bool{
@@ -49,6 +49,8 @@ func TestExpressions(t *testing.T) {
 		"data.huge > 1e308":                                                      true,
 		"data['null'] == null":                                                   true,
 		"type.matches('^o.{3}r[.]pa{1,3}id$')":                                   true,
+		"data.half == 'a\ufffd' && size(data.half) == 2":                         true, // half of a surrogate pair is read as U+FFFD
+		"data.again == 2":                                                        true, // of a name that is given twice, the last
 		"data.flag == true":                                                      true,
 		"has(data.name) && !has(data.other)":                                     true,
 		"data.name.startsWith('A') && data.name.matches('^A.a$')":                true,

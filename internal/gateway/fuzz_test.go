@@ -3,12 +3,15 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/eventhose/eventhose"
 )
@@ -126,6 +129,7 @@ func FuzzFields(f *testing.F) {
 	f.Add([]byte(`{"a":[{"b":1},{"b":"x"}]}`), "a.*.b")
 	f.Add([]byte(`[[1,2],[3]]`), "0.1")
 	f.Add([]byte(`{"a":1,"a":2}`), "a")
+	f.Add([]byte(`[{"a":1,"a":[{"b":"\ud800"}]}]`), "*.a.0.b")
 	f.Fuzz(func(t *testing.T, body []byte, path string) {
 		if len(path) > maxPlace {
 			return
@@ -140,6 +144,10 @@ func FuzzFields(f *testing.F) {
 		}
 		if _, again := (&fieldTree{}).read(body); again != valid {
 			t.Errorf("whether it is JSON depends on what is looked for: %v and %v", valid, again)
+		}
+		verified, grammar := tree.readVerified(body)
+		if grammar != (json.Valid(body) && utf8.Valid(body)) || valid && !reflect.DeepEqual(verified, values) || !slices.Equal(verified[0], verified[1]) {
+			t.Errorf("verified it is %q (%v), and else %q (%v)", verified, grammar, values, valid)
 		}
 	})
 }

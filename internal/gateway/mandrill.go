@@ -82,7 +82,7 @@ func describeMandrill(e *eventhose.Event, prefix string, r *Request) {
 	for _, path := range [][]string{{"*", "_id"}, {"*", "event"}, {"*", "ts"}} {
 		tree.add(path)
 	}
-	fields, ok := tree.read(events)
+	fields, ok := tree.readVerified(events)
 	if !ok {
 		return
 	}

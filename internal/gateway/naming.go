@@ -120,7 +120,7 @@ func (c *compiledNaming) parse(field, text string) (together places, err error) 
 func (c *compiledNaming) event(r *Request, asForm bool) *eventhose.Event {
 	found, isJSON := content{r: r, fields: make([][]string, c.fields.count)}, false
 	if !asForm {
-		found.fields, isJSON = c.fields.read(r.Body)
+		found.fields, isJSON = c.fields.readVerified(r.Body)
 	}
 	switch {
 	case !c.form || isJSON:

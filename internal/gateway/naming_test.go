@@ -36,7 +36,12 @@ func TestNames(t *testing.T) {
 			"charge.completed.chg_1.succeeded", "flutterwave-v4.charge.completed", "order-1", "2026-05-24T15:34:09.001Z", "application/json"},
 		{"twilio", `hello`, nil, "SM1.sent", "twilio.sent", "SM1", "", formType},
 		{"github", "not json", []string{"X-GitHub-Event", "a b\x01c..d."}, "", "github.a_b_c.d", "", "", "application/octet-stream"},
-		{"github", `{"a":1,"a":2}`, []string{"X-GitHub-Event", "push"}, "", "github.push", "", "", "application/octet-stream"},
+		{"github", `{"a":1,"a":2}`, []string{"X-GitHub-Event", "push"}, "", "github.push", "", "", "application/json"},
+		{"github", "{\"a\":\"\xff\"}", []string{"X-GitHub-Event", "push"}, "", "github.push", "", "", "application/octet-stream"},
+		{"stripe", `{"id":"evt_3","type":"charge.failed","note":"\ud83d","data":{"object":{"id":"ch_3"}},"created":1,"created":1700000000}`, nil, "evt_3", "stripe.charge.failed", "ch_3", "2023-11-14T22:13:20Z", "application/json"},
+		{"stripe", `{"id":"evt_4","type":"a","data":{"object":{"id":"ch_4"}},"type":"b","id":"evt_5","data":{"object":{}}}`, nil, "evt_5", "stripe.b", "", "", "application/json"},
+		{"stripe", `{"id":"evt_\ud83d","type":"a","data":{"object":{"id":"ch_\ud83d"}}}`, nil, "ids-2ca64345f3a0478719344e5c5d6936d17bd5c7cf619e00e5fd9fc95481363795", "stripe.a", "", "", "application/json"},
+		{"mandrill", `{"event":"open","_id":"m1","ts":1700000000,"event":"click","note":"\udc00"}`, nil, "m1.click.1700000000", "mandrill.click", "m1", "2023-11-14T22:13:20Z", formType},
 		{"github", `{}`, []string{"X-GitHub-Event", strings.Repeat("x", 400)}, "", "github." + strings.Repeat("x", 191), "", "", "application/json"},
 		{"github", `{}`, []string{"X-GitHub-Delivery", strings.Repeat("x", 257)}, "", "github.event", "", "", "application/json"},
 	} {
@@ -97,6 +102,35 @@ func TestFieldTree(t *testing.T) {
 	}
 	for _, bad := range []string{"", "{", `{"a":1}{}`, `{"a":1,"a":2}`, `{"x":{"y":1,"y":2}}`, "\xff", `{"a":"\ud800"}`, `[1,]`, "nul", strings.Repeat("[", 100_000)} {
 		if _, ok := tree.read([]byte(bad)); ok {
+			t.Errorf("%.40q is read", bad)
+		}
+	}
+}
+
+// What is verified is read by the grammar of JSON alone; of a name that is given twice the last counts, with all that is in it.
+func TestVerifiedFields(t *testing.T) {
+	tree := &fieldTree{}
+	for _, p := range []string{"a", "b.c", "list.*.id", "list.0.id"} {
+		tree.add(strings.Split(p, "."))
+	}
+	for body, want := range map[string][][]string{
+		`{"a":"1","a":2}`:                                                {{"2"}, nil, nil, nil},
+		`{"a":"1","\u0061":null}`:                                        {nil, nil, nil, nil},
+		`{"b":{"c":1},"b":{"x":2}}`:                                      {nil, nil, nil, nil},
+		`{"b":{"c":1,"c":2},"a":1}`:                                      {{"1"}, {"2"}, nil, nil},
+		`{"list":[{"id":1},{"id":2,"id":3}],"x":"\ud800"}`:               {nil, nil, {"1", "3"}, {"1"}},
+		`{"list":[{"id":1,"id":2},{"id":3}],"list":[{"id":4,"id":5},6]}`: {nil, nil, {"5"}, {"5"}},
+		`{"a":"x\ud800","\ud800":{"c":1},"b":{"c":"\ud83d\ude00"}}`:      {{"\xffx\\ud800"}, {"😀"}, nil, nil},
+	} {
+		if got, ok := tree.readVerified([]byte(body)); !ok || fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+			t.Errorf("%s: %q (%v), want %q", body, got, ok, want)
+		}
+		if _, ok := tree.read([]byte(body)); ok {
+			t.Errorf("%s is read where nothing is verified", body)
+		}
+	}
+	for _, bad := range []string{"", "{", `{"a":1}{}`, "{\"a\":\"\xff\"}", `{"a":"\ud8"}`, `[1,]`, strings.Repeat("[", 100_000)} {
+		if _, ok := tree.readVerified([]byte(bad)); ok {
 			t.Errorf("%.40q is read", bad)
 		}
 	}

@@ -43,7 +43,7 @@ type page struct {
 // Data comes byte for byte as it was appended, beside data that is not JSON, and erased data.
 func TestData(t *testing.T) {
 	w := newWorld(t, nil)
-	const awkward = "{ \"amount\" : 1.10e+2,\n \"html\":\"<b>&</b>\\u00e9 \u2028\", \"big\": 12345678901234567890.0}"
+	const awkward = "{ \"amount\" : 1.10e+2,\n \"html\":\"<b>&</b>\\u00e9 \u2028\", \"half\":\"\\ud800\", \"big\": 12345678901234567890.0}"
 	w.append(`{"type":"order.paid","id":"a \"quoted\" id","key":"k","version":"2","attributes":{"region":"eu"},"time":"2026-01-31T12:00:00Z","data":` + awkward + `}`)
 	w.append(`{"type":"label.printed","content_type":"image/png","data_base64":"iVBORw0KGgo="}`)
 	erased := w.append(`{"type":"secret","data":"leaked"}`)

@@ -211,7 +211,7 @@ func (r *reader) cloudEvent() (eventhose.Event, error) {
 		// Data that is not JSON travels as a JSON string (JSON format, section 3.1.1).
 		text, err := jsontext.AppendUnquote(nil, plain)
 		if err != nil || plain[0] != '"' {
-			return c.event, r.invalid("data", "must be a string, or data_base64, since datacontenttype is not JSON")
+			return c.event, r.invalid("data", "must be a string of whole characters, or data_base64, since datacontenttype is not JSON")
 		}
 		c.event.Data = text
 	}
@@ -221,8 +221,12 @@ func (r *reader) cloudEvent() (eventhose.Event, error) {
 // attribute reads a context attribute: a string, a boolean or an integer (JSON format, section 2.2). null is absence.
 func (r *reader) attribute(name string) (value string, present bool, err error) {
 	kind := r.d.PeekKind()
-	if kind == '{' || kind == '[' {
+	switch kind {
+	case '{', '[':
 		return "", false, r.invalid(clip(name), "must be a string, a boolean or an integer")
+	case '"':
+		value, err = r.text(clip(name))
+		return value, err == nil, err
 	}
 	t, err := r.d.ReadToken()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -16,7 +17,9 @@ import (
 
 // Bodies of events are read token by token and not into Go types, for one reason: data is cut out of the body where it
 // stands, so that what is signed later is what the client sent, byte for byte. jsontext refuses names that are given
-// twice, invalid UTF-8, and nesting deeper than 10,000, anywhere in the body.
+// twice, invalid UTF-8, and nesting deeper than 10,000, anywhere in the body. Half of a surrogate pair as an escape ("\ud800")
+// is JSON by RFC 8259 and stays in data as it came; a field of ours is text, which it cannot be part of. Names that differ
+// only in such halves count as the same: most who read them later put U+FFFD in their place.
 
 // reader reads values out of one JSON text. Its errors name the path of what is wrong, from where the reader began.
 type reader struct {
@@ -29,7 +32,9 @@ type reader struct {
 }
 
 func newReader(body []byte) *reader {
-	return &reader{body: body, d: jsontext.NewDecoder(bytes.NewBuffer(body))}
+	// The option for halves of pairs lets bytes pass that are not UTF-8. Where there are such, the decoder says where.
+	halves := jsontext.AllowInvalidUTF8(utf8.Valid(body))
+	return &reader{body: body, d: jsontext.NewDecoder(bytes.NewBuffer(body), halves)}
 }
 
 func (r *reader) invalid(field, format string, args ...any) error {
@@ -77,11 +82,15 @@ func (r *reader) text(field string) (string, error) {
 	if k := r.d.PeekKind(); k != '"' && k != 0 {
 		return "", r.invalid(field, "must be a string")
 	}
-	t, err := r.d.ReadToken()
+	quoted, err := r.d.ReadValue()
 	if err != nil {
 		return "", r.syntax(err)
 	}
-	return t.String(), nil
+	text, err := jsontext.AppendUnquote(nil, quoted)
+	if err != nil {
+		return "", &eventhose.Error{Code: eventhose.CodeMalformed, Field: r.at + field, Message: `is not text: it has half of a surrogate pair, such as \ud800 alone`}
+	}
+	return string(text), nil
 }
 
 // object calls member for each name of an object; member reads the value.

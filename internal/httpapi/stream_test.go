@@ -119,7 +119,7 @@ const lines = "application/x-ndjson"
 func TestStreamForms(t *testing.T) {
 	w := newWorld(t, nil)
 	w.want(202, w.root("POST", events, `[
-		{"type":"a","key":"k","attributes":{"x":"y"},"data":{"n":1.50,"s":"a\nb\u2028 c","e":"é\u00e9\/"}},
+		{"type":"a","key":"k","attributes":{"x":"y"},"data":{"n":1.50,"s":"a\nb\u2028 c","e":"é\u00e9\/","half":"\ud800"}},
 		{"type":"a","data":{
 			"pretty" : [ 1,`+"\r\n\t"+`2.0e+1 ],
 			"big": 12345678901234567890.10

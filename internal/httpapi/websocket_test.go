@@ -123,7 +123,7 @@ func (s *socket) closed(status websocket.StatusCode, code eventhose.Code) {
 // No more comes than was granted, all of it in order, and what is in an event passes byte for byte.
 func TestSocketCredit(t *testing.T) {
 	w := newWorld(t, quick)
-	const awkward = "{ \"amount\" : 1.10e+2,\n \"html\":\"<b>&</b>\\u00e9\", \"big\": 12345678901234567890.0}"
+	const awkward = "{ \"amount\" : 1.10e+2,\n \"html\":\"<b>&</b>\\u00e9\", \"half\":\"\\ud800\", \"big\": 12345678901234567890.0}"
 	for i := range 20 {
 		w.append("acme", fmt.Sprintf(`{"type":"t%d","data":%s}`, i%2, awkward))
 	}

@@ -28,7 +28,7 @@ func TestAppend(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.dial()
 	at := time.Date(2026, 2, 3, 4, 5, 6, 789, time.UTC)
-	full := &v1.NewEvent{Type: "order.paid", Data: []byte("{\"a\" :\t1,\n \"b\":\"\\u00e9é\" } "), Id: "order-1", Key: "k", Time: timestamppb.New(at), Version: "2", Attributes: map[string]string{"region": "eu"}}
+	full := &v1.NewEvent{Type: "order.paid", Data: []byte("{\"a\" :\t1,\n \"b\":\"\\u00e9é\\ud800\" } "), Id: "order-1", Key: "k", Time: timestamppb.New(at), Version: "2", Attributes: map[string]string{"region": "eu"}}
 	raw := &v1.NewEvent{Type: "file", Data: []byte{0, 1, 0xff, '\n'}, ContentType: "application/octet-stream"}
 	empty := &v1.NewEvent{Type: "file", ContentType: "text/plain"}
 	for _, packed := range []bool{false, true} {

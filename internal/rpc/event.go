@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -57,7 +58,7 @@ func check(n *v1.NewEvent, e *eventhose.Event) error {
 		return eventhose.Invalid("type", "must not begin with %q, which is for system events", eventhose.SystemPrefix)
 	case e.JSON() && len(e.Data) == 0:
 		return eventhose.Invalid("data", "is required")
-	case e.JSON() && !jsontext.Value(e.Data).IsValid():
+	case e.JSON() && !(utf8.Valid(e.Data) && jsontext.Value(e.Data).IsValid(jsontext.AllowInvalidUTF8(true))): // which is for halves of surrogate pairs as escapes
 		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "data", Message: "must be JSON, as content_type says", Fix: "give the content_type of data that is not JSON"}
 	}
 	return nil

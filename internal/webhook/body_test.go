@@ -16,6 +16,7 @@ func TestBody(t *testing.T) {
 	at := time.Date(2026, 11, 22, 7, 33, 0, 500, time.FixedZone("x", 7200))
 	for want, e := range map[string]eventhose.Event{
 		`{"type":"a.b","timestamp":"2026-11-22T05:33:00.0000005Z","data":{"a" : 1.0e2},"id":"x","sequence":1}`: {Type: "a.b", ID: "x", Sequence: 1, Data: []byte(`{"a" : 1.0e2}`)},
+		`{"type":"a","timestamp":"2026-11-22T05:33:00.0000005Z","data":["\ud800"],"id":"x","sequence":2}`:      {Type: "a", ID: "x", Sequence: 2, Data: []byte(`["\ud800"]`)},
 		`{"type":"a","timestamp":"2026-11-22T05:33:00.0000005Z","data":[1,
 2],"id":"q\"\\é\u003c","sequence":18446744073709551615,"key":"k\u0001"}`: {Type: "a", ID: "q\"\\é<", Sequence: 1<<64 - 1, Key: "k\x01", Data: []byte("[1,\n2]"), ContentType: "application/cloudevents+json; charset=utf-8"},
 		`{"type":"a","timestamp":"2026-11-22T05:33:00.0000005Z","data_base64":"AP8=","content_type":"application/octet-stream","id":"x","sequence":2,"key":"k"}`: {Type: "a", ID: "x", Sequence: 2, Key: "k", Data: []byte{0, 255}, ContentType: "application/octet-stream"},
