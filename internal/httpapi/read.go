@@ -153,7 +153,7 @@ func (a *API) waitOf(s string) (time.Duration, error) {
 
 // filterOf reads what narrows a read.
 func filterOf(x *exchange) (eventhose.Filter, error) {
-	f := eventhose.Filter{Types: listOf(x.query["types"]), Keys: x.query["keys"], Expression: x.query.Get("expression")}
+	f := eventhose.Filter{Types: listOf(x.query["types"]), Keys: given(x.query["keys"]), Expression: x.query.Get("expression")}
 	if f.Expression != "" && !x.principal.Can(eventhose.CapabilityData) {
 		// Whether an expression holds of data tells what the data is.
 		return f, &eventhose.Error{Code: eventhose.CodeForbidden, Field: "expression", Message: "the portal link does not open data, which an expression may ask about"}
@@ -174,10 +174,16 @@ func limitOf(s string) (int, error) {
 
 // listOf reads a parameter that is repeated, or separated by commas, or both.
 func listOf(values []string) (list []string) {
-	for _, v := range values {
+	for _, v := range given(values) {
 		list = append(list, strings.Split(v, ",")...)
 	}
 	return list
+}
+
+// given are the values of a list that hold something: a parameter that is there and empty is as good as left out, as with
+// all others ("after=&limit=&types=").
+func given(values []string) []string {
+	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
 }
 
 // ofQuery names a filter's field as the query does.

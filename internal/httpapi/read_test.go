@@ -46,6 +46,9 @@ func TestRead(t *testing.T) {
 		"limit=2":                         "order.a order.b",
 		"expression=data.n%20%3E%202":     "mail.a order.c",
 		"types=*&keys=k1&limit=1&after=0": "order.a",
+		"after=&limit=&types=&wait=":      "order.a order.b mail.a order.c",
+		"keys=&expression=":               "order.a order.b mail.a order.c",
+		"types=&types=mail.a&keys=":       "mail.a",
 	} {
 		if got := types(w.page(events + "?" + query)); got != want {
 			t.Errorf("%s: %s, want %s", query, got, want)
@@ -66,7 +69,7 @@ func TestRead(t *testing.T) {
 	}
 	for query, field := range map[string]string{
 		"after=x": "after", "after=1_2_3": "after", "limit=0": "limit", "limit=1001": "limit", "limit=ten": "limit", "limit=1&limit=2": "limit",
-		"wait=61s": "wait", "wait=-1s": "wait", "wait=soon": "wait", "types=a..b": "types[0]", "types=a,": "types[1]", "keys=": "keys[0]",
+		"wait=61s": "wait", "wait=-1s": "wait", "wait=soon": "wait", "types=a..b": "types[0]", "types=a,": "types[1]", "types=,": "types[0]",
 		"expression=1%2B1": "expression", "expression=nope": "expression", "typos=a": "typos", "After=0": "After",
 	} {
 		w.refused("invalid", field, w.root("GET", events+"?"+query, ""))

@@ -54,7 +54,7 @@ func TestSearchEvents(t *testing.T) {
 	w.attempts(1)
 	w.settled("acme", fine, dead)
 
-	p := w.searched("limit=3")
+	p := w.searched("limit=3&types=&keys=&before=&status=")
 	if len(p.Data) != 3 || p.Next == nil || p.Head != 4 || p.SearchedTo.IsZero() || p.Partial {
 		t.Fatalf("%+v", p)
 	}

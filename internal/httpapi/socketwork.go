@@ -30,7 +30,7 @@ type work struct {
 // workOf reads what subscription a socket is to work on.
 func (a *API) workOf(ctx context.Context, x *exchange) (*work, error) {
 	for _, name := range []string{"after", "types", "keys", "expression"} {
-		if x.query.Has(name) {
+		if len(given(x.query[name])) > 0 {
 			return nil, eventhose.Invalid(name, "must not be given with subscription, which has its own")
 		}
 	}

@@ -135,7 +135,7 @@ func TestStreamForms(t *testing.T) {
 		t.Fatal(err)
 	}
 	flat := strings.NewReplacer("\n", "", "\r", "")
-	s, n := w.open(rootKey, "after=0"), w.open(rootKey, "", "Accept", lines)
+	s, n := w.open(rootKey, "after=0&types="), w.open(rootKey, "after=&types=&keys=&expression=", "Accept", lines)
 	if got := n.line(); !strings.HasPrefix(got, `{"cursor":"`) {
 		t.Errorf("NDJSON begins with %s", got)
 	}
@@ -212,7 +212,7 @@ func TestStreamResumesAtEveryCursor(t *testing.T) {
 func TestStreamRefusals(t *testing.T) {
 	w := newWorld(t, func(o *httpapi.Options) { o.Streams = follow.NewStreams(3, 2) })
 	for query, field := range map[string]string{
-		"after=x": "after", "types=a..b": "types[0]", "keys=": "keys[0]", "expression=1%2B1": "expression", "expression=nope": "expression",
+		"after=x": "after", "types=a..b": "types[0]", "types=a,": "types[1]", "expression=1%2B1": "expression", "expression=nope": "expression",
 		"limit=1": "limit", "wait=1s": "wait", "ticket=a&ticket=b": "ticket", "subscription=sub_1": "subscription",
 	} {
 		w.refused("invalid", field, w.root("GET", events+"/stream?"+query, ""))

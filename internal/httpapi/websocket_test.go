@@ -127,7 +127,7 @@ func TestSocketCredit(t *testing.T) {
 	for i := range 20 {
 		w.append("acme", fmt.Sprintf(`{"type":"t%d","data":%s}`, i%2, awkward))
 	}
-	s := w.dial(rootKey, "")
+	s := w.dial(rootKey, "after=&types=&keys=")
 	if ready := s.read("ready"); ready.Cursor != w.cursor(0) {
 		t.Errorf("ready at %s", ready.Cursor)
 	}
