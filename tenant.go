@@ -31,10 +31,10 @@ type Tenant struct {
 
 // Retention bounds a log. Zero fields do not bound it. Whichever bound is reached first trims.
 type Retention struct {
-	// Age is how long an event stays after it was appended, at least a minute.
-	Age Duration `json:"age,omitempty"`
-	// Bytes is how much data the log keeps, at least 1 MiB; the oldest goes first.
-	Bytes int64 `json:"bytes,omitempty"`
+	// Age is how long an event stays after it was appended, at least a second.
+	Age Duration `json:"age,omitempty" doc:"How long an event stays after it was appended, 1s to 876000h; for ever if it is left out. The newest event stays"`
+	// Bytes is how much data the log keeps; the oldest goes first, the newest event never.
+	Bytes int64 `json:"bytes,omitempty" doc:"How much data the log keeps, in bytes; without bound if it is left out. The newest event stays, however large"`
 	// DeadBytes is the quota of data kept for parked events that the log itself no longer holds, 64 MiB if 0.
 	DeadBytes int64 `json:"dead_bytes,omitempty"`
 }
@@ -54,10 +54,10 @@ func (t Tenant) Validate() error {
 	}
 	r := t.Retention
 	switch {
-	case r.Age != 0 && (r.Age < Duration(time.Minute) || r.Age > Duration(100*365*24*time.Hour)):
-		return Invalid("retention.age", "must be between 1m and 876000h")
-	case r.Bytes != 0 && r.Bytes < 1<<20:
-		return Invalid("retention.bytes", "must be at least 1048576")
+	case r.Age != 0 && (r.Age < Duration(time.Second) || r.Age > Duration(100*365*24*time.Hour)):
+		return Invalid("retention.age", "must be between 1s and 876000h")
+	case r.Bytes < 0:
+		return Invalid("retention.bytes", "must not be negative")
 	case r.DeadBytes < 0:
 		return Invalid("retention.dead_bytes", "must not be negative")
 	}

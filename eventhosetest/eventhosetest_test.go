@@ -3,6 +3,7 @@ package eventhosetest_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -84,6 +85,28 @@ func TestSeed(t *testing.T) {
 		if i < len(other) && other[i] == line && !strings.Contains(line, "***") {
 			t.Errorf("another seed gives %s too", line)
 		}
+	}
+}
+
+// A small bound, set over the API, is kept to within seconds, and tells a reader that it was overtaken.
+func TestSmallRetention(t *testing.T) {
+	for name, bound := range map[string]eventhose.Retention{"age": {Age: eventhose.Duration(time.Second)}, "bytes": {Bytes: 30}} {
+		eventhosetest.Run(t, func(t *testing.T, s *eventhosetest.Server) {
+			s.Append(order("o1"), order("o2"), order("o3"))
+			read, err := s.Tenant.Read(t.Context(), client.ReadOptions{Limit: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Client.PutTenant(t.Context(), eventhose.Tenant{ID: "default", Retention: bound}); err != nil {
+				t.Fatal(err)
+			}
+			s.Clock.Advance(10 * time.Second)
+			_, err = s.Tenant.Read(t.Context(), client.ReadOptions{After: read.Cursor})
+			var e *eventhose.Error
+			if !errors.As(err, &e) || e.Code != eventhose.CodeCursorGone || e.First != 3 {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
 	}
 }
 

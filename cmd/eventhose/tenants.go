@@ -29,7 +29,7 @@ func (p *program) tenantsPut() *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&parent, "parent", "", "the platform that it is connected to; set once")
-	f.DurationVar(&age, "retention-age", 0, "how long events stay; 0 is for ever")
+	f.DurationVar(&age, "retention-age", 0, "how long events stay, a second or more; 0 is for ever")
 	f.Int64Var(&bytes, "retention-bytes", 0, "how much data the log keeps; 0 is without bound")
 	f.Int64Var(&dead, "retention-dead-bytes", 0, "how much data is kept for dead events beyond that")
 	return p.connected(c, func(ctx context.Context, cl *client.Client, args []string) error {

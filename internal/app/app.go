@@ -267,6 +267,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 
 	retaining, stopRetaining := context.WithCancel(context.Background())
 	var retention sync.WaitGroup
+	ctl.AnnounceTenants(log.Bounded)
 	retention.Go(func() { log.RunRetention(retaining, retentionInterval) })
 	a.onStop("retention", func(context.Context) error { stopRetaining(); retention.Wait(); return nil })
 	a.noteUses(ctl)

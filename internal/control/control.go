@@ -124,7 +124,8 @@ type Control struct {
 	// inspecting does the same for a tenant's inspectors that get requests: each has room for one change.
 	inspecting [64]chan struct{}
 
-	announce atomic.Pointer[func(eventhose.TenantID, eventhose.SubscriptionID)]
+	announce        atomic.Pointer[func(eventhose.TenantID, eventhose.SubscriptionID)]
+	announceTenants atomic.Pointer[func(eventhose.TenantID)]
 }
 
 // New makes a Control over st. The first time it makes the keyset that seals secrets; later it answers CodeInvalid,
@@ -190,6 +191,17 @@ func (c *Control) changed(tenant eventhose.TenantID, id eventhose.SubscriptionID
 	}
 }
 
+// AnnounceTenants sets what is called after each committed change of a tenant, here or at another node. It replaces what was set
+// before. f must not block.
+func (c *Control) AnnounceTenants(f func(eventhose.TenantID)) { c.announceTenants.Store(&f) }
+
+func (c *Control) tenantChanged(id eventhose.TenantID) {
+	c.tenants.forget(id)
+	if f := c.announceTenants.Load(); f != nil {
+		(*f)(id)
+	}
+}
+
 // TenantOf answers which tenant a record is about that says that this tenant exists.
 func TenantOf(r store.Record) (eventhose.TenantID, bool) {
 	return eventhose.TenantID(r.ID), r.Tenant == "" && r.Kind == kindTenant
@@ -208,7 +220,7 @@ func Tells(kind string) bool {
 func (c *Control) Heard(kind string, tenant eventhose.TenantID, id string) {
 	switch kind {
 	case kindTenant:
-		c.tenants.forget(eventhose.TenantID(id))
+		c.tenantChanged(eventhose.TenantID(id))
 	case kindKey:
 		c.keys.forget(id)
 	case kindSession:

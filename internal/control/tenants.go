@@ -29,7 +29,7 @@ func (c *Control) PutTenant(ctx context.Context, t eventhose.Tenant) (tenant eve
 	if err != nil {
 		return eventhose.Tenant{}, false, err
 	}
-	c.tenants.forget(t.ID)
+	c.tenantChanged(t.ID)
 	return tenant, created, nil
 }
 

@@ -44,6 +44,7 @@ type Log struct {
 	owns    func(eventhose.TenantID) bool
 	counted func(tenant, parent eventhose.TenantID, events, bytes int)
 	place   chan struct{} // there may be something to place
+	small   smallLogs
 }
 
 // Options of a Log.
@@ -64,7 +65,7 @@ type Options struct {
 
 // New starts a log over a store, which it does not close. Close must be called.
 func New(st store.Log, tenants Tenants, o Options) *Log {
-	l := &Log{store: st, tenants: tenants, logger: o.Logger, erased: o.Erased, lost: o.Lost, owns: o.Owns, counted: o.Counted, place: make(chan struct{}, 1)}
+	l := &Log{store: st, tenants: tenants, logger: o.Logger, erased: o.Erased, lost: o.Lost, owns: o.Owns, counted: o.Counted, place: make(chan struct{}, 1), small: newSmallLogs()}
 	if l.owns == nil {
 		l.owns = func(eventhose.TenantID) bool { return true }
 	}

@@ -40,7 +40,7 @@ func (m tenants) Tenants(_ context.Context, after eventhose.TenantID, limit int)
 	return all, nil
 }
 
-func open(t *testing.T, known tenants) (*eventlog.Log, *embedded.Store) {
+func open(t *testing.T, known eventlog.Tenants) (*eventlog.Log, *embedded.Store) {
 	t.Helper()
 	st, err := embedded.Open("data", embedded.Options{FS: vfs.NewMem(), MinFree: -1})
 	if err != nil {
@@ -302,6 +302,76 @@ func TestRetention(t *testing.T) {
 			t.Errorf("%d parked events are told to be lost, want 1", lost.Count)
 		}
 	})
+}
+
+// changing are tenants that change while they are looked at.
+type changing struct {
+	mu sync.Mutex
+	of tenants
+}
+
+func (c *changing) Tenant(ctx context.Context, id eventhose.TenantID) (eventhose.Tenant, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.of.Tenant(ctx, id)
+}
+
+func (c *changing) Tenants(ctx context.Context, after eventhose.TenantID, limit int) ([]eventhose.Tenant, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.of.Tenants(ctx, after, limit)
+}
+
+func (c *changing) bound(id eventhose.TenantID, r eventhose.Retention) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of[id] = eventhose.Tenant{ID: id, Retention: r}
+}
+
+// A small bound takes effect soon after it was set, and then as soon as it is passed; the newest event stays.
+func TestSmallRetention(t *testing.T) {
+	for name, r := range map[string]eventhose.Retention{"age": {Age: eventhose.Duration(time.Second)}, "bytes": {Bytes: 1}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				known := &changing{of: tenants{"acme": {ID: "acme"}, "other": {ID: "other"}}}
+				log, st := open(t, known)
+				defer closeAll(t, log, st)
+				ctx, cancel := context.WithCancel(t.Context())
+				var running sync.WaitGroup
+				defer running.Wait()
+				defer cancel()
+				running.Go(func() { log.RunRetention(ctx, time.Minute) })
+				append3 := func(tenant eventhose.TenantID) {
+					if _, err := log.Append(ctx, tenant, event(1), event(2), event(3)); err != nil {
+						t.Error(err)
+					}
+				}
+				first := func(tenant eventhose.TenantID, want eventhose.Sequence) {
+					t.Helper()
+					<-time.After(10 * time.Second)
+					synctest.Wait()
+					if h, err := log.Head(ctx, tenant); err != nil || h.First != want {
+						t.Errorf("the first event of %s is %d (%v), want %d", tenant, h.First, err, want)
+					}
+				}
+				append3("acme")
+				append3("other")
+				first("acme", 1)
+				known.bound("acme", r)
+				log.Bounded("acme")
+				log.Bounded("other")
+				first("acme", 3)
+				append3("acme")
+				first("acme", 6)
+				first("other", 1)
+				known.bound("other", r) // and nobody says so
+				<-time.After(time.Minute)
+				first("other", 3)
+				append3("other")
+				first("other", 6)
+			})
+		})
+	}
 }
 
 // An erased event keeps its place and loses its data, in the parent's log too.

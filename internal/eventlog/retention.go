@@ -18,19 +18,31 @@ const defaultDeadBytes = 64 << 20
 // quota was full.
 const ParkedLost = "eventhose.parked.lost"
 
-// RunRetention applies every tenant's retention now and then each interval, until ctx ends. Failures are logged and
-// tried again at the next turn.
+// RunRetention applies every tenant's retention now and then each interval, and that of small logs twelve times as often, until
+// ctx ends. Failures are logged and tried again at the next turn.
 func (l *Log) RunRetention(ctx context.Context, interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	var soon <-chan time.Time // only while there is a small log: nobody else pays for them
+	turn := l.Retain
 	for {
-		if err := l.Retain(ctx); err != nil && ctx.Err() == nil {
-			l.logger.Error("retention failed", "error", err)
+		if turn != nil {
+			if err := turn(ctx); err != nil && ctx.Err() == nil {
+				l.logger.Error("retention failed", "error", err)
+			}
+		}
+		if soon == nil && l.small.any() {
+			soon = time.After(interval / 12)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			turn = l.Retain
+		case <-soon:
+			soon, turn = nil, l.retainSmall
+		case <-l.small.noted:
+			turn = nil
 		}
 	}
 }
@@ -45,8 +57,11 @@ func (l *Log) Retain(ctx context.Context) error {
 		}
 		for _, t := range tenants {
 			after = t.ID
-			if t.Retention.Age == 0 && t.Retention.Bytes == 0 || !l.owns(t.ID) {
+			if !bounded(t) || !l.owns(t.ID) {
 				continue
+			}
+			if isSmall(t) {
+				l.small.add(t.ID)
 			}
 			if err := l.retain(ctx, t); err != nil {
 				if ctx.Err() != nil {

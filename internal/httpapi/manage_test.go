@@ -18,11 +18,14 @@ func TestTenants(t *testing.T) {
 	if created["id"] != "child" || created["parent"] != "acme" || fmt.Sprint(created["retention"]) != "map[age:72h0m0s bytes:1.048576e+06]" {
 		t.Errorf("created %v", created)
 	}
+	w.want(200, w.root("PUT", "/v1/tenants/child", `{"retention":{"age":"1s","bytes":1}}`))
 	w.want(200, w.root("PUT", "/v1/tenants/child", `{"parent":"acme"}`))
 	w.want(201, w.root("PUT", "/v1/tenants/empty", ``))
 	w.refused("conflict", "parent", w.root("PUT", "/v1/tenants/child", `{"parent":"globex"}`))
 	for body, field := range map[string]string{
-		`{"retention":{"age":"1s"}}`:     "retention.age",
+		`{"retention":{"age":"999ms"}}`:  "retention.age",
+		`{"retention":{"age":"-1h"}}`:    "retention.age",
+		`{"retention":{"bytes":-1}}`:     "retention.bytes",
 		`{"retention":{"age":"long"}}`:   "retention.age",
 		`{"retention":{"age":3600}}`:     "retention.age",
 		`{"retention":{"bytes":"many"}}`: "retention.bytes",

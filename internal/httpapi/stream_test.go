@@ -403,7 +403,7 @@ func (w *world) fill(megabytes int) (events int) {
 // The log overtakes a reader that stands still: it is told, with what is left, and misses nothing in silence.
 func TestStreamIsOvertaken(t *testing.T) {
 	w := newWorld(t, nil)
-	w.want(200, w.root("PUT", "/v1/tenants/acme", `{"retention":{"bytes":1048576}}`))
+	w.want(200, w.root("PUT", "/v1/tenants/acme", `{"retention":{"bytes":1000000}}`))
 	last := w.fill(12)
 	c := narrow(t)
 	s, n := w.openWith(c, rootKey, ""), w.openWith(c, rootKey, "", "Accept", lines)
