@@ -40,7 +40,23 @@ type failure struct {
 func (e *failure) Error() string { return e.what }
 func (e *failure) Unwrap() error { return e.err }
 
-var errInterrupted = &failure{exit: exitInterrupted, code: "interrupted", what: "interrupted"}
+// What ends a context by a signal, SIGINT and SIGTERM.
+var (
+	errInterrupted = &failure{exit: exitInterrupted, code: "interrupted", what: "interrupted"}
+	errTerminated  = &failure{exit: exitInterrupted, code: "interrupted", what: "terminated"}
+)
+
+// errEnded is the end of a command that goes on until a signal comes. Its exit code says that one came; what else there is to
+// say the command has said, as its last words.
+var errEnded = &failure{exit: exitInterrupted, code: "interrupted", what: "interrupted"}
+
+// ended answers errEnded if a signal has ended ctx.
+func ended(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return errEnded
+	}
+	return nil
+}
 
 // report prints err on stderr, in the form that --output asks for, and answers its exit code.
 func (p *program) report(err error) int {

@@ -190,8 +190,8 @@ func (p *program) inspectRequests() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "requests INSPECTOR",
 		Short: "Show what an inspector got: a list, newest first, or with --follow each request as it comes",
-		Long: `Show what an inspector got: a list, newest first, or with --follow each request as it comes, with headers and body, until it is interrupted.
-To follow begins with what comes from now on, unless --after names a request.`,
+		Long: `Show what an inspector got: a list, newest first, or with --follow each request as it comes, with headers and body, until it is interrupted
+(exit code 130). To follow begins with what comes from now on, unless --after names a request.`,
 		Example: `  eventhose inspect requests ins_01h455vb4pex5vsknk084sn02q --limit 10
   eventhose inspect requests ins_01h455vb4pex5vsknk084sn02q --full --limit 1
   eventhose inspect requests ins_01h455vb4pex5vsknk084sn02q --follow`,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -47,9 +48,9 @@ replay. What the target does not take is tried again until it does, with growing
 after it unless --ordering is key or none. The cursor belongs to this machine and URL, or to --group, whose listeners share the work.
 
 stdout has a line for each attempt, or with -o json an object. What else there is to say is on stderr; the line that begins with
-"ready" says that events come. It ends when it is interrupted, with 0; a second signal does not wait for the attempt under way.
+"ready" says that events come. It ends when it is interrupted, with 130; a second signal does not wait for the attempt under way.
 
---config runs the routes of a file until it is stopped, as an agent in another network.
+--config runs the routes of a file until it is stopped, as an agent in another network. SIGTERM ends that with 0.
 
 --ci runs a command, with the signing secret in EVENTHOSE_SECRET, and forwards what is appended meanwhile. It ends with 0 once
 the command has and everything that is expected holds; with 1 if the command fails, with 7 if an expectation is not met when
@@ -184,7 +185,13 @@ func (p *program) listen(ctx context.Context, l *listenFlags, routes []listen.Ro
 		health := listen.Serve(on, listeners...)
 		defer health.Stop()
 	}
-	return listen.Run(ctx, listeners...)
+	if err := listen.Run(ctx, listeners...); err != nil {
+		return err
+	}
+	if l.config != "" && errors.Is(context.Cause(ctx), errTerminated) {
+		return nil // an agent is a service, which is stopped by SIGTERM
+	}
+	return ended(ctx)
 }
 
 // listenTeller prints what listeners do: attempts on stdout, unless onStderr is set, and the rest on stderr.

@@ -299,7 +299,7 @@ func TestListenMissesNothing(t *testing.T) {
 	}
 
 	l.signal(t, syscall.SIGTERM)
-	if code := l.end(t); code != 0 {
+	if code := l.end(t); code != exitInterrupted {
 		t.Errorf("exit code %d after SIGTERM", code)
 	}
 	appendEvents(t, direct, 5)
@@ -320,7 +320,7 @@ func TestListenMissesNothing(t *testing.T) {
 
 	// An earlier place is replayed; what is told to be a replay is.
 	l.signal(t, os.Interrupt)
-	if code := l.end(t); code != 0 {
+	if code := l.end(t); code != exitInterrupted {
 		t.Errorf("exit code %d after SIGINT", code)
 	}
 	l = startListener(t, through, io.Discard, append(args, "--after", "0")...)
@@ -365,7 +365,7 @@ func TestListenShowsAttempts(t *testing.T) {
 		}
 		l.line(t, caughtUp)
 		l.signal(t, os.Interrupt)
-		if code := l.end(t); code != 0 {
+		if code := l.end(t); code != exitInterrupted {
 			t.Errorf("exit code %d", code)
 		}
 		return out.String()

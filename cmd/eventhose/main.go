@@ -26,8 +26,11 @@ func signals() (context.Context, <-chan struct{}) {
 	got := make(chan os.Signal, 2)
 	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM)
 	go func() { // lives as long as the process
-		<-got
-		cancel(errInterrupted)
+		if first := <-got; first == syscall.SIGTERM {
+			cancel(errTerminated)
+		} else {
+			cancel(errInterrupted)
+		}
 		<-got
 		close(cut)
 		signal.Stop(got)

@@ -40,6 +40,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitOK
 	}
+	if errors.Is(err, errEnded) {
+		return exitInterrupted
+	}
 	if !p.running {
 		p.output = p.wantedOutput(args)
 		if !errors.As(err, new(*usageError)) {

@@ -240,6 +240,31 @@ func TestInterruptedReadEndsWith130(t *testing.T) {
 	}
 }
 
+// A command that goes on until a signal says by its exit code that one came, and has its own last words.
+func TestInterruptedFollowersEndWith130(t *testing.T) {
+	server := startServer(t)
+	url := "http://" + server.address
+	log := dial(t, url, testKey).Tenant("default")
+	source, err := log.CreateSource(t.Context(), eventhose.Source{Provider: "inspect"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"tail"}, {"sources", "inspect", string(source.ID)}} {
+		for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+			p := start(t, []string{"EVENTHOSE_URL=" + url, "EVENTHOSE_API_KEY=" + testKey}, args...)
+			p.line(t, "ready: ")
+			p.signal(t, s)
+			var last string
+			for line := range p.lines {
+				last = line
+			}
+			if code := p.end(t); code != exitInterrupted || args[0] == "tail" && !strings.HasPrefix(last, "cursor ") || args[0] != "tail" && last != "" {
+				t.Errorf("%v ended by %v with %d, after %q", args, s, code, last)
+			}
+		}
+	}
+}
+
 // A taken address is told with what to do about it, and dev without --listen takes another.
 func TestTakenAddress(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())

@@ -338,7 +338,7 @@ func (p *program) sourcesInspect() *cobra.Command {
 		Use:   "inspect SOURCE",
 		Short: "Show what comes in through a source as it comes, with headers and body",
 		Long: `Show what comes in through a source as it comes, with the headers that are kept and the body. A source of the provider inspect takes anything: method,
-path, query and headers are attributes of its events. It goes on until it is interrupted.`,
+path, query and headers are attributes of its events. It goes on until it is interrupted, and ends with 130 then.`,
 		Example: `  eventhose sources create inspect
   eventhose sources inspect src_01h455vb4pex5vsknk084sn02q`,
 		Args: args(1, 1),
@@ -373,7 +373,7 @@ path, query and headers are attributes of its events. It goes on until it is int
 				return nil
 			}
 		}
-		return nil
+		return ended(ctx)
 	})
 }
 

@@ -61,7 +61,7 @@ func (p *program) tailCommand() *cobra.Command {
 		Use:   "tail",
 		Short: "Print events as they come",
 		Long: `Print events as they come, from the end of the log on unless --since or --after says otherwise. When the connection ends it is
-made again, for as long as it takes, and nothing is left out. It ends when it is interrupted, and then says on stderr after
+made again, for as long as it takes, and nothing is left out. It ends when it is interrupted, with 130, and then says on stderr after
 which cursor to go on.`,
 		Example: `  eventhose tail --types 'order.*'
   eventhose tail --since 1h -o jsonl | jq .data
@@ -119,7 +119,7 @@ func (p *program) tail(ctx context.Context, t *client.Tenant, o client.FollowOpt
 			return err
 		}
 	}
-	return nil
+	return ended(ctx)
 }
 
 // printEvent prints an event as a line.
