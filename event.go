@@ -97,6 +97,16 @@ func ValidType(s string) bool {
 	return true
 }
 
+// ValidEventID reports whether s can be the id of an event: MaxEventID bytes at most, printable, and nothing that in a path
+// ("/v1/tenants/acme/events/" and the id) leads elsewhere: the names of other routes, and what clients resolve before they ask.
+func ValidEventID(s string) bool {
+	switch s {
+	case "", "/", ".", "..", "search", "stream", "ws":
+		return false
+	}
+	return len(s) <= MaxEventID && printable(s)
+}
+
 // wordByte reports whether c is a letter, a digit, _ or -.
 func wordByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
@@ -120,8 +130,8 @@ func (e *Event) Validate() error {
 		return Invalid("type", "is required")
 	case !ValidType(e.Type):
 		return Invalid("type", "must be parts of letters, digits, _ - / : joined by full stops, at most %d bytes", MaxType)
-	case len(e.ID) > MaxEventID || !printable(e.ID):
-		return Invalid("id", "must be at most %d bytes of printable UTF-8", MaxEventID)
+	case e.ID != "" && !ValidEventID(e.ID):
+		return Invalid("id", "must be at most %d bytes of printable UTF-8, and none of / . .. search stream ws, which the paths of the API have for something else", MaxEventID)
 	case len(e.Scope) > MaxEventID || !printable(e.Scope):
 		return Invalid("source", "must be at most %d bytes of printable UTF-8", MaxEventID)
 	case len(e.Key) > MaxKey || !printable(e.Key):

@@ -117,6 +117,21 @@ func TestEventValidate(t *testing.T) {
 	if err := good.Validate(); err != nil {
 		t.Fatal(err)
 	}
+	for _, id := range []string{"/", ".", "..", "search", "stream", "ws"} {
+		e := good
+		e.ID = id
+		var got *eventhose.Error
+		if err := e.Validate(); !errors.As(err, &got) || got.Code != eventhose.CodeInvalid || got.Field != "id" {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	for _, id := range []string{"", "...", "Stream", "ws1", "a/ws", "//", strings.Repeat("x", eventhose.MaxEventID)} {
+		e := good
+		e.ID = id
+		if err := e.Validate(); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
 	for field, change := range map[string]func(*eventhose.Event){
 		"type":         func(e *eventhose.Event) { e.Type = "order..paid" },
 		"id":           func(e *eventhose.Event) { e.ID = "a\nb" },

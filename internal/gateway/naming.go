@@ -223,7 +223,7 @@ func same(values []string) bool {
 // eventID is the one id there is, a digest of several, or a digest of the request.
 func eventID(r *Request, ids []string) string {
 	switch {
-	case len(ids) == 1 && len(ids[0]) <= eventhose.MaxEventID && printable(ids[0]):
+	case len(ids) == 1 && (ids[0] == "" || eventhose.ValidEventID(ids[0])):
 		return ids[0]
 	case len(ids) > 0:
 		return digestID("ids-", []byte(strings.Join(ids, "\x00")+"\x00"))

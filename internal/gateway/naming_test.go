@@ -41,6 +41,7 @@ func TestNames(t *testing.T) {
 		{"stripe", `{"id":"evt_3","type":"charge.failed","note":"\ud83d","data":{"object":{"id":"ch_3"}},"created":1,"created":1700000000}`, nil, "evt_3", "stripe.charge.failed", "ch_3", "2023-11-14T22:13:20Z", "application/json"},
 		{"stripe", `{"id":"evt_4","type":"a","data":{"object":{"id":"ch_4"}},"type":"b","id":"evt_5","data":{"object":{}}}`, nil, "evt_5", "stripe.b", "", "", "application/json"},
 		{"stripe", `{"id":"evt_\ud83d","type":"a","data":{"object":{"id":"ch_\ud83d"}}}`, nil, "ids-2ca64345f3a0478719344e5c5d6936d17bd5c7cf619e00e5fd9fc95481363795", "stripe.a", "", "", "application/json"},
+		{"stripe", `{"id":"stream","type":"a"}`, nil, "ids-ecef3f7595961a5a245194ceb08ec89ca89ee02c9c6cb38000001b37087bc634", "stripe.a", "", "", "application/json"},
 		{"mandrill", `{"event":"open","_id":"m1","ts":1700000000,"event":"click","note":"\udc00"}`, nil, "m1.click.1700000000", "mandrill.click", "m1", "2023-11-14T22:13:20Z", formType},
 		{"github", `{}`, []string{"X-GitHub-Event", strings.Repeat("x", 400)}, "", "github." + strings.Repeat("x", 191), "", "", "application/json"},
 		{"github", `{}`, []string{"X-GitHub-Delivery", strings.Repeat("x", 257)}, "", "github.event", "", "", "application/json"},

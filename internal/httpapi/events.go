@@ -18,7 +18,7 @@ type NewEvent struct {
 	Data        any               `json:"data,omitempty" doc:"Any JSON value. It is kept byte for byte"`
 	DataBase64  []byte            `json:"data_base64,omitempty" doc:"Data that is not JSON, with content_type"`
 	ContentType string            `json:"content_type,omitempty"`
-	ID          string            `json:"id,omitempty" doc:"Unique in the tenant. The same event twice is one event"`
+	ID          string            `json:"id,omitempty" doc:"Unique in the tenant. The same event twice is one event. None of / . .. search stream ws"`
 	Key         string            `json:"key,omitempty" doc:"Events with one key keep their order"`
 	Time        string            `json:"time,omitempty" format:"date-time"`
 	Version     string            `json:"version,omitempty"`

@@ -199,6 +199,32 @@ func TestEvent(t *testing.T) {
 	}
 }
 
+// Whatever id is taken names its event in the path; those that would lead elsewhere, the other routes among them, are refused.
+func TestEventIDsAreReached(t *testing.T) {
+	w := newWorld(t, nil)
+	fixed := map[string]bool{"/": true, ".": true, "..": true}
+	for _, route := range w.api.Routes() {
+		if rest, below := strings.CutPrefix(route.Path, "/v1/tenants/{tenant}/events/"); below && !strings.HasPrefix(rest, "{id}") {
+			name, _, _ := strings.Cut(rest, "/")
+			fixed[name] = true
+		}
+	}
+	if !fixed["stream"] || !fixed["ws"] {
+		t.Errorf("the routes beside events have the names %v", fixed)
+	}
+	for name := range fixed {
+		w.refused("invalid", "id", w.root("POST", events, `{"type":"a","id":"`+name+`","data":1}`))
+		w.refused("invalid", "events[1].id", w.root("POST", events, `{"type":"a","data":1}`+"\n"+`{"type":"a","id":"`+name+`","data":1}`, "Content-Type", "application/x-ndjson"))
+		w.refused("invalid", "id", w.root("POST", events, `{"specversion":"1.0","source":"/s","type":"a","id":"`+name+`"}`, "Content-Type", "application/cloudevents+json"))
+	}
+	for _, id := range []string{"...", "ws/", "a/../b", "//", "./a", "%2e", "%2E%2E", "a?b#c", "é ", "data", "a/data"} {
+		w.want(202, w.root("POST", events, `{"type":"a","id":"`+id+`","data":1}`))
+		if got := w.want(200, w.root("GET", events+"/"+url.PathEscape(id), "")).json(t)["id"]; got != id {
+			t.Errorf("%q is %v", id, got)
+		}
+	}
+}
+
 func TestReadMethods(t *testing.T) {
 	w := newWorld(t, nil)
 	r := w.root("PUT", events, "{}")

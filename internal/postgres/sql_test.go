@@ -129,7 +129,7 @@ func TestAppendArguments(t *testing.T) {
 		{"type", nil}, {"type", ""}, {"type", "a..b"}, {"type", ".a"}, {"type", "a."}, {"type", "a b"}, {"type", "a\n"}, {"type", "é"}, {"type", long(257)}, {"type", "eventhose.tenant.created"},
 		{"data", nil}, {"data", `"` + long(eventhose.MaxData-1) + `"`},
 		{"key", long(257)}, {"key", "a\tb"}, {"key", "\u0085"}, {"key", strings.Repeat("é", 129)},
-		{"id", long(257)}, {"id", "a\x7f"},
+		{"id", long(257)}, {"id", "a\x7f"}, {"id", "/"}, {"id", "."}, {"id", ".."}, {"id", "search"}, {"id", "stream"}, {"id", "ws"},
 		{"version", long(65)}, {"version", "\n"},
 		{"event_time", time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, {"event_time", time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)},
 		{"attributes", `[]`}, {"attributes", `"a"`}, {"attributes", many}, {"attributes", `{"": "v"}`}, {"attributes", `{"a b": "v"}`}, {"attributes", `{"` + long(65) + `": "v"}`},

@@ -81,6 +81,7 @@ func TestAppendRefuses(t *testing.T) {
 		{"two values", func(e *v1.NewEvent) { e.Data = []byte(`1 2`) }, codes.InvalidArgument, eventhose.CodeInvalid, "data"},
 		{"not UTF-8", func(e *v1.NewEvent) { e.Data = []byte("\"\xff\"") }, codes.InvalidArgument, eventhose.CodeInvalid, "data"},
 		{"large", func(e *v1.NewEvent) { e.Data = bytes.Repeat([]byte("1"), eventhose.MaxData+1) }, codes.ResourceExhausted, eventhose.CodeTooLarge, "data"},
+		{"an id that leads elsewhere", func(e *v1.NewEvent) { e.Id = "stream" }, codes.InvalidArgument, eventhose.CodeInvalid, "id"},
 		{"key", func(e *v1.NewEvent) { e.Key = "a\nb" }, codes.InvalidArgument, eventhose.CodeInvalid, "key"},
 		{"time", func(e *v1.NewEvent) { e.Time = &timestamppb.Timestamp{Nanos: -1} }, codes.InvalidArgument, eventhose.CodeInvalid, "time"},
 		{"attribute", func(e *v1.NewEvent) { e.Attributes = map[string]string{"a b": ""} }, codes.InvalidArgument, eventhose.CodeInvalid, "attributes"},

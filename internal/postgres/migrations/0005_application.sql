@@ -57,6 +57,7 @@ BEGIN
 		WHEN octet_length(data::text) > 1048576 THEN 'data: is larger than 1 MiB'
 		WHEN octet_length(key) > 256 OR key ~ '[\x01-\x1f\x7f-\x9f]' THEN 'key: must be at most 256 bytes of printable text'
 		WHEN octet_length(id) > 256 OR id ~ '[\x01-\x1f\x7f-\x9f]' THEN 'id: must be at most 256 bytes of printable text'
+		WHEN id IN ('/', '.', '..', 'search', 'stream', 'ws') THEN 'id: must be none of / . .. search stream ws, which the paths of the API have for something else'
 		WHEN octet_length(version) > 64 OR version ~ '[\x01-\x1f\x7f-\x9f]' THEN 'version: must be at most 64 bytes of printable text'
 		WHEN event_time IS NOT NULL AND (event_time < '0001-01-02' OR event_time >= '9999-12-31') THEN 'event_time: must be between the years 1 and 9999'
 		WHEN attributes IS NOT NULL AND jsonb_typeof(attributes) <> 'object' THEN 'attributes: must be an object of texts'
