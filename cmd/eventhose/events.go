@@ -28,7 +28,8 @@ func (p *program) eventsList() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "Read the log",
-		Long:  `Read the log from the beginning, or after a cursor. The cursor to go on from is in the JSON, and on stderr with -o text and jsonl.`,
+		Long: `Read the log from the beginning, or after a cursor, on until there are --limit events or the log ends. The cursor to go on from is in the JSON,
+and on stderr with -o text and jsonl; with text it says whether there is more.`,
 		Example: `  eventhose events list --types 'order.*' --limit 10
   eventhose events list --all -o jsonl
   eventhose events list --after 1x2y3z_41 --wait 30s`,
@@ -36,7 +37,7 @@ func (p *program) eventsList() *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&after, "after", "0", "go on after this cursor; 0 is the beginning")
-	f.IntVar(&o.Limit, "limit", 0, "how many at most (a page, with --all)")
+	f.IntVar(&o.Limit, "limit", 0, "how many at most, 100 if it is not given (a page, with --all)")
 	f.StringSliceVar(&o.Types, "types", nil, "types or patterns such as order.*")
 	f.StringArrayVar(&o.Keys, "event-key", nil, "only events with this ordering key, or one of these")
 	f.StringVar(&o.Expression, "expression", "", "only events for which this CEL expression is true")
@@ -50,24 +51,60 @@ func (p *program) eventsList() *cobra.Command {
 		if all && p.output == "json" {
 			return &usageError{what: "--all needs -o text or -o jsonl", fix: c.CommandPath() + " --all -o jsonl"}
 		}
-		for o.After = cursor; ; {
-			page, err := t.Read(ctx, o)
-			if err != nil {
-				return err
-			}
-			if err := p.printPage(page, o.After == cursor); err != nil {
-				return err
-			}
-			o.After, o.Wait = page.Cursor, 0
-			if !all || !page.HasMore {
-				break
-			}
+		o.After = cursor
+		last, err := p.listEvents(ctx, t, o, all)
+		switch {
+		case p.output == "json" || err != nil && last.Cursor == (eventhose.Cursor{}):
+		case p.output == "text" && last.HasMore:
+			fmt.Fprintln(p.err, "cursor", last.Cursor, "(there is more)")
+		case p.output == "text":
+			fmt.Fprintln(p.err, "cursor", last.Cursor, "(the end of the log)")
+		default:
+			fmt.Fprintln(p.err, "cursor", last.Cursor)
 		}
-		if p.output != "json" {
-			fmt.Fprintln(p.err, "cursor", o.After)
-		}
-		return nil
+		return err
 	})
+}
+
+// defaultEvents is how many events a page of the log has at most if nothing is said.
+const defaultEvents = 100
+
+// listEvents prints as many events as o.Limit says, or all, and answers the last page that it read. A page that looks at many
+// events in vain is empty, or short, and is followed by others.
+func (p *program) listEvents(ctx context.Context, t *client.Tenant, o client.ReadOptions, all bool) (last eventhose.Page, err error) {
+	left := o.Limit
+	if left == 0 {
+		left = defaultEvents
+	}
+	var gathered []eventhose.Event // of a JSON object, which holds them all
+	for first := true; ; {
+		page, err := t.Read(ctx, o)
+		if err != nil {
+			return last, err
+		}
+		last, o.After = page, page.Cursor
+		left -= len(page.Events)
+		more := page.HasMore && (all || left > 0)
+		switch {
+		case p.output == "json":
+			gathered = append(gathered, page.Events...)
+			if page.Events = gathered; !more {
+				err = p.printPage(page, first)
+			}
+		case len(page.Events) > 0 || !more:
+			err = p.printPage(page, first)
+			first = false
+		}
+		if err != nil || !more {
+			return last, err
+		}
+		if len(page.Events) > 0 {
+			o.Wait = 0
+		}
+		if !all {
+			o.Limit = left
+		}
+	}
 }
 
 func (p *program) printPage(page eventhose.Page, first bool) error {
