@@ -254,8 +254,9 @@ func acknowledged(t *testing.T, log *client.Tenant, list []got) []got {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	all := func(eventhose.SubscriptionID) (bool, error) { return true, nil }
 	for _, g := range list {
-		if d, err := settled(ctx, log, g.id); err != nil || len(d) != 1 || d[0].State != eventhose.DeliveryDelivered {
+		if d, err := settled(ctx, log, g.id, all); err != nil || len(d) != 1 || d[0].State != eventhose.DeliveryDelivered {
 			t.Fatalf("%s is %v, %v", g.id, d, err)
 		}
 	}

@@ -28,7 +28,8 @@ func (p *program) triggerCommand() *cobra.Command {
 		Use:   "trigger TYPE",
 		Short: "Append an event",
 		Long: `Append an event, and with --wait tell what becomes of it: a line for each subscription that it concerns, once each has
-delivered it or set it aside. Exits with 1 if any has not delivered it. With --rate it makes steady traffic: --count events, so many a second.`,
+delivered it or set it aside. Exits with 1 if any has not delivered it. Those that are pulled from, which those of listen are too, it tells
+as they are and waits for none: when somebody pulls is not the server's to say. With --rate it makes steady traffic: --count events, so many a second.`,
 		Example: `  eventhose trigger order.paid --data @order.json
   eventhose trigger order.paid --data '{"amount": 4200}' --set customer.id=c_1 --wait
   eventhose trigger order.paid --count 1000 --rate 50/s
@@ -45,7 +46,7 @@ delivered it or set it aside. Exits with 1 if any has not delivered it. With --r
 	f.StringToStringVar(&e.Attributes, "attributes", nil, "attributes (a=1,b=2)")
 	f.IntVar(&count, "count", 1, "append this many")
 	f.StringVar(&rate, "rate", "", "append so many a second (10/s, 90/m), and not all at once")
-	f.BoolVar(&wait, "wait", false, "wait for the deliveries")
+	f.BoolVar(&wait, "wait", false, "wait for the deliveries to destinations")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
 		switch {
 		case rate != "" && wait:
@@ -128,8 +129,18 @@ type delivered struct {
 // waitFor prints each event once no delivery of it is pending.
 func (p *program) waitFor(ctx context.Context, t *client.Tenant, placed []eventhose.Placement) error {
 	failed := 0
+	pulled := pulls{}
+	waits := func(id eventhose.SubscriptionID) (bool, error) {
+		is, err := pulled.has(ctx, t, id)
+		return !is, err
+	}
 	for _, at := range placed {
-		deliveries, pending := settled(ctx, t, at.ID)
+		deliveries, pending := settled(ctx, t, at.ID, waits)
+		for _, d := range deliveries {
+			if pending == nil && d.State != eventhose.DeliveryDelivered {
+				_, pending = pulled.has(ctx, t, d.Subscription)
+			}
+		}
 		err := p.print(delivered{at, deliveries}, func(w io.Writer) {
 			switch {
 			case len(deliveries) == 0 && pending != nil:
@@ -138,14 +149,18 @@ func (p *program) waitFor(ctx context.Context, t *client.Tenant, placed []eventh
 				fmt.Fprintf(w, "%s\t%d\tconcerns no subscription\n", oneLine(at.ID), at.Sequence)
 			}
 			for _, d := range deliveries {
-				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", oneLine(at.ID), at.Sequence, d.Subscription, deliveryText(d))
+				note := ""
+				if pulled[d.Subscription] && d.State != eventhose.DeliveryDelivered {
+					note = " (pulled)"
+				}
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s%s\n", oneLine(at.ID), at.Sequence, d.Subscription, deliveryText(d), note)
 			}
 		})
 		if err = errors.Join(pending, err); err != nil {
 			return err
 		}
 		for _, d := range deliveries {
-			if d.State != eventhose.DeliveryDelivered {
+			if d.State != eventhose.DeliveryDelivered && (!pulled[d.Subscription] || d.State == string(eventhose.ParkedDead)) {
 				failed++
 			}
 		}
@@ -163,9 +178,25 @@ func wereSetAside(n int) string {
 	return fmt.Sprintf("%d deliveries were set aside", n)
 }
 
-// settled asks until every delivery of an event is delivered or set aside, at growing intervals up to half a second.
-// With an error come the deliveries as they were when it last knew.
-func settled(ctx context.Context, t *client.Tenant, id string) (last []eventhose.Delivery, err error) {
+// pulls says which subscriptions are pulled from, of those that were asked for.
+type pulls map[eventhose.SubscriptionID]bool
+
+// has reports whether a subscription is pulled from. One that is gone delivers nothing any more, and is not waited for either.
+func (p pulls) has(ctx context.Context, t *client.Tenant, id eventhose.SubscriptionID) (bool, error) {
+	if is, known := p[id]; known {
+		return is, nil
+	}
+	s, err := t.Subscription(ctx, id)
+	gone := eventhose.CodeOf(err) == eventhose.CodeNotFound
+	if gone || err == nil {
+		p[id], err = gone || s.Pull(), nil
+	}
+	return p[id], err
+}
+
+// settled asks until every delivery of an event that is waited for is delivered or set aside, at growing intervals up to half a
+// second. With an error come the deliveries as they were when it last knew.
+func settled(ctx context.Context, t *client.Tenant, id string, waits func(eventhose.SubscriptionID) (bool, error)) (last []eventhose.Delivery, err error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
@@ -181,7 +212,12 @@ func settled(ctx context.Context, t *client.Tenant, id string) (last []eventhose
 		last = e.Deliveries
 		pending := false
 		for _, d := range e.Deliveries {
-			pending = pending || d.State == eventhose.DeliveryPending || d.State == string(eventhose.ParkedLeased)
+			if pending || d.State != eventhose.DeliveryPending && d.State != string(eventhose.ParkedLeased) {
+				continue
+			}
+			if pending, err = waits(d.Subscription); err != nil {
+				return last, err
+			}
 		}
 		if !pending {
 			return last, nil
