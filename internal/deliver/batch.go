@@ -73,7 +73,7 @@ func (c *candidates) add(n *entry) bool {
 
 func (l *lane) candidates(from int, r *replay) candidates {
 	policy := l.sub.Batch
-	c := candidates{most: max(1, min(policy.MaxEvents, eventhose.MaxParked-l.aside())), limit: policy.MaxBytes}
+	c := candidates{most: max(1, min(policy.MaxEvents, l.mayPark(from))), limit: policy.MaxBytes}
 	ordered := l.sub.Ordering != eventhose.OrderingNone
 	switch from {
 	case fromKeys:

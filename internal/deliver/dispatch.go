@@ -146,11 +146,15 @@ func (l *lane) following(now time.Time) *job {
 	if len(l.retries) > 0 && !l.retries[0].Due.After(now) {
 		return l.retryJob(l.retries[0], eventhose.AttemptRetry)
 	}
-	if strict && len(l.blocking) > 0 || l.aside() >= eventhose.MaxParked {
+	if strict && len(l.blocking) > 0 {
 		return nil
 	}
 	for i := range 3 {
-		if j := l.source((l.turn+i)%3, eventhose.AttemptFirst, now); j != nil {
+		from := (l.turn + i) % 3
+		if l.mayPark(from) <= 0 {
+			continue
+		}
+		if j := l.source(from, eventhose.AttemptFirst, now); j != nil {
 			return j
 		}
 	}
@@ -167,8 +171,16 @@ func (l *lane) full() bool {
 	return l.sending >= allowed || l.unsettled >= unrecorded*allowed
 }
 
-// aside counts what is parked, or may soon be.
-func (l *lane) aside() int { return len(l.parked) + len(l.dead) + len(l.keys) + l.under }
+// mayPark is how many more events of a source may be under way: each may come to be parked, and a live one to block a key as
+// well. A key that catches up is counted already, and that it goes on is what makes room: at the bound there may be nothing but
+// such keys, as when workers pull a backlog with several events of each key.
+func (l *lane) mayPark(from int) int {
+	aside := len(l.parked) + len(l.dead) + l.under
+	if from != fromKeys {
+		aside += len(l.keys)
+	}
+	return eventhose.MaxParked - aside
+}
 
 // probe chooses what is sent while the circuit is open: in turns what has waited longest, and what was not tried yet,
 // since what was may be refused for its own sake.
