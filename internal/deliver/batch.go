@@ -57,11 +57,13 @@ type candidates struct {
 	most  int
 	limit int // bytes
 	bytes int
+	// before is the first place that is another source's.
+	before eventhose.Sequence
 }
 
 // add reports whether there was room.
 func (c *candidates) add(n *entry) bool {
-	if c.full || len(c.list) > 0 && c.bytes+n.size > c.limit {
+	if c.full || n.seq >= c.before || len(c.list) > 0 && c.bytes+n.size > c.limit {
 		c.full = true
 		return false
 	}
@@ -73,8 +75,8 @@ func (c *candidates) add(n *entry) bool {
 
 func (l *lane) candidates(from int, r *replay) candidates {
 	policy := l.sub.Batch
-	c := candidates{most: max(1, min(policy.MaxEvents, l.mayPark(from))), limit: policy.MaxBytes}
-	ordered := l.sub.Ordering != eventhose.OrderingNone
+	c := candidates{most: max(1, min(policy.MaxEvents, l.mayPark(from))), limit: policy.MaxBytes, before: l.before(from)}
+	ordered := l.ordering != eventhose.OrderingNone
 	switch from {
 	case fromKeys:
 		var all []*entry
@@ -120,7 +122,7 @@ func (l *lane) candidates(from int, r *replay) candidates {
 
 // busyKeys are the keys of which a live event is under way: others of the key wait.
 func (l *lane) busyKeys() map[string]bool {
-	if l.sub.Ordering != eventhose.OrderingKey || l.sending == 0 {
+	if l.ordering != eventhose.OrderingKey || l.sending == 0 {
 		return nil
 	}
 	busy := map[string]bool{}
@@ -197,7 +199,7 @@ func (l *lane) takeReady(j *job) {
 		return
 	}
 	l.ready = slices.DeleteFunc(l.ready, func(n *entry) bool { return n.sending })
-	if l.sub.Ordering != eventhose.OrderingKey {
+	if l.ordering != eventhose.OrderingKey {
 		return
 	}
 	for i := range j.items {

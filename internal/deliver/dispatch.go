@@ -122,7 +122,7 @@ func (l *lane) choose(now time.Time) *job {
 	if l.sub.Pull() || !l.delivers(now) || l.held().After(now) || l.full() {
 		return nil
 	}
-	strict := l.sub.Ordering == eventhose.OrderingStrict
+	strict := l.ordering == eventhose.OrderingStrict
 	if l.circuit.open {
 		if l.sending > 0 || l.circuit.nextProbe.After(now) {
 			return nil
@@ -134,12 +134,12 @@ func (l *lane) choose(now time.Time) *job {
 
 // delivers reports whether anything of the lane may be handed over at all.
 func (l *lane) delivers(now time.Time) bool {
-	return l.loaded && !l.gone && l.sub.active() && l.tenant.term.sends(now)
+	return l.loaded && !l.gone && l.sub.active() && l.ordering == l.sub.Ordering && l.tenant.term.sends(now)
 }
 
 // following answers what comes next, whoever it is for: what is tried again first, then by turns what was not tried before.
 func (l *lane) following(now time.Time) *job {
-	strict := l.sub.Ordering == eventhose.OrderingStrict
+	strict := l.ordering == eventhose.OrderingStrict
 	if strict && l.sending > 0 {
 		return nil
 	}
@@ -176,7 +176,7 @@ func (l *lane) full() bool {
 // such keys, as when workers pull a backlog with several events of each key.
 func (l *lane) mayPark(from int) int {
 	aside := len(l.parked) + len(l.dead) + l.under
-	if from != fromKeys {
+	if from != fromKeys && l.ordering == eventhose.OrderingKey {
 		aside += len(l.keys)
 	}
 	return eventhose.MaxParked - aside
@@ -207,20 +207,18 @@ func (l *lane) source(i int, kind eventhose.AttemptKind, now time.Time) *job {
 	}
 	switch i {
 	case fromKeys:
-		for _, k := range l.released {
-			if k.under == 0 && len(k.pending) > 0 && !l.early(k.pending[0], now) {
-				j := l.entryJob(k.pending[0], i, kind)
-				j.items[0].key = k
-				return j
-			}
+		if k := l.nextKey(now); k != nil {
+			j := l.entryJob(k.pending[0], i, kind)
+			j.items[0].key = k
+			return j
 		}
 	case fromLive:
-		if len(l.ready) > 0 && !l.early(l.ready[0], now) {
+		if len(l.ready) > 0 && l.ready[0].seq < l.before(fromLive) && !l.early(l.ready[0], now) {
 			return l.entryJob(l.ready[0], i, kind)
 		}
 	case fromReplays:
 		for _, r := range l.replays {
-			if n := r.next(l.sub.Ordering); n != nil {
+			if n := r.next(l.ordering); n != nil {
 				j := l.entryJob(n, i, kind)
 				if j.replay = r; kind == eventhose.AttemptFirst {
 					j.kind = eventhose.AttemptReplay

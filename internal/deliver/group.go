@@ -119,7 +119,7 @@ func (p *parked) mates() []*parked {
 	return free
 }
 
-// regroup forms all groups anew: the subscription's policy or ordering has changed.
+// regroup forms all groups anew: the subscription's policy or the lane's ordering has changed.
 func (l *lane) regroup() {
 	clear(l.groups)
 	for _, seq := range slices.Sorted(maps.Keys(l.parked)) {
@@ -139,7 +139,7 @@ func (l *lane) regroup() {
 
 // holders are the parked events that hold a key, or the lane, by sequence.
 func (l *lane) holders(key string) []eventhose.Sequence {
-	switch l.sub.Ordering {
+	switch l.ordering {
 	case eventhose.OrderingStrict:
 		return slices.Sorted(maps.Keys(l.blocking))
 	case eventhose.OrderingKey:
@@ -152,7 +152,7 @@ func (l *lane) holders(key string) []eventhose.Sequence {
 
 // holding counts them.
 func (l *lane) holding(key string) int {
-	switch l.sub.Ordering {
+	switch l.ordering {
 	case eventhose.OrderingStrict:
 		return len(l.blocking)
 	case eventhose.OrderingKey:
@@ -165,7 +165,7 @@ func (l *lane) holding(key string) int {
 
 // disorder notes that the holders of a key, or of the lane, have changed.
 func (l *lane) disorder(key string) {
-	if l.sub.Ordering == eventhose.OrderingStrict {
+	if l.ordering == eventhose.OrderingStrict {
 		key = ""
 	}
 	if l.disordered == nil {
@@ -200,13 +200,18 @@ func (l *lane) order() {
 	}
 }
 
-// hold and letGo keep sequences of holders.
+// hold, holds and letGo keep sequences of holders.
 func hold(holders []eventhose.Sequence, seq eventhose.Sequence) []eventhose.Sequence {
 	at, found := slices.BinarySearch(holders, seq)
 	if found {
 		return holders
 	}
 	return slices.Insert(holders, at, seq)
+}
+
+func holds(holders []eventhose.Sequence, seq eventhose.Sequence) bool {
+	_, is := slices.BinarySearch(holders, seq)
+	return is
 }
 
 func letGo(holders []eventhose.Sequence, seq eventhose.Sequence) ([]eventhose.Sequence, bool) {

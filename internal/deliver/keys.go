@@ -35,9 +35,13 @@ type sweep struct {
 // block makes a key wait behind a parked event, and behind those that hold it already.
 func (l *lane) block(key string, head eventhose.Sequence) *blockedKey {
 	k := l.keys[key]
-	if k == nil {
+	switch {
+	case k == nil:
 		k = &blockedKey{BlockedKey: store.BlockedKey{Key: key}}
 		l.keys[key] = k
+	case k.Head == 0:
+		l.leaveSweep(k)
+		l.unrelease(k)
 	}
 	k.holders = hold(k.holders, head)
 	k.Head = k.holders[len(k.holders)-1]
@@ -176,12 +180,10 @@ func (l *lane) passed(k *blockedKey, n *entry) {
 // caughtUp goes on with a key when what was under way of it is settled; heads are those that hold it from now on.
 func (l *lane) caughtUp(k *blockedKey, heads []eventhose.Sequence) {
 	k.under = 0
-	if len(heads) > 0 {
-		l.leaveSweep(k)
-		l.unrelease(k)
-		for _, head := range heads {
-			l.block(k.Key, head)
-		}
+	for _, head := range heads {
+		l.holdBehind(head, k.Key)
+	}
+	if k.Head > 0 {
 		return
 	}
 	if len(k.pending) == 0 && k.swept >= k.Last {

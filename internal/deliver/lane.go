@@ -34,6 +34,8 @@ type lane struct {
 	tenant *tenant
 	id     eventhose.SubscriptionID
 	sub    *subscription
+	// ordering is what the lane goes by: its subscription's, once nothing is under way from before that was changed.
+	ordering eventhose.Ordering
 	// loaded says that the stored row, parked events and blocked keys are here. Before that only the window is filled.
 	loaded bool
 
@@ -166,12 +168,16 @@ func (l *lane) route(n *entry) {
 		l.finish(n)
 		return
 	}
-	if l.sub.Ordering != eventhose.OrderingKey || n.key == "" {
+	if n.key == "" || l.ordering == eventhose.OrderingStrict {
 		l.ready = append(l.ready, n)
 		return
 	}
-	if k := l.keys[n.key]; k != nil {
+	if k := l.keys[n.key]; k != nil { // also one that is left from when the order was by key: its row stands for all that come
 		l.wait(k, n)
+		return
+	}
+	if l.ordering == eventhose.OrderingNone {
+		l.ready = append(l.ready, n)
 		return
 	}
 	queue, busy := l.behind[n.key]
@@ -354,7 +360,7 @@ func (l *lane) firstDue(now time.Time) time.Time {
 
 // load takes in what is stored.
 func (l *lane) load(row store.Lane, rows []store.Parked, keys []store.BlockedKey, matched eventhose.Sequence) {
-	l.loaded = true
+	l.loaded, l.ordering = true, l.sub.Ordering
 	cursor := row.Cursor
 	if !row.Behind {
 		cursor = max(cursor, matched)
@@ -379,6 +385,7 @@ func (l *lane) load(row store.Lane, rows []store.Parked, keys []store.BlockedKey
 	for _, k := range keys {
 		l.restoreKey(k, holders[k.Key])
 	}
+	l.holdAnew() // the ordering may have been changed since
 	for i := range rows {
 		if s := rows[i].State; s == eventhose.ParkedRetrying || s == eventhose.ParkedLeased {
 			l.hang(&parked{Parked: rows[i]})
@@ -433,7 +440,7 @@ func (l *lane) rescan() {
 	l.window, l.ready = kept, nil
 	clear(l.behind)
 	for _, n := range kept {
-		if l.sub.Ordering == eventhose.OrderingKey && n.key != "" {
+		if l.ordering == eventhose.OrderingKey && n.key != "" {
 			l.behind[n.key] = nil
 		}
 	}

@@ -69,7 +69,7 @@ func (l *lane) failed(j *job, it *item, f fate) {
 		l.back(it.parked)
 		delete(l.parked, it.seq)
 	} else if j.replay == nil {
-		p.Blocks = l.sub.Ordering == eventhose.OrderingStrict || l.sub.Ordering == eventhose.OrderingKey && event.Key != ""
+		p.Blocks = l.ordering == eventhose.OrderingStrict || l.ordering == eventhose.OrderingKey && event.Key != ""
 	}
 	p.Attempts, p.State, p.Due = f.charge, f.state, f.due
 	p.Status, p.Reason, p.Message = f.result.Status, f.result.Reason, f.result.Message
@@ -110,7 +110,7 @@ func (l *lane) failed(j *job, it *item, f fate) {
 
 // holdBehind makes the lane, or the key's later events, wait behind a parked event.
 func (l *lane) holdBehind(head eventhose.Sequence, key string) {
-	if l.sub.Ordering == eventhose.OrderingStrict {
+	if l.ordering == eventhose.OrderingStrict {
 		l.markBlocking(head, key)
 		return
 	}

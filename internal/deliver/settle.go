@@ -268,7 +268,7 @@ func (l *lane) goOnWithKeys(j *job) {
 	var ready []*entry
 	for i := range j.items {
 		it := &j.items[i]
-		if it.key == nil && (l.sub.Ordering != eventhose.OrderingKey || it.entry.key == "") {
+		if it.key == nil && (l.ordering != eventhose.OrderingKey || it.entry.key == "") {
 			if it.verdict == kept {
 				ready = append(ready, it.entry)
 			}

@@ -132,14 +132,14 @@ func (t *tenant) change(s eventhose.Subscription) {
 		l.needRead()
 		return
 	}
-	if was.active() != l.sub.active() || was.Ordering != l.sub.Ordering || !sameFilter(was.Filter, s.Filter) {
+	if was.active() != l.sub.active() || !sameFilter(was.Filter, s.Filter) {
 		l.rescan()
 		l.change()
 	}
 	if was.MaxRate != l.sub.MaxRate {
 		l.paced = time.Time{}
 	}
-	if was.Ordering != l.sub.Ordering || was.Batch != l.sub.Batch {
+	if was.Batch != l.sub.Batch {
 		l.regroup()
 	}
 	t.tellWants(s.ID)

@@ -22,6 +22,9 @@ func (l *lane) update() {
 	if l.gone || !l.loaded {
 		return
 	}
+	if l.ordering != l.sub.Ordering && l.sending == 0 {
+		l.reorder()
+	}
 	now := time.Now()
 	l.expire(now)
 	l.order()
