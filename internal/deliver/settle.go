@@ -46,6 +46,12 @@ func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
 		}
 		l.lastTaken = now.UTC()
 		a.Next = l.settleAll(j, l.fate(j, b, r, now))
+	case !sameDestination(&j.sub.Destination, &l.sub.Destination):
+		// It says nothing of where the events go now. That is tried at once, as one more try, which this one was and receivers
+		// of the same webhook-id may have seen; the schedule counts what the destination was given to take them, so it is not charged.
+		if l.putAllBack(j, b); l.sub.active() {
+			a.Next = now.UTC()
+		}
 	case r.Outcome == eventhose.OutcomeGone:
 		disable = "the receiver answered 410 Gone: it wants no more"
 		l.putAllBack(j, b)
@@ -79,7 +85,7 @@ func (e *Engine) settle(j *job, b *sink.Batch, r sink.Result) {
 		held.State = eventhose.StateDisabled
 		l.sub = &held
 		l.rescan() // what is matched from here on is not for it, so it reads for itself later
-		e.attempts.Go(func() { e.disable(t.id, l.id, disable) })
+		e.attempts.Go(func() { e.disable(j.sub, disable) })
 	}
 	l.update()
 	t.mu.Unlock()
@@ -308,10 +314,15 @@ func (l *lane) goOnWithKeys(j *job) {
 	}
 }
 
-// disable holds a subscription and tells.
-func (e *Engine) disable(tenant eventhose.TenantID, sub eventhose.SubscriptionID, reason string) {
+// disable holds a subscription because of its destination, and tells; unless that is another by now, of which the hint is on its way.
+func (e *Engine) disable(s *subscription, reason string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
+	tenant, sub := s.Tenant, s.ID
+	if now, err := e.lanes.Subscription(ctx, tenant, sub); err == nil && !sameDestination(&s.Destination, &now.Destination) {
+		e.Changed(tenant, sub) // back to what is stored
+		return
+	}
 	e.logger.Warn("subscription disabled", "tenant", tenant, "subscription", sub, "reason", reason)
 	if err := e.lanes.Disable(ctx, tenant, sub, reason); err != nil {
 		e.logger.Error("cannot disable a subscription", "tenant", tenant, "subscription", sub, "error", err)

@@ -2,7 +2,9 @@ package deliver
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
+	"maps"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -143,12 +145,19 @@ func (t *tenant) change(s eventhose.Subscription) {
 		l.regroup()
 	}
 	t.tellWants(s.ID)
-	if l.sub.active() && !was.active() {
-		// A person wants it to go on: try at once.
+	if l.sub.active() && (!was.active() || !sameDestination(&was.Destination, &l.sub.Destination)) {
+		// A person wants it to go on, or to go elsewhere, of which nothing is known yet: try at once.
 		l.circuit.nextProbe, l.hold, l.circuit.failingSince = time.Now(), time.Time{}, time.Time{}
 		l.change()
 	}
 	l.update()
+}
+
+func sameDestination(a, b *eventhose.Destination) bool {
+	return a.Type == b.Type && a.URL == b.URL && a.Signature == b.Signature && a.Format == b.Format && a.Compression == b.Compression &&
+		maps.EqualFunc(a.Headers, b.Headers, func(x, y eventhose.Secret) bool {
+			return subtle.ConstantTimeCompare([]byte(x), []byte(y)) == 1
+		})
 }
 
 func sameFilter(a, b eventhose.Filter) bool {
