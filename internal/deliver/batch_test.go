@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/deliver"
 	"github.com/eventhose/eventhose/internal/sink"
@@ -333,6 +335,49 @@ func TestNothingOfABatchIsTaken(t *testing.T) {
 		tries := w.sink.tries()
 		if len(tries) != 3 || len(tries[2]) != 3 || tries[0][0].batch != tries[2][0].batch || tries[2][0].number != 3 {
 			t.Errorf("%+v", tries)
+		}
+	})
+}
+
+// A log that was restored to an earlier point grows differently: a batch of other events at the same places has another id, whatever
+// tells them apart.
+func TestBatchesAfterARestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewCrashableMem()
+		w := &world{t: t, fs: fs, dir: "data", sink: &script{}}
+		w.start()
+		if _, _, err := w.ctl.PutTenant(t.Context(), eventhose.Tenant{ID: tenant}); err != nil {
+			t.Fatal(err)
+		}
+		id := w.subscribe(batches(eventhose.OrderingNone, eventhose.BatchPolicy{MaxEvents: 2, MaxWait: eventhose.Duration(time.Minute)}))
+		w.append(some(2, 0)...)
+		w.drained(id)
+		w.stop()
+		backup := func() vfs.FS { return fs.CrashClone(vfs.CrashCloneCfg{}) }
+		names := map[string]string{}
+		for what, events := range map[string][2]eventhose.Event{
+			"one life":      {{ID: "a1"}, {ID: "a2"}},
+			"another":       {{ID: "b1"}, {ID: "b2"}},
+			"cut otherwise": {{ID: "a1a"}, {ID: "2"}},
+			"a scope":       {{ID: "a1"}, {ID: "2", Scope: "a"}},
+		} {
+			w.fs = backup()
+			w.start()
+			for i := range events {
+				events[i].Type, events[i].Data = "order.paid", []byte("{}")
+			}
+			before := len(w.sink.tries())
+			w.append(events[:]...)
+			w.drained(id)
+			w.stop()
+			tries := w.sink.tries()[before:]
+			if len(tries) != 1 || !slices.Equal(sequences(tries[0]), []eventhose.Sequence{3, 4}) {
+				t.Fatalf("%s: sent %+v", what, tries)
+			}
+			if other, is := names[tries[0][0].batch]; is {
+				t.Errorf("the batches of %s and %s have one id", what, other)
+			}
+			names[tries[0][0].batch] = what
 		}
 	})
 }

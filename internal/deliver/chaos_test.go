@@ -276,7 +276,11 @@ func (c *chaos) checkBatch(b *sink.Batch) {
 func batchID(b *sink.Batch) string {
 	text := []byte(string(b.Subscription.ID) + "\x00")
 	for _, item := range b.Items {
-		text = binary.BigEndian.AppendUint64(text, uint64(item.Event.Sequence))
+		e := item.Event
+		text = binary.BigEndian.AppendUint64(text, uint64(e.Sequence))
+		for _, s := range []string{e.Scope, e.ID} {
+			text = append(binary.AppendUvarint(text, uint64(len(s))), s...)
+		}
 	}
 	sum := sha256.Sum256(text)
 	return "bat_" + eventhose.IDText([16]byte(sum[:16]))
