@@ -74,7 +74,7 @@ type Attempt struct {
 	Kind      AttemptKind `json:"kind"`
 	// Batch is the id of a batch, derived from which events it holds: "" if the subscription sends them alone.
 	Batch string `json:"batch,omitempty"`
-	// Number counts the tries of this batch, from 1.
+	// Number counts the tries at the event, from 1; of several events, at the one that was tried most often.
 	Number  int     `json:"number"`
 	Outcome Outcome `json:"outcome"`
 	Reason  Reason  `json:"reason,omitempty"`

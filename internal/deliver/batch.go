@@ -32,21 +32,12 @@ func batchID(b *sink.Batch) string {
 	return "bat_" + eventhose.IDText([16]byte(h.Sum(nil)[:16]))
 }
 
-// tried is a batch that was sent and whose events still wait where they were.
-type tried struct {
-	id string
-	n  int
-}
-
-// tries is how often the batch with this id was tried before.
-func (j *job) tries(id string) int {
-	switch first := &j.items[0]; {
-	case first.parked != nil && first.parked.Batch == id:
-		return first.parked.Tries
-	case first.entry != nil && first.entry.last != nil && first.entry.last.id == id:
-		return first.entry.last.n
+// tries is how often the event was tried before.
+func (it *item) tries() int {
+	if it.parked != nil {
+		return it.parked.Tries
 	}
-	return 0
+	return it.entry.tries
 }
 
 // candidates are the events of a source that its next batch holds, those included that have to wait before their first

@@ -277,7 +277,7 @@ func TestPartialFailure(t *testing.T) {
 				w.drained(id)
 				var got [][]eventhose.Sequence
 				for _, try := range w.sink.tries() {
-					if got = append(got, sequences(try)); len(got) == 2 && (try[0].batch != rows[0].Batch || try[0].number != 1 || try[0].kind != eventhose.AttemptRetry) {
+					if got = append(got, sequences(try)); len(got) == 2 && (try[0].batch != rows[0].Batch || try[0].number != 2 || try[0].kind != eventhose.AttemptRetry) {
 						t.Errorf("the rest is tried as %+v", try[0])
 					}
 				}
@@ -286,6 +286,38 @@ func TestPartialFailure(t *testing.T) {
 				}
 				if st := w.status(id); st.Circuit != "closed" || !st.FailingSince.IsZero() {
 					t.Errorf("a receiver that takes most is not down: %+v", st)
+				}
+			})
+		})
+	}
+}
+
+// What was not taken of a batch, and is tried again alone or with others, is tried for the second time: the request, the record of the
+// attempt and the parked event say the same number, also after a restart.
+func TestTriesAreTheEvents(t *testing.T) {
+	for _, refused := range []int{1, 2} {
+		t.Run(fmt.Sprintf("%d refused", refused), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, deliver.Options{})
+				id := w.subscribe(batches(eventhose.OrderingKey, eventhose.BatchPolicy{MaxEvents: 3, MaxWait: eventhose.Duration(time.Second)}))
+				w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
+					return partly(b, func(e *eventhose.Event) bool { return int(e.Sequence) <= refused })
+				})
+				defer w.stop()
+				w.append(some(3, 3)...)
+				for try := 1; try <= 3; try++ {
+					pass([]time.Duration{1: 500 * time.Millisecond, 2: time.Second, 3: 6 * time.Second}[try])
+					all := w.sink.tries()
+					as, err := w.eng.Attempts(t.Context(), tenant, id, "", 10)
+					if err != nil || len(all) != try || len(as) != try || all[try-1][0].number != try || as[0].Number != try || (as[0].Kind == eventhose.AttemptRetry) != (try > 1) {
+						t.Fatalf("try %d: sent %+v, recorded %+v, %v", try, all, as, err)
+					}
+					rows, err := w.eng.Parked(t.Context(), tenant, id, eventhose.ParkedRetrying, 0, 10)
+					if err != nil || len(rows) != refused || rows[0].Attempts != try {
+						t.Errorf("after try %d: parked %+v, %v", try, rows, err)
+					}
+					w.stop()
+					w.start()
 				}
 			})
 		})
@@ -608,8 +640,8 @@ func TestErasedInABatch(t *testing.T) {
 		if len(firsts) != 21 || !slices.IsSorted(firsts) || slices.Contains(firsts, 2) || slices.Contains(firsts, 16) {
 			t.Errorf("taken: %v", firsts)
 		}
-		if again := w.sink.tries()[1]; len(again) != len(first)-2 || again[0].batch == first[0].batch || again[0].number != 1 {
-			t.Errorf("what is left of a batch is the same batch: %+v", again[0])
+		if again := w.sink.tries()[1]; len(again) != len(first)-2 || again[0].batch == first[0].batch || again[0].number != 2 {
+			t.Errorf("what is left of a batch is the same batch, or its events were not tried before: %+v", again[0])
 		}
 	})
 }

@@ -17,7 +17,6 @@ type job struct {
 	// All events come from one source: live ones, keys that are catching up, this replay, or the retrying events.
 	from    int
 	replay  *replay
-	number  int
 	sub     *subscription
 	suspect bool // takes a slot of the budget for retries and failing lanes
 
@@ -235,7 +234,7 @@ func (l *lane) entryJob(n *entry, from int, kind eventhose.AttemptKind) *job {
 		kind = eventhose.AttemptRetry
 	}
 	j := &l.tenant.chosen
-	*j = job{lane: l, kind: kind, from: from, number: n.tries + 1, sub: l.sub}
+	*j = job{lane: l, kind: kind, from: from, sub: l.sub}
 	j.one[0] = l.tenant.engine.entryItem(n)
 	j.items = j.one[:]
 	return j
@@ -254,7 +253,7 @@ func (l *lane) retryJob(p *parked, kind eventhose.AttemptKind) *job {
 		kind = eventhose.AttemptFirst
 	}
 	j := &l.tenant.chosen
-	*j = job{lane: l, kind: kind, number: p.Tries + 1, sub: l.sub}
+	*j = job{lane: l, kind: kind, sub: l.sub}
 	j.one[0] = parkedItem(p)
 	j.items = j.one[:]
 	return j

@@ -103,7 +103,6 @@ type entry struct {
 	event     *eventhose.Event // nil if it is to be read again
 	pinned    time.Time        // when event was read
 	tries     int              // not charged ones included
-	last      *tried           // the batch that it was in
 	sending   bool
 	done      bool
 }

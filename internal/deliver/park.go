@@ -17,13 +17,12 @@ type fate struct {
 	result *sink.Result
 	why    map[string]string // by event id, what the receiver says
 	charge int
-	tries  int
 	batch  string
 }
 
 func (l *lane) fate(j *job, b *sink.Batch, r sink.Result, now time.Time) fate {
 	f := fate{failed: r.Outcome != eventhose.OutcomeTaken && r.Reason != eventhose.ReasonPartly, state: eventhose.ParkedDead, now: now.UTC(), result: &r,
-		charge: 1, tries: j.number}
+		charge: 1}
 	if r.Outcome == eventhose.OutcomeTaken {
 		return f
 	}
@@ -49,7 +48,7 @@ func (l *lane) fate(j *job, b *sink.Batch, r sink.Result, now time.Time) fate {
 			}
 		}
 		if len(left.Items) < len(b.Items) {
-			f.batch, f.tries = batchID(left), 0
+			f.batch = batchID(left)
 		}
 	}
 	return f
@@ -59,7 +58,7 @@ func (l *lane) fate(j *job, b *sink.Batch, r sink.Result, now time.Time) fate {
 func (l *lane) failed(j *job, it *item, f fate) {
 	event := it.event
 	p := store.Parked{Parked: eventhose.Parked{Event: event.ID, Sequence: it.seq, Type: event.Type, Key: event.Key, Since: f.now, Batch: f.batch},
-		Previous: it.prev, Tries: f.tries}
+		Previous: it.prev, Tries: 1 + it.tries()}
 	if j.replay != nil {
 		p.Replay = j.replay.ID
 	}

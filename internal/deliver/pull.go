@@ -345,7 +345,7 @@ func (l *lane) handOut(jobs []*job, lease time.Duration) []handing {
 		if it.parked != nil {
 			charge += it.parked.Attempts
 		}
-		l.settleAll(j, fate{failed: true, state: eventhose.ParkedLeased, now: now.UTC().Truncate(time.Microsecond), due: until, result: &sink.Result{}, charge: charge, tries: j.number})
+		l.settleAll(j, fate{failed: true, state: eventhose.ParkedLeased, now: now.UTC().Truncate(time.Microsecond), due: until, result: &sink.Result{}, charge: charge})
 		p := l.parked[it.seq]
 		p.handed = now
 		list = append(list, handing{Lease: p.lease(), Sequence: it.seq, Deliveries: charge, Until: until, Previous: p.Previous, Replay: p.Replay, event: it.event})

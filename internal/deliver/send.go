@@ -121,10 +121,11 @@ func (e *Engine) readPage(ctx context.Context, tenant eventhose.TenantID, items 
 // request is what is sent: the events that are there, as one batch.
 func (j *job) request() *sink.Batch {
 	b := &j.batch
-	*b = sink.Batch{Subscription: &j.sub.Subscription, Kind: j.kind, Number: j.number, Items: j.send1[:0]}
+	*b = sink.Batch{Subscription: &j.sub.Subscription, Kind: j.kind, Items: j.send1[:0]}
 	for i := range j.items {
 		if it := &j.items[i]; it.verdict == sent {
 			b.Items = append(b.Items, sink.Item{Event: it.event, Previous: it.prev})
+			b.Number = max(b.Number, 1+it.tries())
 		}
 	}
 	switch parked := j.items[0].parked; {
@@ -138,8 +139,6 @@ func (j *job) request() *sink.Batch {
 		return b
 	}
 	b.ID = batchID(b)
-	j.number = 1 + j.tries(b.ID)
-	b.Number = j.number
 	return b
 }
 

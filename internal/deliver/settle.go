@@ -179,9 +179,9 @@ func (l *lane) putAllBack(j *job, b *sink.Batch) {
 	if l.gone {
 		return
 	}
-	var last *tried
+	batch := ""
 	if b.Subscription.Batch.Batched() {
-		last = &tried{b.ID, b.Number}
+		batch = b.ID
 	}
 	for i := range j.items {
 		it := &j.items[i]
@@ -190,7 +190,7 @@ func (l *lane) putAllBack(j *job, b *sink.Batch) {
 			continue
 		}
 		if it.verdict != kept {
-			l.notCharged(it, last)
+			l.notCharged(it, batch)
 		}
 		it.verdict = kept
 		l.putBack(it)
@@ -198,18 +198,15 @@ func (l *lane) putAllBack(j *job, b *sink.Batch) {
 	l.goOn(j)
 }
 
-// notCharged counts an attempt that is not charged, in last if it was one at a batch.
-func (l *lane) notCharged(it *item, last *tried) {
+// notCharged counts an attempt that is not charged, in a batch if it was one at a batch.
+func (l *lane) notCharged(it *item, batch string) {
 	p := it.parked
 	if p == nil {
 		it.entry.tries++
-		it.entry.last = last
 		return
 	}
-	if last != nil {
-		p.Batch, p.Tries = last.id, last.n
-	} else {
-		p.Tries++
+	if p.Tries++; batch != "" {
+		p.Batch = batch
 	}
 	l.parkRow(p.Parked)
 }

@@ -62,7 +62,7 @@ func (a *API) batches(ctx context.Context, in *batchesInput) (*listOutput[Batch]
 	}
 	out := &listOutput[Batch]{}
 	out.Body.Data = []Batch{}
-	at, until := in.After, time.Now().Add(eventhose.SearchTime)
+	at, until, begun := in.After, time.Now().Add(eventhose.SearchTime), map[string]string{}
 	for looked := 0; ; {
 		page, err := a.delivery.Attempts(ctx, in.Tenant, in.ID, at, 100)
 		if err != nil {
@@ -73,7 +73,7 @@ func (a *API) batches(ctx context.Context, in *batchesInput) (*listOutput[Batch]
 				out.Body.Next = &at
 				return out, nil
 			}
-			b, begins, err := a.batch(ctx, s, page[i])
+			b, begins, err := a.batch(ctx, s, page[i], begun)
 			if err != nil {
 				return nil, err
 			}
@@ -87,18 +87,26 @@ func (a *API) batches(ctx context.Context, in *batchesInput) (*listOutput[Batch]
 	}
 }
 
-// batch answers the batch that an attempt began. A batch has one attempt with number 1, and another one for each replay
-// that sent it once more; it is listed with the newest of them.
-func (a *API) batch(ctx context.Context, s eventhose.Subscription, first eventhose.Attempt) (b Batch, begins bool, err error) {
-	if first.Batch == "" || first.Number != 1 || len(first.Sequences) == 0 {
+// batch answers the batch that an attempt began. Each batch began once, and once more by each replay that sent it again; it is
+// listed with the newest of these attempts. begun are the ids of those that are known; "" if one was too long ago to be found.
+func (a *API) batch(ctx context.Context, s eventhose.Subscription, first eventhose.Attempt, begun map[string]string) (b Batch, begins bool, err error) {
+	if first.Batch == "" || len(first.Sequences) == 0 {
+		return b, false, nil
+	}
+	if id, known := begun[first.Batch]; known && id != first.ID && (id != "" || first.Number > 1) {
 		return b, false, nil
 	}
 	tries, err := a.delivery.AttemptsAt(ctx, s.Tenant, s.ID, first.Sequences[0], 100)
 	if err != nil {
 		return b, false, err
 	}
+	all := len(tries) < 100
 	tries = slices.DeleteFunc(tries, func(t eventhose.Attempt) bool { return t.Batch != first.Batch })
-	if i := slices.IndexFunc(tries, func(t eventhose.Attempt) bool { return t.Number == 1 }); i >= 0 && tries[i].ID != first.ID {
+	began := beginning(tries)
+	if !all && began.Number > 1 {
+		began.ID = ""
+	}
+	if begun[first.Batch] = began.ID; began.ID != first.ID && (began.ID != "" || first.Number > 1) {
 		return b, false, nil
 	}
 	if len(tries) == 0 {
@@ -110,6 +118,19 @@ func (a *API) batch(ctx context.Context, s eventhose.Subscription, first eventho
 			Outcome: t.Outcome, Reason: t.Reason, Message: shownTo(exchangeOf(ctx).principal, t).Message, Next: t.Next})
 	}
 	return b, true, nil
+}
+
+// beginning is the attempt that began a batch, of its attempts, newest first: the newest one with no earlier of the same replay, or
+// of none.
+func beginning(tries []eventhose.Attempt) (began eventhose.Attempt) {
+	seen := map[string]bool{}
+	for _, t := range slices.Backward(tries) {
+		if !seen[t.Replay] {
+			seen[t.Replay] = true
+			began = t
+		}
+	}
+	return began
 }
 
 // stateAfter is where an attempt left its batch.

@@ -15,3 +15,6 @@ func (a *API) Document() *huma.OpenAPI { return a.huma.OpenAPI() }
 func (a *API) WriteTicket(keyID string, tenant eventhose.TenantID, expires time.Time) string {
 	return string(a.tickets.write(ticket{keyID, tenant, expires}))
 }
+
+// Beginning is where a batch is listed.
+var Beginning = beginning

@@ -326,6 +326,15 @@ func TestBatches(t *testing.T) {
 		t.Errorf("%+v, then %+v", one, two)
 	}
 	w.refused("invalid", "after", w.root("GET", path+"/batches?after=x", ""))
+	// What was not taken of a batch is listed as the batch of its own that it is tried again in, for the second time.
+	w.want(200, w.root("POST", path+"/parked/retry", ""))
+	w.attempts(1)
+	for len(page.Data) < 3 {
+		page = list("")
+	}
+	if rest := page.Data[0]; rest.ID != parked[0].(map[string]any)["batch"] || rest.State != "taken" || rest.Events != 1 || rest.First != 2 || len(rest.Attempts) != 1 || rest.Attempts[0]["number"] != 2.0 {
+		t.Errorf("%+v", rest)
+	}
 	// A policy is shown only where there is one, and may be changed and taken back.
 	if s := w.want(200, w.root("GET", path, "")).json(t); fmt.Sprint(s["batch"]) != "map[max_bytes:1.048576e+06 max_events:3 max_wait:1m0s]" {
 		t.Errorf("shown as %v", s["batch"])

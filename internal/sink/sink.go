@@ -44,7 +44,7 @@ type Batch struct {
 	// Items are in the order of their sequences.
 	Items []Item
 	Kind  eventhose.AttemptKind
-	// Number counts the tries, from 1.
+	// Number counts the tries at the event, from 1; of several events, at the one that was tried most often.
 	Number int
 	// Replay is the id of the replay that asked for it, "" for live.
 	Replay string

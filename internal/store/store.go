@@ -209,7 +209,7 @@ type Parked struct {
 	eventhose.Parked
 	// Previous is the due sequence before this one.
 	Previous eventhose.Sequence
-	// Tries counts every attempt, charged or not; with Batch set those at that batch.
+	// Tries counts every attempt at it, charged or not, in whatever batch.
 	Tries int
 	// Replay is the replay that sent it, "" for live.
 	Replay string
