@@ -63,8 +63,11 @@ type SystemLog interface {
 const (
 	// Disabled: a subscription was disabled, and why.
 	Disabled = "eventhose.subscription.disabled"
-	// Overtaken: retention removed events that a subscription had not been handed; first is the first sequence left.
+	// Overtaken: retention removed events that a subscription had not been handed; first is the first sequence left. In a platform's
+	// log it is also what comes after places whose events connected tenants' retention has removed; some before it may still come.
 	Overtaken = "eventhose.subscription.overtaken"
+	// ParkedLost: retention removed events that were parked; the log says so by the same name of those whose place went, too.
+	ParkedLost = "eventhose.parked.lost"
 )
 
 // Options of an Engine. Zero fields take the defaults.

@@ -89,6 +89,7 @@ type lane struct {
 	isWaiting     bool                // in the engine's queue of suspects
 	isChanged     bool                // in the tenant's list of changed lanes
 	told          eventhose.Sequence  // the highest first sequence left that its owner was told of
+	telling       chan struct{}       // closed when whoever tells at this moment is done, nil if nobody does
 	committing    bool                // its changes are being written: what is stored is not what is here
 	toRead        bool                // in the tenant's list of lanes to read for
 	gone          bool                // the subscription was deleted

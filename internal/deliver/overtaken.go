@@ -29,20 +29,42 @@ func (t *tenant) overtaken(ctx context.Context, l *lane) error {
 
 // tellOvertaken tells a lane's owner of the first event left, once for each such place.
 func (l *lane) tellOvertaken(ctx context.Context, first eventhose.Sequence) error {
+	return l.tellOnce(ctx, first, func() (eventhose.Sequence, error) { return first, nil })
+}
+
+// tellOnce tells a lane's owner of the first event left, which find answers, unless one at least that far was told of. Who comes
+// while another tells waits for what comes of that: what is not told of must not be passed over.
+func (l *lane) tellOnce(ctx context.Context, least eventhose.Sequence, find func() (eventhose.Sequence, error)) error {
 	t := l.tenant
 	t.mu.Lock()
-	before := l.told
-	l.told = max(before, first)
-	t.mu.Unlock()
-	if before >= first {
+	for l.told < least && l.telling != nil {
+		telling := l.telling
+		t.mu.Unlock()
+		select {
+		case <-telling:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		t.mu.Lock()
+	}
+	if l.told >= least {
+		t.mu.Unlock()
 		return nil
 	}
-	err := t.tellOvertaken(ctx, l.id, first)
-	if err != nil {
-		t.mu.Lock()
-		l.told = before
-		t.mu.Unlock()
+	telling := make(chan struct{})
+	l.telling = telling
+	t.mu.Unlock()
+	first, err := find()
+	if err == nil {
+		err = t.tellOvertaken(ctx, l.id, first)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil {
+		l.told = max(l.told, first)
+	}
+	l.telling = nil
+	close(telling)
 	return err
 }
 

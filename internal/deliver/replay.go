@@ -264,8 +264,16 @@ func (t *tenant) replayWants(ctx context.Context, sub eventhose.SubscriptionID, 
 	}
 	wanted := make([]bool, len(events))
 	for i, e := range events {
-		if !due[i] || e.Sequence > r.To || e.Erased {
+		if !due[i] || e.Sequence > r.To {
 			continue
+		}
+		if e.Erased {
+			if trimmed, err := t.engine.trimmed(ctx, e); err != nil || !trimmed { // that is told of when it is its turn
+				if err != nil {
+					return nil, err
+				}
+				continue
+			}
 		}
 		if len(r.Types) > 0 {
 			if ok, err := types.Match(e); err != nil || !ok {

@@ -31,6 +31,7 @@ func (e *Engine) prepare(j *job) bool {
 		return j.keep(0)
 	}
 	count, bytes, lost := 0, 0, eventhose.Sequence(0)
+	var erased []*item
 	for i := range j.items {
 		switch it := &j.items[i]; {
 		case it.event == nil:
@@ -38,6 +39,7 @@ func (e *Engine) prepare(j *job) bool {
 			it.verdict, lost = nothing, it.seq
 		case it.event.Erased:
 			it.verdict = nothing
+			erased = append(erased, it)
 		case count > 0 && bytes+len(it.event.Data) > j.sub.Batch.MaxBytes:
 			j.keep(i) // the policy has changed since these were tried together
 		default:
@@ -57,6 +59,10 @@ func (e *Engine) prepare(j *job) bool {
 			e.logger.Error("cannot tell that retention has overtaken an event", "tenant", t.id, "subscription", j.lane.id, "sequence", lost, "error", err)
 			return j.keep(0) // nothing is skipped in silence
 		}
+	}
+	if err := e.tellTrimmed(j, erased); err != nil {
+		e.logger.Error("cannot tell that retention has taken connected tenants' events", "tenant", t.id, "subscription", j.lane.id, "sequence", erased[0].seq, "error", err)
+		return j.keep(0)
 	}
 	return count > 0
 }

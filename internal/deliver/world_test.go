@@ -33,10 +33,12 @@ type world struct {
 	opts  deliver.Options
 	store *embedded.Store
 	wrap  func(deliver.Store) deliver.Store // what the engine gets in place of the store, if set
-	ctl   *control.Control
-	log   *eventlog.Log
-	eng   *deliver.Engine
-	sink  *script
+	// system is the same of the log that takes the engine's events.
+	system func(deliver.SystemLog) deliver.SystemLog
+	ctl    *control.Control
+	log    *eventlog.Log
+	eng    *deliver.Engine
+	sink   *script
 }
 
 func newWorld(t *testing.T, opts deliver.Options) *world {
@@ -69,7 +71,11 @@ func (w *world) start() {
 	if w.wrap != nil {
 		engineStore = w.wrap(engineStore)
 	}
-	w.eng = deliver.New(engineStore, w.ctl, w.log, sinks, opts)
+	system := deliver.SystemLog(w.log)
+	if w.system != nil {
+		system = w.system(system)
+	}
+	w.eng = deliver.New(engineStore, w.ctl, system, sinks, opts)
 	w.ctl.Announce(w.eng.Changed)
 	if err := w.eng.Start(context.Background()); err != nil {
 		w.t.Fatal(err)
