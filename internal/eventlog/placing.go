@@ -101,22 +101,61 @@ func (l *Log) placeOf(ctx context.Context, st store.Placing, tenant eventhose.Te
 		if t.Parent != "" {
 			l.commits.appended(t.Parent)
 		}
+		var refused []store.Unplaced
 		for i, r := range results {
-			if r.Err == nil {
+			switch {
+			case r.Err == nil:
 				l.count(&entries[i], r)
+			case errors.Is(r.Err, store.ErrDifferent):
+				refused = append(refused, list[i])
+			default:
+				err = r.Err
+			}
+		}
+		if err != nil {
+			return wrap(err, "place events of applications' transactions")
+		}
+		if len(refused) > 0 {
+			if done, err := l.refuse(ctx, st, t, refused); err != nil {
+				return err
+			} else if !done {
 				continue
-			}
-			body, err := json.Marshal(map[string]string{"id": list[i].Event.ID, "type": list[i].Event.Type,
-				"reason": "an event with this id and other content is in the log"})
-			if err != nil {
-				return err
-			}
-			if err := l.AppendSystem(ctx, tenant, Refused, body); err != nil {
-				return err
 			}
 		}
 		if len(list) < placeEvents/10 { // more may have come, but then a hint did, too
 			return nil
 		}
 	}
+}
+
+// refuse puts system events into the places of rows that cannot have one. As the rows go in the same commit, whoever appended
+// them is told, and once. It reports false if another node has done so.
+func (l *Log) refuse(ctx context.Context, st store.Placing, t eventhose.Tenant, refused []store.Unplaced) (bool, error) {
+	entries, rows := make([]store.Append, len(refused)), make([]int64, len(refused))
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	for i, u := range refused {
+		body, err := json.Marshal(map[string]string{"id": u.Event.ID, "type": u.Event.Type,
+			"reason": "an event with this id and other content is in the log"})
+		if err != nil {
+			return false, err
+		}
+		e := eventhose.Event{Tenant: t.ID, Type: Refused, Data: body, Time: now, Appended: now}
+		entries[i] = store.Append{Tenant: t.ID, Parent: t.Parent, Events: []store.NewEvent{{Event: e}}}
+		rows[i] = u.Row
+	}
+	results, done, err := st.Place(ctx, entries, rows)
+	if err != nil {
+		return false, wrap(err, "tell of refused events of applications' transactions")
+	}
+	if !done {
+		return false, nil
+	}
+	l.commits.appended(t.ID)
+	if t.Parent != "" {
+		l.commits.appended(t.Parent)
+	}
+	for i, r := range results {
+		l.count(&entries[i], r)
+	}
+	return true, nil
 }

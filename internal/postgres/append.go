@@ -334,6 +334,7 @@ const appendStatement = `SELECT kind, o_tenant, coalesce(o_seq, 0), o_id, o_dige
 
 // place carries a plan out. With unplaced rows it also answers statePlaced's error if they are events already.
 func (s *Store) place(ctx context.Context, p *plan, wait bool, unplaced []int64) (answer, error) {
+	unplaced = p.accepted(unplaced)
 	if len(p.rows.head) == 0 && len(p.keys) == 0 && len(unplaced) == 0 { // nothing is new, and what is remembered is durable
 		return answer{}, nil
 	}
@@ -369,6 +370,20 @@ func (s *Store) place(ctx context.Context, p *plan, wait bool, unplaced []int64)
 		}
 		return answer{}, failure("append", err)
 	}
+}
+
+// accepted are those of a group's unplaced rows whose entries are not refused.
+func (p *plan) accepted(unplaced []int64) []int64 {
+	if len(p.refused) == 0 {
+		return unplaced
+	}
+	var rows []int64
+	for i, row := range unplaced {
+		if _, refused := p.refused[i]; !refused {
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
 
 // unlessZero answers a column, or none if it has only defaults: those need not be sent.

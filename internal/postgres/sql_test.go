@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"net/url"
@@ -279,6 +280,75 @@ func TestAppendWithinTransaction(t *testing.T) {
 	same.Data = []byte(`{"n": 1}`)
 	if _, err := w.log.Append(t.Context(), "t0", same); eventhose.CodeOf(err) != eventhose.CodeConflict {
 		t.Errorf("another event of that id by the API: %v", err)
+	}
+}
+
+// ended is a log of a program that ends with the first line of it.
+type ended struct {
+	slog.Handler
+	end func()
+}
+
+func (ended) Enabled(context.Context, slog.Level) bool { return true }
+
+func (e ended) Handle(context.Context, slog.Record) error {
+	e.end()
+	return nil
+}
+
+// dying is a store of a node that dies once it has placed something.
+type dying struct {
+	*postgres.Store
+	dead bool
+}
+
+func (d *dying) Append(ctx context.Context, group []store.Append) ([]store.AppendResult, error) {
+	if d.dead {
+		return nil, fmt.Errorf("planted: %w", store.ErrUnavailable)
+	}
+	return d.Store.Append(ctx, group)
+}
+
+func (d *dying) Place(ctx context.Context, entries []store.Append, rows []int64) ([]store.AppendResult, bool, error) {
+	if d.dead {
+		return nil, false, fmt.Errorf("planted: %w", store.ErrUnavailable)
+	}
+	d.dead = true
+	return d.Store.Place(ctx, entries, rows)
+}
+
+// Whatever happens to the node that refuses an event, the event stays until it is told of that, once; and those that were placed with it are counted.
+func TestRefusedIsToldAfterADeath(t *testing.T) {
+	w := newSQLWorld(t)
+	for i, data := range []string{`1`, `2`, `3`, `4`, `"good"`} {
+		a := with("data", data)
+		if i < 4 {
+			a["id"] = "same"
+		}
+		if err := appendSQL(t.Context(), w.db, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	counted := 0
+	placing, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	st := &dying{Store: w.st}
+	dies := eventlog.New(st, tenants(everyLog), eventlog.Options{Logger: slog.New(ended{slog.DiscardHandler, cancel}),
+		Counted: func(_, _ eventhose.TenantID, events, _ int) { counted += events }})
+	defer dies.Close()
+	dies.RunPlacing(placing, st, time.Hour)
+	w.place()
+	placed, refused := 0, 0
+	for _, e := range w.read("t0") {
+		switch e.Type {
+		case "order.paid":
+			placed++
+		case eventlog.Refused:
+			refused++
+		}
+	}
+	if placed != 2 || refused != 3 || counted != 2 {
+		t.Errorf("%d were placed and %d counted, 3 were refused and %d told of", placed, counted, refused)
 	}
 }
 
