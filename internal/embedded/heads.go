@@ -27,9 +27,12 @@ type logState struct {
 	applied, durable sequence
 	bytes            int64 // of data between first and applied
 	kept             int64 // of data kept aside
-	matched          sequence
-	tail             bool // the row that says that applied is beyond matched is there
-	users            int  // who rely on this state staying in memory
+	// late counts the times that something was parked which the log no longer held, sought those of them after which there
+	// was nothing parked without an event.
+	late, sought uint64
+	matched      sequence
+	tail         bool // the row that says that applied is beyond matched is there
+	users        int  // who rely on this state staying in memory
 }
 
 // heads are the logs in use.
@@ -131,6 +134,7 @@ func (s *Store) loadState(st *logState) error {
 		return err
 	}
 	st.kept = int64(kept)
+	st.late = 1 // before this state was in memory
 	_, err = s.get(tenantKey(spaceTail, st.tenant))
 	if st.tail = err == nil; err != nil && !errors.Is(err, pebble.ErrNotFound) {
 		return err

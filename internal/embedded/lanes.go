@@ -30,11 +30,12 @@ type laneWriter struct {
 	rows   map[store.LaneRef]laneRow
 	parked map[string]bool // rows by event that this batch sets or deletes
 	kept   map[tenantID]int64
+	late   map[tenantID]bool // in which something is parked that the log no longer holds
 	states map[tenantID]*logState
 }
 
 func (s *Store) newLaneWriter(b *pebble.Batch) *laneWriter {
-	return &laneWriter{s: s, b: b, rows: map[store.LaneRef]laneRow{}, parked: map[string]bool{}, kept: map[tenantID]int64{}, states: map[tenantID]*logState{}}
+	return &laneWriter{s: s, b: b, rows: map[store.LaneRef]laneRow{}, parked: map[string]bool{}, kept: map[tenantID]int64{}, late: map[tenantID]bool{}, states: map[tenantID]*logState{}}
 }
 
 func (w *laneWriter) release() {
@@ -88,6 +89,9 @@ func (w *laneWriter) applied() {
 	for tenant, change := range w.kept {
 		w.states[tenant].kept = max(0, w.states[tenant].kept+change)
 	}
+	for tenant := range w.late {
+		w.states[tenant].late++
+	}
 	h.mu.Unlock()
 	if len(w.s.laneRows)+len(w.rows) > maxLaneRows {
 		clear(w.s.laneRows)
@@ -111,12 +115,23 @@ func (w *laneWriter) change(c *store.LaneChange) error {
 		return nil
 	}
 	w.putLane(&c.Lane, was)
+	first := sequence(0)
+	if len(c.Park) > 0 {
+		st, err := w.state(ref.Tenant)
+		if err != nil {
+			return err
+		}
+		first, _ = w.s.span(st)
+	}
 	for i := range c.Park {
 		p := &c.Park[i]
 		_ = w.b.Set(parkedKey(ref.Tenant, ref.Subscription, p.Sequence), row.EncodeParked(p), nil)
 		at := parkedAtKey(ref.Tenant, p.Sequence, ref.Subscription)
 		_ = w.b.Set(at, nil, nil)
 		w.parked[string(at)] = true
+		if p.Sequence < first {
+			w.late[ref.Tenant] = true
+		}
 	}
 	for _, seq := range c.Unpark {
 		_ = w.b.Delete(parkedKey(ref.Tenant, ref.Subscription, seq), nil)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -31,12 +30,15 @@ func (s *Store) Trim(ctx context.Context, tenant tenantID, t store.Trim) (store.
 		if err != nil {
 			return sum, err
 		}
+		t.Lose = nil
 		sum.First = step.First
 		sum.Removed += step.Removed
 		sum.Bytes += step.Bytes
 		sum.Lost = append(sum.Lost, step.Lost...)
-		if !more {
-			return sum, nil
+		// What is aside beyond the quota is told of before more comes to it.
+		sum.Over, err = s.over(ctx, tenant, t.Keep)
+		if err != nil || len(sum.Over) > 0 || !more {
+			return sum, err
 		}
 	}
 }
@@ -54,9 +56,7 @@ type trimming struct {
 	more   bool
 	out    store.Trimmed
 	lanes  map[subscriptionID]*store.Lane
-	// parked says who has parked what below next, aside what this step keeps.
-	parked map[sequence][]subscriptionID
-	aside  map[sequence]bool
+	aside  map[sequence]bool // what this step keeps
 }
 
 func (s *Store) trimStep(ctx context.Context, tenant tenantID, t store.Trim) (store.Trimmed, bool, error) {
@@ -65,7 +65,7 @@ func (s *Store) trimStep(ctx context.Context, tenant tenantID, t store.Trim) (st
 	}
 	defer s.end()
 	step := trimming{laneWriter: s.newLaneWriter(s.db.NewBatch()), tenant: tenant, t: t,
-		lanes: map[subscriptionID]*store.Lane{}, parked: map[sequence][]subscriptionID{}, aside: map[sequence]bool{}}
+		lanes: map[subscriptionID]*store.Lane{}, aside: map[sequence]bool{}}
 	defer step.release()
 	done, err := step.apply()
 	if err != nil || done.batch == nil {
@@ -88,11 +88,13 @@ func (t *trimming) apply() (done pending, err error) {
 		return done, err
 	}
 	t.out.First = t.next
-	if err := t.findParked(); err != nil {
-		return done, err
-	}
 	if err := t.keep(); err != nil {
 		return done, err
+	}
+	for _, p := range t.t.Lose {
+		if err := t.lose(p); err != nil {
+			return done, err
+		}
 	}
 	t.forgetIDs()
 	if err := t.forgetTests(); err != nil {
@@ -305,89 +307,28 @@ func (t *trimming) forgetTests() error {
 	})
 }
 
-// findParked reads who has parked what below next.
-func (t *trimming) findParked() error {
+// keep copies aside what is parked of the events that go.
+func (t *trimming) keep() error {
 	lower := prefix(spaceParkedAt, t.tenant, 0)
-	return t.s.scan(lower, seqKey(spaceParkedAt, t.tenant, t.next), func(key, _ []byte) (bool, error) {
+	return t.s.scan(seqKey(spaceParkedAt, t.tenant, t.first), seqKey(spaceParkedAt, t.tenant, t.next), func(key, _ []byte) (bool, error) {
 		seq, ok := seqAt(key, len(lower))
 		if !ok {
 			return false, corrupt("parked rows by event of "+string(t.tenant), row.ErrMalformed)
 		}
-		t.parked[seq] = append(t.parked[seq], subscriptionID(key[len(lower)+8:]))
+		if t.aside[seq] { // for another lane
+			return true, nil
+		}
+		r := *t.gone[seq-t.first]
+		if r.event.Origin != (eventhose.Origin{}) && !r.event.Erased {
+			e, err := t.s.resolve(&r.event)
+			if err != nil {
+				return false, err
+			}
+			r.event = *e
+		}
+		t.putKept(&r)
 		return true, nil
 	})
-}
-
-// keep copies parked events aside, the newest ones that fit, and gives up the others.
-func (t *trimming) keep() error {
-	total := t.st.kept
-	type keptEvent struct {
-		seq   sequence
-		size  int64
-		fresh *record // nil if it is kept already
-	}
-	var events []keptEvent
-	if len(t.parked) == 0 && total == 0 {
-		return nil
-	}
-	lower := prefix(spaceKept, t.tenant, 0)
-	kept := map[sequence]bool{}
-	err := t.s.scan(lower, end(lower), func(key, value []byte) (bool, error) {
-		seq, _ := seqAt(key, len(lower))
-		r, err := decodeKept(t.tenant, seq, value)
-		if err != nil {
-			return false, err
-		}
-		kept[seq] = true
-		events = append(events, keptEvent{seq: seq, size: int64(len(r.event.Data))})
-		return true, nil
-	})
-	if err != nil {
-		return err
-	}
-	var orphans []sequence
-	for seq := range t.parked {
-		switch {
-		case kept[seq]:
-		case seq < t.first:
-			orphans = append(orphans, seq) // parked when it was gone already
-		default:
-			r := *t.gone[seq-t.first]
-			if r.event.Origin != (eventhose.Origin{}) && !r.event.Erased {
-				e, err := t.s.resolve(&r.event)
-				if err != nil {
-					return err
-				}
-				r.event = *e
-			}
-			events = append(events, keptEvent{seq: seq, size: int64(len(r.event.Data)), fresh: &r})
-			total += int64(len(r.event.Data))
-		}
-	}
-	slices.SortFunc(events, func(a, b keptEvent) int { return int(int64(a.seq) - int64(b.seq)) })
-	slices.Sort(orphans)
-	for _, seq := range orphans {
-		if err := t.lose(seq); err != nil {
-			return err
-		}
-	}
-	for _, e := range events {
-		switch {
-		case total > t.t.Keep:
-			total -= e.size
-			if err := t.lose(e.seq); err != nil {
-				return err
-			}
-			if e.fresh == nil {
-				if err := t.dropKept(t.tenant, e.seq); err != nil {
-					return err
-				}
-			}
-		case e.fresh != nil:
-			t.putKept(e.fresh)
-		}
-	}
-	return nil
 }
 
 func (t *trimming) putKept(r *record) {
@@ -400,47 +341,130 @@ func (t *trimming) putKept(r *record) {
 	t.aside[e.Sequence] = true
 }
 
-// lose removes the parked rows of an event that is not kept, and tells.
-func (t *trimming) lose(seq sequence) error {
-	subs := t.parked[seq]
-	slices.Sort(subs)
-	for _, sub := range subs {
-		ref := store.LaneRef{Tenant: t.tenant, Subscription: sub}
-		_ = t.b.Delete(parkedAtKey(t.tenant, seq, sub), nil)
-		value, err := t.s.get(parkedKey(t.tenant, sub, seq))
-		if errors.Is(err, pebble.ErrNotFound) {
-			continue
+// lose removes a parked row, and the event kept aside for it unless another lane has it parked.
+func (t *trimming) lose(lost store.LostParked) error {
+	seq, sub := lost.Sequence, lost.Subscription
+	if seq >= t.first {
+		return nil
+	}
+	ref := store.LaneRef{Tenant: t.tenant, Subscription: sub}
+	value, err := t.s.get(parkedKey(t.tenant, sub, seq))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return t.unkeep(ref, seq)
+	}
+	if err != nil {
+		return err
+	}
+	p, err := row.DecodeParked(seq, value)
+	if err != nil {
+		return corrupt("parked row of lane "+string(sub)+" of "+string(t.tenant), err)
+	}
+	_ = t.b.Delete(parkedKey(t.tenant, sub, seq), nil)
+	if err := t.unkeep(ref, seq); err != nil {
+		return err
+	}
+	t.out.Lost = append(t.out.Lost, lost)
+	l := t.lanes[sub]
+	if l == nil {
+		read, err := t.s.lane(ref)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
 		}
 		if err != nil {
 			return err
 		}
-		p, err := row.DecodeParked(seq, value)
-		if err != nil {
-			return corrupt("parked row of lane "+string(sub)+" of "+string(t.tenant), err)
-		}
-		_ = t.b.Delete(parkedKey(t.tenant, sub, seq), nil)
-		t.out.Lost = append(t.out.Lost, store.LostParked{Subscription: sub, Sequence: seq})
-		l := t.lanes[sub]
-		if l == nil {
-			read, err := t.s.lane(ref)
-			if errors.Is(err, store.ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			l = &read
-			t.lanes[sub] = l
-			t.rows[ref] = laneRow{exists: true, work: hasWork(l)}
-		}
-		switch p.State {
-		case eventhose.ParkedRetrying, eventhose.ParkedLeased:
-			l.Retrying = max(0, l.Retrying-1)
-		case eventhose.ParkedDead:
-			l.Dead = max(0, l.Dead-1)
-		}
+		l = &read
+		t.lanes[sub] = l
+		t.rows[ref] = laneRow{exists: true, work: hasWork(l)}
+	}
+	switch p.State {
+	case eventhose.ParkedRetrying, eventhose.ParkedLeased:
+		l.Retrying = max(0, l.Retrying-1)
+	case eventhose.ParkedDead:
+		l.Dead = max(0, l.Dead-1)
 	}
 	return nil
+}
+
+// over answers the parked events below the first one left that the quota has no room for, the oldest, and those that were
+// parked when the log had lost their event. While there is room, and nothing was parked so late, it reads nothing.
+func (s *Store) over(ctx context.Context, tenant tenantID, keep int64) (over []store.LostParked, err error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	st, err := s.state(tenant)
+	if err != nil {
+		return nil, err
+	}
+	defer s.release(st)
+	s.heads.mu.Lock()
+	first, total, late := st.first, st.kept, st.late
+	found := late == st.sought
+	s.heads.mu.Unlock()
+	if total <= keep && found {
+		return nil, nil
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix(spaceKept, tenant, 0), UpperBound: end(prefix(spaceKept, tenant, 0))})
+	if err != nil {
+		return nil, s.readError(err)
+	}
+	defer func() { _ = it.Close() }() // what it has met it has told when it was read
+	lower := prefix(spaceParkedAt, tenant, 0)
+	last, goes, missing := sequence(0), false, false
+	err = s.scan(lower, seqKey(spaceParkedAt, tenant, first), func(key, _ []byte) (bool, error) {
+		seq, ok := seqAt(key, len(lower))
+		if !ok {
+			return false, corrupt("parked rows by event of "+string(tenant), row.ErrMalformed)
+		}
+		if seq != last {
+			last = seq
+			if total <= keep && found {
+				return false, nil
+			}
+			size, is, err := s.keptSize(it, tenant, seq, total > keep)
+			if err != nil {
+				return false, err
+			}
+			goes = !is || total > keep
+			missing = missing || !is
+			total -= size
+		}
+		if goes {
+			over = append(over, store.LostParked{Subscription: subscriptionID(key[len(lower)+8:]), Sequence: seq})
+		}
+		return true, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !missing && !found {
+		s.heads.mu.Lock()
+		st.sought = max(st.sought, late)
+		s.heads.mu.Unlock()
+	}
+	return over, s.settled(lanes)
+}
+
+// keptSize reports whether there is a copy of an event, and if it is asked for how many bytes of data that has.
+func (s *Store) keptSize(it *pebble.Iterator, tenant tenantID, seq sequence, ask bool) (size int64, is bool, err error) {
+	key := seqKey(spaceKept, tenant, seq)
+	is = it.SeekGE(key) && bytes.Equal(it.Key(), key)
+	if err := it.Error(); err != nil {
+		return 0, false, s.readError(err)
+	}
+	if !is || !ask {
+		return 0, is, nil
+	}
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return 0, false, s.readError(err)
+	}
+	r, err := decodeKept(tenant, seq, value)
+	if err != nil {
+		return 0, false, err
+	}
+	return int64(len(r.event.Data)), true, nil
 }
 
 // forgetIDs removes the remembered ids of what goes, but for the further ids of what is kept.

@@ -2,8 +2,10 @@ package eventlog
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -86,25 +88,36 @@ func (l *Log) retain(ctx context.Context, t eventhose.Tenant) error {
 	if t.Retention.Age > 0 {
 		trim.Before = time.Now().Add(-time.Duration(t.Retention.Age))
 	}
-	done, err := l.store.Trim(ctx, t.ID, trim)
-	if err != nil {
-		err = wrap(err, "trim the log of tenant "+string(t.ID)) // what was done before is told all the same
+	var untold error
+	for {
+		done, err := l.store.Trim(ctx, t.ID, trim)
+		if done.Removed > 0 {
+			l.logger.Info("retention removed events", "tenant", t.ID, "events", done.Removed, "bytes", done.Bytes, "first", done.First)
+		}
+		if len(done.Lost) > 0 && l.lost != nil {
+			l.lost(t.ID, done.Lost)
+		}
+		if err != nil || len(done.Over) == 0 || untold != nil {
+			return errors.Join(wrap(err, "trim the log of tenant "+string(t.ID)), untold)
+		}
+		if trim.Lose = done.Over; ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if untold = l.tellLost(ctx, t.ID, done.Over); untold != nil {
+			// What cannot be told of stays; the log is trimmed all the same, as it may be for want of room that nothing can be told.
+			trim.Lose, trim.Keep = nil, math.MaxInt64
+		}
 	}
-	if done.Removed > 0 {
-		l.logger.Info("retention removed events", "tenant", t.ID, "events", done.Removed, "bytes", done.Bytes, "first", done.First)
-	}
-	if len(done.Lost) == 0 {
-		return err
-	}
-	if l.lost != nil {
-		l.lost(t.ID, done.Lost)
-	}
+}
+
+// tellLost tells of parked events before they are lost. Telling again, after a crash, tells nothing new.
+func (l *Log) tellLost(ctx context.Context, tenant eventhose.TenantID, all []store.LostParked) error {
 	const named = 1000 // in one event
 	type lost struct {
 		Subscription eventhose.SubscriptionID `json:"subscription"`
 		Sequence     eventhose.Sequence       `json:"sequence"`
 	}
-	for some := range slices.Chunk(done.Lost, named) {
+	for some := range slices.Chunk(all, named) {
 		data := struct {
 			Count  int    `json:"count"`
 			Parked []lost `json:"parked"`
@@ -112,13 +125,19 @@ func (l *Log) retain(ctx context.Context, t eventhose.Tenant) error {
 		for _, p := range some {
 			data.Parked = append(data.Parked, lost(p))
 		}
-		body, encodeErr := json.Marshal(data)
-		if encodeErr != nil {
-			return errors.Join(err, encodeErr)
+		body, err := json.Marshal(data)
+		if err != nil {
+			return err
 		}
-		if tellErr := l.AppendSystem(ctx, t.ID, ParkedLost, body); tellErr != nil {
-			return errors.Join(err, tellErr)
+		// It is named by what it tells.
+		sum := sha256.Sum256(body)
+		_, err = l.append(ctx, tenant, []eventhose.Event{{ID: "lost_" + eventhose.IDText([16]byte(sum[:16])), Type: ParkedLost, Data: body}})
+		if eventhose.CodeOf(err) == eventhose.CodeConflict { // somebody has given another event this name
+			err = l.AppendSystem(ctx, tenant, ParkedLost, body)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
 }

@@ -392,11 +392,16 @@ func (s *Store) Trim(ctx context.Context, tenant tenantID, t store.Trim) (store.
 	}
 	ctx, cancel := write(ctx)
 	defer cancel()
+	lost, err := s.lose(ctx, tenant, t.Lose)
+	if err != nil {
+		return store.Trimmed{}, err
+	}
 	for try := 0; ; try++ {
 		done, err := s.trim(ctx, tenant, t)
 		if state(err) == stateUndefined && try < retries { // a partition was dropped that all events were carried out of
 			continue
 		}
+		done.Lost = lost
 		return done, err
 	}
 }
@@ -406,23 +411,35 @@ func (s *Store) trim(ctx context.Context, tenant tenantID, t store.Trim) (done s
 	if !t.Before.IsZero() {
 		before = &t.Before
 	}
-	err = s.query(ctx, "trim the log", "SELECT o_first, o_removed, o_bytes, o_sub, coalesce(o_seq, 0) FROM eventhose._trim($1, $2, $3, $4)",
-		[]any{string(tenant), before, t.Bytes, t.Keep}, func() { done = store.Trimmed{} }, func(r pgx.Rows) error {
-			var first, removed, bytes *int64
-			var sub *string
-			var seq sequence
-			if err := r.Scan(&first, &removed, &bytes, &sub, &seq); err != nil {
-				return err
-			}
-			if sub != nil {
-				done.Lost = append(done.Lost, store.LostParked{Subscription: subscriptionID(*sub), Sequence: seq})
-				return nil
-			}
-			done.First, done.Removed, done.Bytes = sequence(*first), int(*removed), *bytes
-			return nil
-		})
+	err = s.row(ctx, "trim the log", "SELECT o_first, o_removed, o_bytes FROM eventhose._trim_log($1, $2, $3)",
+		[]any{string(tenant), before, t.Bytes}, &done.First, &done.Removed, &done.Bytes)
 	if done.Removed > 0 || err != nil {
 		s.recent.leave(tenant)
 	}
+	if err == nil {
+		done.Over, err = s.parkedOf(ctx, "look for parked events beyond the quota", "SELECT o_sub, o_seq FROM eventhose._over($1, $2)", string(tenant), t.Keep)
+	}
 	return done, err
+}
+
+// lose removes parked rows of events that the log no longer holds, and answers those that were there.
+func (s *Store) lose(ctx context.Context, tenant tenantID, all []store.LostParked) ([]store.LostParked, error) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	subs, seqs := make([]string, len(all)), make([]int64, len(all))
+	for i, p := range all {
+		subs[i], seqs[i] = string(p.Subscription), signed(p.Sequence)
+	}
+	return s.parkedOf(ctx, "remove parked events", "SELECT o_sub, o_seq FROM eventhose._lose($1, $2, $3)", string(tenant), subs, seqs)
+}
+
+func (s *Store) parkedOf(ctx context.Context, doing, statement string, args ...any) (all []store.LostParked, err error) {
+	err = s.query(ctx, doing, statement, args, func() { all = nil }, func(r pgx.Rows) error {
+		var p store.LostParked
+		err := r.Scan(&p.Subscription, &p.Sequence)
+		all = append(all, p)
+		return err
+	})
+	return all, err
 }

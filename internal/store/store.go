@@ -67,7 +67,8 @@ type Log interface {
 	// Head answers how far the log reaches; an unknown tenant has an empty log.
 	Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error)
 	// Trim removes the oldest events by age and size, together with what hangs on them: remembered ids, attempts.
-	// It keeps the events of parked sequences aside, the newest Keep bytes of them. It never removes the newest event.
+	// It keeps the events of parked sequences aside; those that Keep has no room for it answers, and may end before all is
+	// removed. They stay until Trim is called again to lose them. It never removes the newest event.
 	Trim(ctx context.Context, tenant eventhose.TenantID, t Trim) (Trimmed, error)
 	// Erase removes an event's data, also from the files as soon as the store can; place, id and everything else stay.
 	// Erasing again is no error. ErrNotFound if there is no such event.
@@ -120,8 +121,10 @@ type Trim struct {
 	Before time.Time
 	// Bytes is how much data may stay; 0 is no bound.
 	Bytes int64
-	// Keep is how many bytes of parked events are kept aside.
+	// Keep is how many bytes of parked events are to be kept aside.
 	Keep int64
+	// Lose are parked events that are not kept aside any longer: those that were Over, once that was told.
+	Lose []LostParked
 }
 
 // Trimmed says what Trim did.
@@ -131,12 +134,14 @@ type Trimmed struct {
 	// Removed events and their bytes of data.
 	Removed int
 	Bytes   int64
-	// Lost are parked events that the quota had no room for.
+	// Over are the parked events that Keep has no room for, oldest first.
+	Over []LostParked
+	// Lost are those of Lose that were there.
 	Lost []LostParked
 }
 
-// LostParked is a parked event whose data retention has taken. Its parked row is gone too, and
-// the lane counts one less in Retrying or Dead.
+// LostParked is a parked event whose data retention takes. Its parked row goes too, and the lane counts one less in
+// Retrying or Dead.
 type LostParked struct {
 	Subscription eventhose.SubscriptionID
 	Sequence     eventhose.Sequence

@@ -262,7 +262,7 @@ func (m *Model) applyTrim(o TrimOp, a Answer) error {
 	}
 	l.first = got.First
 	defer m.forget(o.Tenant)
-	return m.applyLost(o, l, got.Lost)
+	return m.applyLost(o, l, got)
 }
 
 // size is what an event counts in its log: its data, which a reference has none of.
@@ -302,10 +302,11 @@ func (l *logModel) trimmable(t store.Trim) eventhose.Sequence {
 	return first
 }
 
-// applyLost checks that the newest kept events stay within the quota, and that nothing is lost while there is room.
-func (m *Model) applyLost(o TrimOp, l *logModel, lost []store.LostParked) error {
+// applyLost checks that the newest kept events stay within the quota, unless some are over it, and that nothing is lost while
+// there is room.
+func (m *Model) applyLost(o TrimOp, l *logModel, got store.Trimmed) error {
 	gone := map[eventhose.Sequence]bool{}
-	for _, p := range lost {
+	for _, p := range got.Lost {
 		lane := m.lanes[store.LaneRef{Tenant: o.Tenant, Subscription: p.Subscription}]
 		if lane == nil || l.kept[p.Sequence] == nil {
 			return fmt.Errorf("lost %+v, which was not kept", p)
@@ -338,7 +339,7 @@ func (m *Model) applyLost(o TrimOp, l *logModel, lost []store.LostParked) error 
 		}
 	}
 	switch {
-	case size > o.Trim.Keep:
+	case size > o.Trim.Keep && len(got.Over) == 0:
 		return fmt.Errorf("keeps %d bytes aside, the quota is %d", size, o.Trim.Keep)
 	case newestLost > oldestKept:
 		return fmt.Errorf("lost %d and kept the older %d", newestLost, oldestKept)

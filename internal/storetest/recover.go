@@ -108,6 +108,8 @@ func (s *Script) recoverTrim(ctx context.Context, st store.Store, o TrimOp) (a A
 		a.Trimmed.Removed++
 		a.Trimmed.Bytes += size(l.events[seq])
 	}
+	size := int64(0)
+	kept := map[eventhose.Sequence]bool{}
 	for ref, lane := range s.Model.lanes {
 		if ref.Tenant != o.Tenant {
 			continue
@@ -116,12 +118,21 @@ func (s *Script) recoverTrim(ctx context.Context, st store.Store, o TrimOp) (a A
 			if seq >= h.First {
 				continue
 			}
-			if _, err := st.Lookup(ctx, o.Tenant, store.Ref{Sequence: seq}); errors.Is(err, store.ErrNotFound) {
-				a.Trimmed.Lost = append(a.Trimmed.Lost, store.LostParked{Subscription: ref.Subscription, Sequence: seq})
-			} else if err != nil {
+			e, err := st.Lookup(ctx, o.Tenant, store.Ref{Sequence: seq})
+			switch p := (store.LostParked{Subscription: ref.Subscription, Sequence: seq}); {
+			case errors.Is(err, store.ErrNotFound):
+				a.Trimmed.Lost = append(a.Trimmed.Lost, p)
+			case err != nil:
 				return a, err
+			case !kept[seq]:
+				kept[seq] = true
+				size += int64(len(e.Data))
+				a.Trimmed.Over = append(a.Trimmed.Over, p)
 			}
 		}
+	}
+	if size <= o.Trim.Keep {
+		a.Trimmed.Over = nil
 	}
 	return a, nil
 }

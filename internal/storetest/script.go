@@ -86,7 +86,7 @@ func (o Op) Do(ctx context.Context, s store.Store) (a Answer) {
 			}
 		}
 	case o.Trim != nil:
-		a.Trimmed, a.Err = s.Trim(ctx, o.Trim.Tenant, o.Trim.Trim)
+		a.Trimmed, a.Err = TrimAll(ctx, s, o.Trim.Tenant, o.Trim.Trim)
 	case o.Erase != nil:
 		a.Err = s.Erase(ctx, o.Erase.Tenant, o.Erase.Sequence)
 	case o.Commit != nil:

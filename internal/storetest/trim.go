@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -17,12 +18,27 @@ func (t *trial) trimTo(tenant eventhose.TenantID, first eventhose.Sequence) stor
 }
 
 func (t *trial) trim(tenant eventhose.TenantID, first eventhose.Sequence, trim store.Trim) store.Trimmed {
-	got, err := t.s.Trim(t.ctx, tenant, trim)
+	got, err := TrimAll(t.ctx, t.s, tenant, trim)
 	t.ok("trim", err)
 	if h := t.head(tenant); got.First != first || h.First != first {
 		t.fatalf("first left is %d, and by the head %d, want %d", got.First, h.First, first)
 	}
 	return got
+}
+
+// TrimAll trims until nothing is over the quota, giving up what is as if it had been told of.
+func TrimAll(ctx context.Context, s store.Log, tenant eventhose.TenantID, trim store.Trim) (sum store.Trimmed, err error) {
+	for {
+		got, err := s.Trim(ctx, tenant, trim)
+		if err != nil {
+			return sum, err
+		}
+		sum.First, sum.Removed, sum.Bytes = got.First, sum.Removed+got.Removed, sum.Bytes+got.Bytes
+		if sum.Lost = append(sum.Lost, got.Lost...); len(got.Over) == 0 {
+			return sum, nil
+		}
+		trim.Lose = got.Over
+	}
 }
 
 func trimCases() []Case {
@@ -151,6 +167,67 @@ func trimCases() []Case {
 			}
 			got = t.trim(acme, 8, store.Trim{Before: farAway})
 			t.same("lost", got.Lost, []store.LostParked{{Subscription: subA, Sequence: 7}})
+		}},
+		{"trim/told", "what is over the quota stays until it is given up, and only what was given up goes", func(t *trial) {
+			t.fill(acme, 6, 100)
+			a, b := newLane(acme, subA), newLane(acme, subB)
+			a.Lane.Dead, b.Lane.Retrying = 3, 1
+			for seq := range eventhose.Sequence(3) {
+				a.Park = append(a.Park, parkedRow(seq+1, eventhose.ParkedDead))
+			}
+			b.Park = []store.Parked{parkedRow(2, eventhose.ParkedRetrying)}
+			t.commit(store.Progress{Lanes: []store.LaneChange{a, b}})
+			trim := store.Trim{Before: epoch.Add(5 * time.Second), Keep: 150}
+			over := []store.LostParked{{Subscription: subA, Sequence: 1}, {Subscription: subA, Sequence: 2}, {Subscription: subB, Sequence: 2}}
+			for range 2 {
+				got, err := t.s.Trim(t.ctx, acme, trim)
+				t.ok("trim", err)
+				t.same("over the quota", got.Over, over)
+				t.same("lost", len(got.Lost), 0)
+				for seq := range eventhose.Sequence(3) {
+					t.same("data kept", len(t.lookup(acme, store.Ref{Sequence: seq + 1}).Data), 100)
+				}
+				t.reopen()
+			}
+			// One is settled meanwhile, one is parked by another lane, and one is not below the first left.
+			a.Park, a.Unpark, a.Lane.Dead = nil, []eventhose.Sequence{1}, 2
+			b.Park, b.Lane.Retrying = []store.Parked{parkedRow(3, eventhose.ParkedRetrying)}, 2
+			t.change(a)
+			t.change(b)
+			trim.Lose = append(over[:2:2], store.LostParked{Subscription: subA, Sequence: 3}, store.LostParked{Subscription: subB, Sequence: 6})
+			trim.Keep = keepAll
+			got, err := t.s.Trim(t.ctx, acme, trim)
+			t.ok("trim", err)
+			t.same("lost", got.Lost, []store.LostParked{{Subscription: subA, Sequence: 2}, {Subscription: subA, Sequence: 3}})
+			t.same("over the quota", len(got.Over), 0)
+			for range 2 {
+				t.noLookup(acme, store.Ref{Sequence: 1})
+				t.lookup(acme, store.Ref{Sequence: 2})
+				t.lookup(acme, store.Ref{Sequence: 3})
+				t.same("rows", len(t.parked(acme, subA, store.ParkedQuery{Limit: 10})), 0)
+				t.same("rows", len(t.parked(acme, subB, store.ParkedQuery{Limit: 10})), 2)
+				row, _ := t.lane(acme, subA)
+				t.same("dead ones that the lane counts", row.Dead, 0)
+				row, _ = t.lane(acme, subB)
+				t.same("retrying ones that the lane counts", row.Retrying, 2)
+				t.reopen()
+			}
+		}},
+		{"trim/late", "what is parked once the log has lost its event is over any quota", func(t *trial) {
+			t.fill(acme, 4, 100)
+			t.trimTo(acme, 3)
+			c := newLane(acme, subA)
+			c.Lane.Dead = 1
+			c.Park = []store.Parked{parkedRow(1, eventhose.ParkedDead)}
+			t.change(c)
+			got := t.trim(acme, 3, store.Trim{Keep: keepAll})
+			if len(got.Lost) == 0 { // the store still has it
+				t.same("data", len(t.lookup(acme, store.Ref{Sequence: 1}).Data), 100)
+				return
+			}
+			t.same("lost", got.Lost, []store.LostParked{{Subscription: subA, Sequence: 1}})
+			t.same("rows", len(t.parked(acme, subA, store.ParkedQuery{Limit: 10})), 0)
+			t.same("lost", len(t.trim(acme, 3, store.Trim{Keep: keepAll}).Lost), 0)
 		}},
 		{"trim/attempts", "attempts go with the events that they are about", func(t *trial) {
 			t.fill(acme, 6, 10)
