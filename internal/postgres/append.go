@@ -1,9 +1,10 @@
 package postgres
 
-// An append is planned here and carried out by eventhose._append, in one statement. The plan says for each log how many events it
+// An append is planned here and carried out by eventhose._append_group, in one statement. The plan says for each log how many events it
 // gets and in which order; which sequences those are is only known under the lock. It supposes that no id in it is
 // remembered: if one is, the database does nothing and says which, and the plan is made anew with what it said. The same goes for a
-// log that another node is appending to: the entries that are for it wait for a second statement, the others do not.
+// log that another node is appending to: the entries that are for it are left out, to be answered ErrBusy or for a later statement. A statement waits
+// for the logs of its first entry only, and holds no others while it does: a log that is held for long holds up none but itself.
 
 import (
 	"cmp"
@@ -48,8 +49,12 @@ type remembered struct {
 	digest [16]byte
 }
 
-// maxPlans is how often one group is planned before it is given up: each time something else was in the way.
-const maxPlans = 20
+const (
+	// maxPlans is how often in a row a group is planned without success before it is given up: each time something else was in the way.
+	maxPlans = 20
+	// moment is how long a log is waited for before the entries that are for it are answered ErrBusy. Another node's append ends sooner.
+	moment = 50 * time.Millisecond
+)
 
 // Append implements store.Log.
 func (s *Store) Append(ctx context.Context, group []store.Append) ([]store.AppendResult, error) {
@@ -74,21 +79,24 @@ func (s *Store) append(ctx context.Context, group []store.Append, unplaced []int
 		if len(entries) == len(group) {
 			return err
 		}
-		for _, i := range entries { // the others are stored
+		for _, i := range entries { // the others are stored, or were answered
 			results[i].Err = err
 		}
 		return nil
 	}
 	// With one log there is nobody to hold up, and what was unplaced goes as a whole.
 	p := newPlan(group, all, known)
-	wait := len(p.heads) == 1 || len(unplaced) > 0
+	wait := len(group) > 0 && group[0].Skip || len(p.heads) == 1 || len(unplaced) > 0
 	var later []int
 	for now, plans := all, 0; len(now) > 0; plans++ {
 		if plans == maxPlans {
 			return results, failed(append(now, later...), fmt.Errorf("%w: too much goes on in these logs", store.ErrUnavailable))
 		}
 		p = newPlan(group, now, known)
-		answer, err := s.place(ctx, p, wait, unplaced)
+		if wait {
+			p.waitFor(&group[now[0]])
+		}
+		answer, err := s.place(ctx, p, unplaced)
 		if err != nil {
 			return results, failed(append(now, later...), err)
 		}
@@ -98,22 +106,40 @@ func (s *Store) append(ctx context.Context, group []store.Append, unplaced []int
 				known[key] = r
 			}
 			continue
+		case len(answer.missing) > 0:
+			if err := s.makeLogs(ctx, answer.missing); err != nil {
+				return results, failed(append(now, later...), err)
+			}
+			continue
 		case len(answer.busy) > 0:
-			free := now[:0:0]
+			var free, held []int
 			for _, i := range now {
-				e := &group[i]
-				if answer.busy[e.Tenant] || e.Parent != "" && answer.busy[e.Parent] {
-					later = append(later, i)
-				} else {
+				switch e := &group[i]; {
+				case !answer.busy[e.Tenant] && (e.Parent == "" || !answer.busy[e.Parent]):
 					free = append(free, i)
+				case e.Skip:
+					answer.busy[e.Tenant] = true // those after it stay behind it
+					results[i].Err = store.ErrBusy
+				case answer.vain:
+					answer.busy[e.Tenant] = true
+					held = append(held, i)
+				default:
+					answer.busy[e.Tenant] = true
+					later = append(later, i)
 				}
 			}
+			if len(held) > 0 {
+				if err := failed(held, fmt.Errorf("append: %w for %v", store.ErrBusy, lockTimeout)); err != nil {
+					return results, err
+				}
+			}
+			wait = wait && len(free) > 0 && free[0] == now[0]
 			now = free
 		default:
 			p.tell(results, answer.lasts)
 			s.keep(p, answer.lasts)
 			s.appended(p)
-			now = nil
+			now, plans = nil, 0
 		}
 		if len(now) == 0 {
 			now, later, wait = later, nil, true
@@ -127,9 +153,12 @@ type plan struct {
 	group   []store.Append
 	entries []int
 	heads   []string // in order
-	number  map[tenantID]int
-	counts  []int64
-	sizes   []int64
+	// wait are the heads to wait for, one after the other, each for so long at most.
+	wait     []string
+	patience time.Duration
+	number   map[tenantID]int
+	counts   []int64
+	sizes    []int64
 	// planned are the entries' events, in order.
 	planned [][]planned
 	refused map[int]int // entries, with the index of the event that is different
@@ -147,7 +176,7 @@ type planned struct {
 	again  bool       // a duplicate
 }
 
-// rows are the columns of what eventhose._append inserts.
+// rows are the columns of what eventhose._append_group inserts.
 type rows struct {
 	head, origin                        []int32
 	off, random, originOff              []int64
@@ -184,6 +213,17 @@ func newPlan(group []store.Append, entries []int, known map[idKey]remembered) *p
 		p.planned[n] = p.entry(i, known, fresh)
 	}
 	return p
+}
+
+// waitFor has the plan wait for the logs of an entry. Its parent's comes second: whoever is kept waiting by the first would have to wait for that, too.
+func (p *plan) waitFor(e *store.Append) {
+	p.wait, p.patience = []string{string(e.Tenant)}, lockTimeout
+	if e.Parent != "" {
+		p.wait = append(p.wait, string(e.Parent))
+	}
+	if e.Skip {
+		p.patience = moment
+	}
 }
 
 // placed is where an id of the group gets its place.
@@ -322,25 +362,23 @@ func (p *plan) tell(results []store.AppendResult, lasts map[tenantID]sequence) {
 	}
 }
 
-// answer is what eventhose._append said: one of the three.
+// answer is what eventhose._append_group said: where the events are, or what was in the way.
 type answer struct {
-	lasts map[tenantID]sequence
-	busy  map[tenantID]bool
-	known map[idKey]remembered
+	lasts   map[tenantID]sequence
+	missing []string
+	busy    map[tenantID]bool
+	vain    bool // what is busy was waited for
+	known   map[idKey]remembered
 }
 
-const appendStatement = `SELECT kind, o_tenant, coalesce(o_seq, 0), o_id, o_digest FROM eventhose._append($1, $2, $3, $4, $5, $6, $7,
+const appendStatement = `SELECT kind, o_tenant, coalesce(o_seq, 0), o_id, o_digest FROM eventhose._append_group($1, $2, $3, $4, $5, $6, $7,
 	$8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)`
 
 // place carries a plan out. With unplaced rows it also answers statePlaced's error if they are events already.
-func (s *Store) place(ctx context.Context, p *plan, wait bool, unplaced []int64) (answer, error) {
+func (s *Store) place(ctx context.Context, p *plan, unplaced []int64) (answer, error) {
 	unplaced = p.accepted(unplaced)
 	if len(p.rows.head) == 0 && len(p.keys) == 0 && len(unplaced) == 0 { // nothing is new, and what is remembered is durable
 		return answer{}, nil
-	}
-	incarnations := make([]int64, len(p.heads))
-	for i := range incarnations {
-		incarnations[i] = int64(rand.Uint32N(1<<32-1)) + 1
 	}
 	keys := make([][16]byte, len(p.keys))
 	for i, k := range p.keys {
@@ -350,8 +388,11 @@ func (s *Store) place(ctx context.Context, p *plan, wait bool, unplaced []int64)
 	if unplaced == nil {
 		unplaced = []int64{}
 	}
+	if p.wait == nil {
+		p.wait = []string{}
+	}
 	r, x := &p.rows, p.ids.sorted()
-	args := []any{p.heads, incarnations, p.counts, p.sizes, wait, keys, unplaced,
+	args := []any{p.heads, p.counts, p.sizes, p.wait, p.patience.Milliseconds(), keys, unplaced,
 		r.head, r.off, unlessZero(r.id), unlessZero(r.random), unlessZero(r.scope), r.typ, unlessZero(r.key), r.time, unlessZero(r.nanos), r.appended,
 		unlessZero(r.version), unlessZero(r.media), unlessZero(r.attributes), r.data, unlessZero(r.origin), unlessZero(r.originOff),
 		x.id, x.digest, x.head, x.off}
@@ -411,7 +452,10 @@ func (s *Store) askPlace(ctx context.Context, args []any) (a answer, err error) 
 				a.lasts = map[tenantID]sequence{}
 			}
 			a.lasts[tenantID(tenant)] = seq
-		case kind == "b":
+		case kind == "n":
+			a.missing = append(a.missing, tenant)
+		case kind == "b", kind == "v":
+			a.vain = kind == "v"
 			if a.busy == nil {
 				a.busy = map[tenantID]bool{}
 			}
@@ -427,6 +471,16 @@ func (s *Store) askPlace(ctx context.Context, args []any) (a answer, err error) 
 		return nil
 	})
 	return a, err
+}
+
+// makeLogs makes logs that are not there yet.
+func (s *Store) makeLogs(ctx context.Context, logs []string) error {
+	incarnations := make([]int64, len(logs))
+	for i := range incarnations {
+		incarnations[i] = int64(rand.Uint32N(1<<32-1)) + 1
+	}
+	_, err := s.pool.Exec(ctx, "SELECT eventhose._make_logs($1, $2)", logs, incarnations)
+	return failure("begin a log", err)
 }
 
 // sorted puts the ids into the order of their index, so that inserting them goes through it once, and two nodes in the same order.

@@ -7,8 +7,8 @@
 // to roll back but by the server. In particular the heads of logs, of which each append holds some, are only ever held by the server.
 //
 // Order is position: an append locks the heads of its logs, takes the next sequences and commits. Who comes later waits for that
-// commit, so nobody can read N+1 before N. Logs that another node holds just then are left to a second round, so they hold up
-// no others of the group (append.go).
+// commit, so nobody can read N+1 before N. Logs that another node holds just then are left out, and given again by whoever gathers
+// appends, so they hold up no others (append.go).
 //
 // Events and attempts lie in partitions, which are dropped whole (partitions.go); what is trimmed is hidden at once by a log's floor.
 //

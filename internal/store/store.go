@@ -10,6 +10,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -35,6 +36,8 @@ var (
 	ErrFailed = errors.New("the store has failed and must be opened again")
 	// ErrUnavailable: the store cannot be reached now (a database that is away). Try again.
 	ErrUnavailable = errors.New("the store is away")
+	// ErrBusy: somebody else holds the log just now. Nothing of that append was stored; it can be given again.
+	ErrBusy = fmt.Errorf("%w: somebody else holds the log", ErrUnavailable)
 	// ErrNewer: the data was written by a newer version than this one reads.
 	ErrNewer = errors.New("written by a newer version of eventhose")
 	// ErrLocked: another process has the data directory open.
@@ -85,6 +88,10 @@ type Append struct {
 	// Events have Type, Appended and so on set; Sequence and Tenant are the driver's. An empty ID is made by the driver
 	// with eventhose.EventID and is not remembered in the index of ids.
 	Events []NewEvent
+	// Skip: if somebody else holds its log, or its parent's, the entry is answered ErrBusy and so holds up no other; so are
+	// those after it of the same tenant. The logs of a group's first entry are waited for, for a moment. What is not
+	// to be skipped is waited for, in a store of many nodes for seconds.
+	Skip bool
 }
 
 // NewEvent is an event with the digest of what the client sent.
@@ -97,7 +104,7 @@ type NewEvent struct {
 type AppendResult struct {
 	// Placements has one for each event, in order, unless Err is set.
 	Placements []eventhose.Placement
-	// Err is ErrDifferent or nil; Index says which event.
+	// Err is nil, ErrDifferent, of which Index says which event, or ErrBusy.
 	Err   error
 	Index int
 }
