@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,6 +21,50 @@ const (
 	carryBelow   = 10_000
 	carryPercent = 10
 )
+
+// They are carried in pieces, of so many events and bytes of data: appends to that log wait for one.
+const (
+	carryEvents = 2000
+	carryBytes  = 4 << 20
+)
+
+// standing remembers how much of logs is left in closed partitions: if it is less the next time, their floor moves, and what would be carried
+// is soon gone anyway.
+type standing struct {
+	mu   sync.Mutex
+	logs map[leftOf]int64 // events
+}
+
+type leftOf struct {
+	part   int64
+	tenant string
+}
+
+// maxStanding bounds what is remembered. What is not is carried.
+const maxStanding = 100_000
+
+// stands reports whether a log's floor stands, as far as it is known.
+func (s *standing) stands(of leftOf, events int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, known := s.logs[of]
+	delete(s.logs, of)
+	if events <= 1 || known && before == events || len(s.logs) >= maxStanding { // the newest event stays
+		return true
+	}
+	if s.logs == nil {
+		s.logs = map[leftOf]int64{}
+	}
+	s.logs[of] = events
+	return false
+}
+
+// keep forgets all partitions but some.
+func (s *standing) keep(parts map[int64]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.logs, func(of leftOf, _ int64) bool { return !parts[of.part] })
+}
 
 // classAges are the longest ages of the classes from 1 on. Logs that keep their events for about as long share partitions, so
 // that one that keeps them long does not hold what the others could drop. Class 0 has no age; the last one is beyond all.
@@ -133,6 +179,11 @@ func (s *Store) dropPartitions(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return failure("list partitions", err)
 	}
+	there := map[int64]bool{}
+	for _, p := range parts {
+		there[p.part] = true
+	}
+	s.still.keep(there)
 	var failed []error
 	for _, p := range parts {
 		left, err := s.carry(ctx, conn, p.part, max(carryBelow, p.events*carryPercent/100))
@@ -149,7 +200,8 @@ func (s *Store) dropPartitions(ctx context.Context, conn *pgx.Conn) error {
 	return errors.Join(failed...)
 }
 
-// carry moves what is left of a partition into the open ones, if that is at most limit events. It reports whether something is left.
+// carry moves what is left of a partition into the open ones, if that is at most limit events, but for logs whose floor moves. It reports
+// whether something is left.
 func (s *Store) carry(ctx context.Context, conn *pgx.Conn, part, limit int64) (bool, error) {
 	rows, err := conn.Query(ctx, "SELECT tenant, first, events FROM eventhose._live($1)", part)
 	if err != nil {
@@ -166,19 +218,31 @@ func (s *Store) carry(ctx context.Context, conn *pgx.Conn, part, limit int64) (b
 	if err != nil {
 		return false, err
 	}
-	total := int64(0)
+	total, of := int64(0), map[string]int64{}
 	for _, l := range logs {
 		total += max(0, l.events)
+		of[l.tenant] += max(0, l.events)
 	}
 	if total > limit {
 		return true, nil
 	}
+	moving := map[string]bool{}
+	for tenant, events := range of {
+		moving[tenant] = !s.still.stands(leftOf{part, tenant}, events)
+	}
+	left := false
 	for _, l := range logs {
-		if _, err := conn.Exec(ctx, "SELECT eventhose._carry($1, $2, $3)", part, l.tenant, l.first); err != nil {
-			return false, err
+		if moving[l.tenant] {
+			left = true
+			continue
+		}
+		for next := &l.first; next != nil; {
+			if err := conn.QueryRow(ctx, "SELECT eventhose._carry_piece($1, $2, $3, $4, $5)", part, l.tenant, *next, carryEvents, carryBytes).Scan(&next); err != nil {
+				return false, err
+			}
 		}
 	}
-	return false, nil
+	return left, nil
 }
 
 // forgetEvents is of how many events at once the ids are forgotten: an append that uses one of them again waits that long.

@@ -135,7 +135,7 @@ func TestGrowth(t *testing.T) {
 	}
 	stop()
 	all.Wait()
-	for range 3 { // what was under way may have held something
+	for range 5 { // what was under way may have held something, and each node looks twice whether a floor stands
 		g.retain(t.Context())
 	}
 	late := g.sizes()
@@ -449,7 +449,7 @@ func TestCarryPiecemeal(t *testing.T) {
 	}
 	carry := func(span int) {
 		t.Helper()
-		ask[any](t, g.db, "SELECT eventhose._carry(part, tenant, first) FROM (SELECT * FROM eventhose.spans WHERE tenant = 'acme' ORDER BY first OFFSET $1 LIMIT 1) s", span)
+		ask[any](t, g.db, "SELECT eventhose._carry_piece(part, tenant, first, 1000, 1000000) FROM (SELECT * FROM eventhose.spans WHERE tenant = 'acme' ORDER BY first OFFSET $1 LIMIT 1) s", span)
 	}
 	whole := func(when string) {
 		t.Helper()
@@ -488,7 +488,7 @@ func TestCarryPiecemeal(t *testing.T) {
 		t.Fatal(err)
 	}
 	turn()
-	ask[any](t, g.db, "SELECT eventhose._carry(part, tenant, first) FROM eventhose.spans WHERE tenant = 'acme' AND first = $1", first)
+	ask[any](t, g.db, "SELECT eventhose._carry_piece(part, tenant, first, 1000, 1000000) FROM eventhose.spans WHERE tenant = 'acme' AND first = $1", first)
 	head, err := st.Head(t.Context(), log)
 	if err != nil {
 		t.Fatal(err)
@@ -497,4 +497,96 @@ func TestCarryPiecemeal(t *testing.T) {
 	if err != nil || len(page) != int(head.Last-head.First)+1 {
 		t.Errorf("of %+v only %d events can be read after a piece was carried that was trimmed: %v", head, len(page), err)
 	}
+}
+
+// What is left of a log is carried in pieces, between which it is appended to, trimmed and read, and not as long as its floor moves.
+func TestCarryInPieces(t *testing.T) {
+	g := newGrowth(t, postgres.Options{MaxConns: 4, PartitionSize: 1})
+	st, log := g.nodes[0], eventhose.TenantID("acme")
+	const n = 4500
+	put := func(from, to int64) {
+		t.Helper()
+		entry := store.Append{Tenant: log}
+		for i := from; i <= to; i++ {
+			entry.Events = append(entry.Events, growthEvent(i, true))
+		}
+		if _, err := st.Append(t.Context(), []store.Append{entry}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trim := func(left int64) {
+		t.Helper()
+		if _, err := st.Trim(t.Context(), log, store.Trim{Bytes: left * int64(len(growthEvent(1, false).Event.Data)), Keep: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := func(when string) {
+		t.Helper()
+		head, err := st.Head(t.Context(), log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, node := range g.nodes {
+			next := head.First
+			for next <= head.Last {
+				page, err := node.Read(t.Context(), log, next-1, store.ReadLimit{Events: 10_000, Bytes: 1 << 30})
+				if err != nil || len(page) == 0 || page[0].ID != fmt.Sprint("id-", next) {
+					t.Fatalf("%s, event %d of %+v: %d events, %v", when, next, head, len(page), err)
+				}
+				next += eventhose.Sequence(len(page))
+			}
+		}
+		if lie := ask[int64](t, g.db, "SELECT count(*) FROM eventhose.events e JOIN eventhose.logs l USING (tenant) WHERE e.seq >= l.first"); lie != int64(head.Last-head.First)+1 {
+			t.Errorf("%s, %d events lie there of %+v", when, lie, head)
+		}
+		if astray := ask[int](t, g.db, misplaced); astray > 0 {
+			t.Errorf("%s, the log goes on elsewhere than where its last piece is", when)
+		}
+	}
+	upkeep := func() int {
+		t.Helper()
+		if err := st.Upkeep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return ask[int](t, g.db, "SELECT count(*) FROM eventhose.spans WHERE part = 1")
+	}
+	put(1, n)
+	whole("at first")
+	for left := int64(n); left > n-3; left-- {
+		trim(left)
+		if upkeep() == 0 {
+			t.Fatal("a log whose floor moves was carried")
+		}
+		whole("while its floor moves")
+	}
+	if upkeep() != 0 {
+		t.Fatal("a log whose floor stands was not carried")
+	}
+	whole("carried")
+	if most := ask[int](t, g.db, "SELECT max(n) FROM (SELECT lead(first, 1, $1) OVER (ORDER BY first) - first AS n FROM eventhose.spans) s", n+1); most > 2000 {
+		t.Errorf("%d events were carried at once", most)
+	}
+	// By hand, as the upkeep does, with what comes in between.
+	ask[int](t, g.db, "SELECT eventhose._turn_partitions('1 day', 1)")
+	part, pieces := ask[int](t, g.db, "SELECT min(part) FROM eventhose.spans"), 0
+	next := ask[int64](t, g.db, "SELECT min(first) FROM eventhose.spans WHERE part = $1", part)
+	for piece := &next; piece != nil; pieces++ {
+		piece = ask[*int64](t, g.db, "SELECT eventhose._carry_piece($1, 'acme', $2, 2000, 100000)", part, *piece)
+		put(n+1+int64(pieces)*2, n+2+int64(pieces)*2)
+		whole("between two pieces")
+		if pieces%2 == 1 {
+			trim(n - 10 - 100*int64(pieces))
+			whole("trimmed between two pieces")
+		}
+	}
+	if pieces < 2 {
+		t.Errorf("200 KB were carried in %d pieces of 100", pieces)
+	}
+	for range 3 {
+		upkeep()
+	}
+	if left := ask[int](t, g.db, "SELECT count(*) FROM eventhose.partitions WHERE part <= $1", part); left != 0 {
+		t.Errorf("%d partitions are still there of which everything could be carried", left)
+	}
+	whole("in the end")
 }

@@ -71,6 +71,7 @@ type Store struct {
 	logger *slog.Logger
 	opts   Options
 	spans  spans
+	still  standing
 	recent recent
 	hints  hints
 	nodes  liveNodes
