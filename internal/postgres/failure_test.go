@@ -279,7 +279,11 @@ func TestClosed(t *testing.T) {
 // A standby is told from a primary, until it is one.
 func TestStandby(t *testing.T) {
 	primary := pgtest.Start(t, pgtest.Options{})
-	if _, err := postgres.Migrate(t.Context(), primary.URL("postgres")); err != nil {
+	before, err := postgres.Open(t.Context(), primary.URL("postgres"), postgres.Options{MaxConns: 4, Upkeep: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(everyCall(before)["head"](t.Context()), before.Close()); err != nil { // so that there is a log
 		t.Fatal(err)
 	}
 	standby := primary.Standby(t, pgtest.Options{})
@@ -301,6 +305,9 @@ func TestStandby(t *testing.T) {
 		if err := calls[name](t.Context()); err != nil {
 			t.Errorf("%s at a standby: %v", name, err)
 		}
+	}
+	if head, err := st.Head(t.Context(), "new"); !errors.Is(err, store.ErrUnavailable) { // it has no incarnation to tell, and cannot get one
+		t.Errorf("head of a log that is not there yet at a standby: %+v, %v", head, err)
 	}
 	primary.Kill()
 	standby.Promote()

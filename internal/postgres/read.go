@@ -72,11 +72,15 @@ func (s *Store) Head(ctx context.Context, tenant tenantID) (eventhose.Head, erro
 		return eventhose.Head{}, err
 	}
 	defer s.end()
-	h := eventhose.Head{First: 1}
+	const statement = "SELECT incarnation, first, last, forks FROM eventhose.logs WHERE tenant = $1"
+	var h eventhose.Head
 	var forks []byte
-	err := s.row(ctx, "read the head", "SELECT incarnation, first, last, forks FROM eventhose.logs WHERE tenant = $1", []any{string(tenant)}, &h.Incarnation, &h.First, &h.Last, &forks)
-	if errors.Is(err, errNoRow) {
-		return eventhose.Head{First: 1}, nil
+	err := s.row(ctx, "read the head", statement, []any{string(tenant)}, &h.Incarnation, &h.First, &h.Last, &forks)
+	if errors.Is(err, errNoRow) { // a cursor of an empty log, too, names its incarnation: retention may overtake whoever has it
+		if err := s.makeLogs(ctx, []string{string(tenant)}); err != nil {
+			return eventhose.Head{}, err
+		}
+		err = s.row(ctx, "read the head", statement, []any{string(tenant)}, &h.Incarnation, &h.First, &h.Last, &forks)
 	}
 	if err == nil && string(forks) != "[]" {
 		err = json.Unmarshal(forks, &h.Forks)

@@ -114,6 +114,29 @@ func headCases() []Case {
 				t.fatalf("head is %+v", h)
 			}
 		}},
+		{"head/empty incarnation", "a cursor of an empty log names the log's incarnation, so that retention does not overtake its reader in silence", func(t *trial) {
+			empty := t.head(acme)
+			if empty.Incarnation == 0 {
+				t.fatalf("head is %+v", empty)
+			}
+			t.same("head asked for again", t.head(acme), empty)
+			t.reopen()
+			t.same("head after opening again", t.head(acme), empty)
+			t.fill(acme, 5, 1)
+			full := t.head(acme)
+			t.same("incarnation", full.Incarnation, empty.Incarnation)
+			seq, err := full.Resolve(empty.Cursor(0))
+			t.ok("resolve", err)
+			t.same("place", seq, eventhose.Sequence(0))
+			t.trimTo(acme, 3)
+			trimmed := t.head(acme)
+			if _, err := trimmed.Resolve(empty.Cursor(0)); eventhose.CodeOf(err) != eventhose.CodeCursorGone {
+				t.fatalf("the cursor that retention has overtaken: %v", err)
+			}
+			seq, err = trimmed.Resolve(eventhose.Cursor{})
+			t.ok("resolve the beginning", err)
+			t.same("beginning", seq, eventhose.Sequence(2))
+		}},
 		{"head/incarnation", "an incarnation is never 0 and stays as long as no numbers are issued again", func(t *trial) {
 			t.append(acme, event("", "1", 1))
 			before := t.head(acme)
