@@ -1,6 +1,8 @@
 package embedded
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"sync"
 
@@ -43,7 +45,13 @@ type heads struct {
 	unseen []*appendGroup
 }
 
-// encodeHead writes the row of a log. Its incarnation is the store's newest one: the forks before it are in the row.
+// incarnationOf is a log's incarnation in one of the store: another one for each log, so that a cursor of one is not taken for one of another.
+func incarnationOf(of eventhose.Incarnation, tenant tenantID) eventhose.Incarnation {
+	sum := sha256.Sum256(append(binary.BigEndian.AppendUint32(nil, uint32(of)), tenant...))
+	return eventhose.Incarnation(max(1, binary.BigEndian.Uint32(sum[:]))) // never 0
+}
+
+// encodeHead writes the row of a log. Its incarnation is that in the store's newest one: the forks before it are in the row.
 func encodeHead(st *logState, first, last sequence, bytes int64) []byte {
 	w := row.Writer{B: make([]byte, 0, 32+12*len(st.forks))}
 	w.Byte(row.Version)
@@ -116,7 +124,7 @@ func (s *Store) loadState(st *logState) error {
 	value, err := s.get(tenantKey(spaceHead, st.tenant))
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
-		st.inc, st.first = s.incarnations[0], 1
+		st.inc, st.first = incarnationOf(s.incarnations[0], st.tenant), 1
 	case err != nil:
 		return err
 	default:
@@ -145,20 +153,20 @@ func (s *Store) loadState(st *logState) error {
 // fork brings a log that was last written in an earlier incarnation of the store to the present one: it was left at
 // its last sequence then, and at each incarnation since.
 func (s *Store) fork(st *logState) {
-	i := 0
+	i, found := 0, false
 	for j, inc := range s.incarnations {
-		if inc == st.inc {
-			i = j
+		if incarnationOf(inc, st.tenant) == st.inc {
+			i, found = j, true
 		}
 	}
 	newest := len(s.incarnations) - 1
-	if st.inc != s.incarnations[i] { // longer ago than the store remembers
+	if !found { // longer ago than the store remembers, or when all logs of a store had its incarnation
 		st.forks = append(st.forks, eventhose.Fork{Incarnation: st.inc, At: st.applied})
 	}
 	for ; i < newest; i++ {
-		st.forks = append(st.forks, eventhose.Fork{Incarnation: s.incarnations[i], At: st.applied})
+		st.forks = append(st.forks, eventhose.Fork{Incarnation: incarnationOf(s.incarnations[i], st.tenant), At: st.applied})
 	}
-	st.inc = s.incarnations[newest]
+	st.inc = incarnationOf(s.incarnations[newest], st.tenant)
 	if n := len(st.forks); n > maxForks {
 		st.forks = st.forks[n-maxForks:]
 	}

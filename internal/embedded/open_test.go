@@ -190,7 +190,7 @@ func TestBackupAndRestore(t *testing.T) {
 					t.Fatal(seq, err)
 				}
 				empty, _ := r.Head(ctx, "nobody")
-				if empty.Incarnation != head.Incarnation || empty.Last != 0 || empty.First != 1 {
+				if empty.Incarnation == head.Incarnation || empty.Last != 0 || empty.First != 1 {
 					t.Fatalf("empty log %+v", empty)
 				}
 				mustAppend(t, r, "t", event(100, "other"))

@@ -72,7 +72,7 @@ type Store struct {
 	scrubber scrubber
 	leases   leases
 
-	// incarnations of the store, oldest first; the last is the present one. Set by Open.
+	// incarnations of the store, oldest first; the last is the present one. Those of its logs are made of them. Set by Open.
 	incarnations []eventhose.Incarnation
 	epoch        uint64 // how often the store was opened
 

@@ -67,7 +67,8 @@ type Log interface {
 	// Lookup finds one event by place or by id; kept events of parked sequences are found after they were trimmed, by
 	// place and by id. ErrNotFound otherwise.
 	Lookup(ctx context.Context, tenant eventhose.TenantID, ref Ref) (*eventhose.Event, error)
-	// Head answers how far the log reaches; an unknown tenant has an empty log. Also that has its incarnation from then on.
+	// Head answers how far the log reaches; an unknown tenant has an empty log. Also that has its incarnation from then on, which no
+	// other log has.
 	Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error)
 	// Trim removes the oldest events by age and size, together with what hangs on them: remembered ids, attempts.
 	// It keeps the events of parked sequences aside; those that Keep has no room for it answers, and may end before all is

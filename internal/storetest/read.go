@@ -151,6 +151,31 @@ func headCases() []Case {
 			before.Last = 2
 			t.same("head", t.head(acme), before)
 		}},
+		{"head/own incarnation", "a cursor of one log is not taken for one of another", func(t *trial) {
+			cursors := map[eventhose.TenantID][]eventhose.Cursor{}
+			for _, tenant := range []eventhose.TenantID{acme, other, platform} {
+				cursors[tenant] = append(cursors[tenant], t.head(tenant).Cursor(0))
+			}
+			for _, tenant := range []eventhose.TenantID{acme, other} {
+				t.append(tenant, event("", "1", 1), event("", "2", 1))
+				cursors[tenant] = append(cursors[tenant], t.head(tenant).Cursor(1))
+			}
+			for range 2 {
+				for of, list := range cursors {
+					for tenant := range cursors {
+						for _, cursor := range list {
+							_, err := t.head(tenant).Resolve(cursor)
+							if of == tenant {
+								t.ok("resolve a cursor of "+string(of), err)
+							} else if eventhose.CodeOf(err) != eventhose.CodeCursorGone {
+								t.fatalf("cursor %v of %s in the log of %s: %v", cursor, of, tenant, err)
+							}
+						}
+					}
+				}
+				t.reopen()
+			}
+		}},
 		{"head/trimmed", "sequences go on after a trim and after opening again; none is issued twice", func(t *trial) {
 			t.fill(acme, 5, 1)
 			t.trimTo(acme, 5)
