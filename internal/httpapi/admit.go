@@ -55,12 +55,11 @@ func (a *API) admit(op *huma.Operation, ru rule, next http.HandlerFunc) http.Han
 			a.fail(w, r, overload.Refused())
 			return
 		}
-		give, err := a.readBody(w, r, x, ru)
-		if err != nil {
+		defer x.memory.give()
+		if err := a.readBody(w, r, x, ru); err != nil {
 			a.fail(w, r, err)
 			return
 		}
-		defer give()
 		if op.RequestBody == nil && len(x.body) > 0 && string(bytes.TrimSpace(x.body)) != "{}" {
 			a.fail(w, r, &eventhose.Error{Code: eventhose.CodeInvalid, Message: "the route takes no body"})
 			return

@@ -47,8 +47,8 @@ type Options struct {
 	// MaxBody bounds a request's body in bytes, before and after gunzip: 8 MiB and a quarter if 0, which has room for
 	// MaxAppendBytes of data. Bodies other than appends are bounded at 1 MiB.
 	MaxBody int64
-	// MaxBodies bounds what the bodies of all requests under way may take together; above it requests are told to
-	// come back. 32 times MaxBody if 0.
+	// MaxBodies bounds what the bodies of all requests under way may take together, in the parts of an overload.Room: a tenant's take a
+	// quarter of it at most. Above it requests are told to come back. 32 times MaxBody if 0.
 	MaxBodies int64
 	// MaxWait is the longest that a read waits, 60 s if 0.
 	MaxWait time.Duration
@@ -114,7 +114,7 @@ type API struct {
 
 	maxBody int64
 	maxWait time.Duration
-	bodies  overload.Budget
+	bodies  overload.Room
 	waiting overload.Budget
 	// overload limits the appends under way.
 	overload *overload.Limit

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/httpapi"
@@ -339,43 +338,6 @@ func TestEncodedBodies(t *testing.T) {
 	if n := len(w.page(events + "?after=0").Data); n != 4 {
 		t.Errorf("%d events in the log", n)
 	}
-}
-
-// The bodies under way may not take more together than was set.
-func TestBodiesAreBounded(t *testing.T) {
-	w := newWorld(t, func(o *httpapi.Options) { o.MaxBody, o.MaxBodies = 1<<20, 1<<20 })
-	slow, write := io.Pipe()
-	first := make(chan int)
-	transport := w.server.Client().Transport.(*http.Transport).Clone()
-	transport.ExpectContinueTimeout = time.Minute
-	defer transport.CloseIdleConnections()
-	go func() {
-		req, _ := http.NewRequest("POST", w.server.URL+events, slow)
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Authorization", "Bearer "+rootKey)
-		req.Header.Set("Expect", "100-continue")
-		res, err := transport.RoundTrip(req)
-		if err != nil {
-			t.Error(err)
-			first <- 0
-			return
-		}
-		res.Body.Close()
-		first <- res.StatusCode
-	}()
-	// Its bytes are sent once the server asks for them; from then on there is no room.
-	io.WriteString(write, `{"type":"t",`)
-	r := w.root("POST", events, `{"type":"t","data":1}`)
-	w.refused("unavailable", "", r)
-	if r.Header.Get("Retry-After") != "1" {
-		t.Errorf("Retry-After is %q", r.Header.Get("Retry-After"))
-	}
-	io.WriteString(write, `"data":1}`)
-	write.Close()
-	if status := <-first; status != 202 {
-		t.Errorf("the slow request got %d", status)
-	}
-	w.want(202, w.root("POST", events, `{"type":"t","data":1}`))
 }
 
 // metric answers the value of a metric without labels, or the sum's text of one line that begins so.

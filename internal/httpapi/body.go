@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -28,12 +27,12 @@ func hurry(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// readBody reads a request's body whole, bounded before and after gunzip and by what all requests together may hold, into x
-// and back into r. give must be called when the request is done.
-func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru rule) (give func(), err error) {
+// readBody reads a request's body whole into x and back into r, bounded before and after gunzip and by what the requests of
+// whoever it is may hold together. x.memory must be given back when the request is done, also after an error.
+func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru rule) error {
 	if ru.maxBody == 0 {
 		r.Body = http.NoBody
-		return func() {}, nil
+		return nil
 	}
 	zipped := false
 	switch encoding := strings.Join(r.Header["Content-Encoding"], ","); strings.ToLower(encoding) {
@@ -41,78 +40,42 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, x *exchange, ru r
 	case "gzip":
 		zipped = true
 	default:
-		return nil, &eventhose.Error{Code: eventhose.CodeUnsupported, Field: "Content-Encoding", Message: "must be gzip, once, or absent"}
+		return &eventhose.Error{Code: eventhose.CodeUnsupported, Field: "Content-Encoding", Message: "must be gzip, once, or absent"}
 	}
 	if r.ContentLength > ru.maxBody {
-		return nil, tooLarge("the body", ru.maxBody)
+		return tooLarge("the body", ru.maxBody)
 	}
-	room := r.ContentLength
-	if room < 0 || zipped {
-		room = ru.maxBody
-	}
-	if !a.bodies.Take(room) {
-		return nil, busy("too many requests are under way")
-	}
-	defer func() {
-		if err != nil {
-			a.bodies.Give(room)
-		}
-	}()
-
-	var in io.Reader = http.MaxBytesReader(w, r.Body, ru.maxBody)
+	in, declared := http.MaxBytesReader(w, r.Body, ru.maxBody), r.ContentLength
 	if zipped {
 		unpacked, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, bodyError(err, ru.maxBody)
+			return bodyError(err, ru.maxBody)
 		}
-		in = unpacked
+		in, declared = unpacked, -1
 	}
-	body := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if err != nil {
-			giveBuffer(body)
-		}
-	}()
-	body.Reset()
-	if r.ContentLength > 0 && !zipped {
-		body.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
-	if _, err := body.ReadFrom(io.LimitReader(in, ru.maxBody+1)); err != nil {
-		return nil, bodyError(err, ru.maxBody)
+	var err error
+	x.memory.share = a.bodies.Of(x.principal)
+	if x.body, err = x.memory.read(in, declared, ru.maxBody); err != nil {
+		return bodyError(err, ru.maxBody)
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer in a test may have none
-	if int64(body.Len()) > ru.maxBody {
-		return nil, tooLarge("the unpacked body", ru.maxBody)
-	}
-	x.body = body.Bytes()
 	if !ru.anyType && len(x.body) > 0 {
 		if _, err := jsonType(r.Header, "application/json", "application/merge-patch+json"); err != nil {
-			return nil, err
+			return err
 		}
 		r.Header.Set("Content-Type", "application/json")
 	}
 	r.Body = io.NopCloser(bytes.NewReader(x.body))
-	return func() {
-		a.bodies.Give(room)
-		giveBuffer(body)
-	}, nil
-}
-
-// buffers are for the next bodies. Nothing of a body outlives its request: what is kept of it is copied.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// maxKeptBuffer is the size above which a buffer is not used again.
-const maxKeptBuffer = 1 << 20
-
-func giveBuffer(b *bytes.Buffer) {
-	if b.Cap() <= maxKeptBuffer {
-		buffers.Put(b)
-	}
+	return nil
 }
 
 func bodyError(err error, limit int64) error {
 	var large *http.MaxBytesError
 	switch {
+	case errors.Is(err, errNoRoom):
+		return busy("too many requests are under way")
+	case errors.Is(err, errTooLong):
+		return tooLarge("the unpacked body", limit)
 	case errors.As(err, &large):
 		return tooLarge("the body", limit)
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):

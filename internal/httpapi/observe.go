@@ -32,8 +32,9 @@ type exchange struct {
 	ticket bool
 	tenant eventhose.TenantID
 	query  url.Values
-	// body is the request's, whole and unpacked.
-	body []byte
+	// body is the request's, whole and unpacked, and memory what it is in.
+	body   []byte
+	memory memory
 	// keyed says that the request has an Idempotency-Key.
 	keyed bool
 	// harmless says that the request has changed nothing after all.

@@ -18,7 +18,9 @@ type Shares struct {
 }
 
 // Set says how much there is for all together, and for one tenant. It is called before the first Take.
-func (s *Shares) Set(all, each int64) { s.max, s.each = all, each }
+func (s *Shares) Set(all, each int64) {
+	s.max, s.each, s.of = all, each, map[eventhose.TenantID]int64{}
+}
 
 // Take answers whether there was room; what was taken must be given back.
 func (s *Shares) Take(tenant eventhose.TenantID, n int64) bool {
@@ -26,9 +28,6 @@ func (s *Shares) Take(tenant eventhose.TenantID, n int64) bool {
 	defer s.mu.Unlock()
 	if s.all+n > s.max || s.of[tenant]+n > s.each {
 		return false
-	}
-	if s.of == nil {
-		s.of = map[eventhose.TenantID]int64{}
 	}
 	s.all += n
 	s.of[tenant] += n

@@ -3,11 +3,13 @@ package rpc_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,7 +111,7 @@ func TestAppendRefuses(t *testing.T) {
 
 // What is larger than a message may be is refused, packed or not, before it is unpacked whole.
 func TestMessageLimits(t *testing.T) {
-	w := newWorld(t, func(o *rpc.Options) { o.MaxHeld = 16 << 20 })
+	w := newWorld(t, func(o *rpc.Options) { o.MaxHeld = 64 << 20 })
 	c := w.dial()
 	large := &v1.AppendRequest{Tenant: "acme", Events: []*v1.NewEvent{{Type: "a", Data: make([]byte, 11<<20)}}}
 	if _, err := c.append(w.as(rootKey), large); status.Code(err) != codes.ResourceExhausted {
@@ -146,17 +148,60 @@ func TestMessageLimits(t *testing.T) {
 	}
 }
 
-// What all clients send together is bounded.
-func TestHeldIsBounded(t *testing.T) {
-	w := newWorld(t, func(o *rpc.Options) { o.MaxHeld = 64 << 10 })
-	c := w.dial()
-	_, err := c.append(w.as(rootKey), &v1.AppendRequest{Tenant: "acme", Events: []*v1.NewEvent{{Type: "a", Data: bytes.Repeat([]byte("1"), 80<<10)}}})
-	if status.Code(err) != codes.Unavailable {
-		t.Errorf("more than there is room for: %v", err)
+// heldLog holds one append until release.
+type heldLog struct {
+	rpc.Log
+	hold           atomic.Bool
+	began, release chan struct{}
+}
+
+func (l *heldLog) Append(ctx context.Context, tenant eventhose.TenantID, events ...eventhose.Event) ([]eventhose.Placement, error) {
+	if l.hold.CompareAndSwap(true, false) {
+		close(l.began)
+		<-l.release
 	}
-	_, err = c.append(w.as(rootKey), &v1.AppendRequest{Tenant: "acme", Events: []*v1.NewEvent{{Type: "a", Data: bytes.Repeat([]byte("1"), 80<<10)}}}, grpc.UseCompressor("gzip"))
-	w.refused(err, codes.Unavailable, eventhose.CodeUnavailable, "")
-	if _, err := c.append(w.as(rootKey), &v1.AppendRequest{Tenant: "acme", Events: []*v1.NewEvent{{Type: "a", Data: bytes.Repeat([]byte("1"), 50<<10)}}}); err != nil {
+	return l.Log.Append(ctx, tenant, events...)
+}
+
+// What the clients of one send together is bounded, and takes no room of others.
+func TestHeldIsBounded(t *testing.T) {
+	const part = 64 << 10
+	log := &heldLog{began: make(chan struct{}), release: make(chan struct{})}
+	w := newWorld(t, func(o *rpc.Options) { log.Log, o.Log, o.MaxHeld = o.Log, log, 4*part })
+	c := w.dial()
+	_, acme := w.key("acme", eventhose.ScopePublish)
+	_, globex := w.key("globex", eventhose.ScopePublish)
+	appends := func(key, tenant string, size int, options ...grpc.CallOption) error {
+		_, err := c.append(w.as(key), &v1.AppendRequest{Tenant: tenant, Events: []*v1.NewEvent{{Type: "a", Data: bytes.Repeat([]byte("1"), size)}}}, options...)
+		return err
+	}
+	const fits, tooLarge = part - part/4, part + part/4
+	for _, key := range []string{rootKey, acme} {
+		if err := appends(key, "acme", tooLarge); status.Code(err) != codes.Unavailable {
+			t.Errorf("more than there is room for: %v", err)
+		}
+		w.refused(appends(key, "acme", tooLarge, grpc.UseCompressor("gzip")), codes.Unavailable, eventhose.CodeUnavailable, "")
+		if err := appends(key, "acme", fits); err != nil {
+			t.Error(err)
+		}
+	}
+	log.hold.Store(true)
+	held := make(chan error, 1)
+	go func() { held <- appends(acme, "acme", fits) }()
+	<-log.began
+	if err := appends(acme, "acme", fits); status.Code(err) != codes.Unavailable {
+		t.Errorf("acme has twice its part: %v", err)
+	}
+	for key, tenant := range map[string]string{globex: "globex", rootKey: "acme"} {
+		if err := appends(key, tenant, fits); err != nil {
+			t.Errorf("what acme holds is in the way of one of %s: %v", tenant, err)
+		}
+	}
+	close(log.release)
+	if err := <-held; err != nil {
+		t.Error(err)
+	}
+	if err := appends(acme, "acme", fits); err != nil {
 		t.Error(err)
 	}
 }

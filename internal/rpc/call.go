@@ -89,7 +89,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	c := &call{
 		id: "req_" + eventhose.IDText(b), procedure: "unmatched", code: "refused", // what no method has seen is refused by the library
-		in:  &request{ReadCloser: r.Body, held: &d.held},
+		in:  &request{ReadCloser: r.Body, share: d.held.Of(eventhose.Principal{})},
 		out: &response{ResponseWriter: w, control: control, stall: d.stall},
 	}
 	h := w.Header()
@@ -147,6 +147,7 @@ func (d *Door) authenticate(ctx context.Context, spec connect.Spec, peer connect
 		c.code = codeOf(err)
 		return ctx, shown
 	}
+	c.in.share = d.held.Of(c.principal) // nothing of it was read yet
 	return ctx, nil
 }
 

@@ -28,7 +28,7 @@ const (
 // request is a body whose bytes are counted while they are held.
 type request struct {
 	io.ReadCloser
-	held  *overload.Budget
+	share overload.Share // of what all hold; a stranger's until it is known who calls
 	taken atomic.Int64
 }
 
@@ -42,7 +42,7 @@ func (r *request) Read(b []byte) (int, error) {
 
 // hold counts n bytes more, or answers CodeUnavailable.
 func (r *request) hold(n int64) error {
-	if n > 0 && !r.held.Take(n) {
+	if n > 0 && !r.share.Take(n) {
 		return connect.NewError(connect.CodeUnavailable, busy("too many messages are under way"))
 	}
 	r.taken.Add(n)
@@ -53,7 +53,7 @@ func (r *request) hold(n int64) error {
 func (r *request) atLeast(size int) error { return r.hold(max(0, int64(size)-r.taken.Load())) }
 
 // release says that nothing is held any more of what was read.
-func (r *request) release() { r.held.Give(r.taken.Swap(0)) }
+func (r *request) release() { r.share.Give(r.taken.Swap(0)) }
 
 // response writes with a deadline that moves on as the client reads, and bounds how long is waited for what it sends.
 type response struct {

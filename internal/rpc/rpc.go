@@ -58,8 +58,8 @@ type Options struct {
 	// Streams counts the streams of all doors, and Overload limits their appends; nil makes one for this door alone.
 	Streams  *follow.Streams
 	Overload *overload.Limit
-	// MaxHeld bounds what the messages that clients send may take together, in bytes; above it calls are told to come back.
-	// 264 MiB if 0.
+	// MaxHeld bounds what the messages that clients send may take together, in bytes, in the parts of an overload.Room: a tenant's take a
+	// quarter of it at most. Above it calls are told to come back. 264 MiB if 0.
 	MaxHeld int64
 	// MaxWait is the longest that a read waits, 60 s if 0.
 	MaxWait time.Duration
@@ -85,7 +85,7 @@ type Door struct {
 
 	streams   *follow.Streams
 	pages     *follow.Pages[[]byte]
-	held      overload.Budget
+	held      overload.Room
 	waiting   overload.Budget
 	maxWait   time.Duration
 	heartbeat time.Duration
