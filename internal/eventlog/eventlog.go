@@ -113,12 +113,27 @@ func (l *Log) Append(ctx context.Context, tenant eventhose.TenantID, events ...e
 		if strings.HasPrefix(events[i].Type, eventhose.SystemPrefix) {
 			return nil, at(i, len(events), eventhose.Invalid("type", "must not begin with %q, which is for system events", eventhose.SystemPrefix))
 		}
-		// What says that it came through a source did: workers rely on its having been verified.
-		if source := events[i].Attributes[eventhose.SourceAttribute]; source != events[i].Scope && eventhose.ValidSourceID(source) {
-			return nil, at(i, len(events), eventhose.Invalid("attributes."+eventhose.SourceAttribute, "must not be the id of an inbound source"))
+		if err := notThrough(&events[i]); err != nil {
+			return nil, at(i, len(events), err)
 		}
 	}
 	return l.append(ctx, tenant, events)
+}
+
+// notThrough refuses what looks as if it had come through an inbound source and did not: workers rely on its having been verified, and
+// whoever took an id of a source would have the provider's own request with that id taken for a repeat. The door of sources gives
+// an event the source's id both as its scope and as its attribute, and no other door lets a client set both.
+func notThrough(e *eventhose.Event) error {
+	source := e.Attributes[eventhose.SourceAttribute]
+	switch {
+	case source == e.Scope:
+		return nil
+	case eventhose.ValidSourceID(source):
+		return eventhose.Invalid("attributes."+eventhose.SourceAttribute, "must not be the id of an inbound source")
+	case eventhose.ValidSourceID(e.Scope):
+		return eventhose.Invalid("source", "must not be the id of an inbound source")
+	}
+	return nil
 }
 
 // AppendSystem appends an event of Eventhose's own. data is JSON.

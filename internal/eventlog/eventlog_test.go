@@ -304,6 +304,7 @@ func TestRetention(t *testing.T) {
 	})
 }
 
+<<<<<<< HEAD
 // changing are tenants that change while they are looked at.
 type changing struct {
 	mu sync.Mutex
@@ -371,6 +372,36 @@ func TestSmallRetention(t *testing.T) {
 				first("other", 6)
 			})
 		})
+=======
+// Only what has a source's id both as its scope and as its attribute came through it.
+func TestNothingPassesForASources(t *testing.T) {
+	log, st := open(t, acme)
+	defer closeAll(t, log, st)
+	const source, other = "src_01j9z3k4m5n6p7q8r9s0t1v2w0", "src_01j9z3k4m5n6p7q8r9s0t1v2w4"
+	for _, c := range []struct {
+		scope, attribute string
+		field            string // that is refused
+	}{
+		{source, source, ""}, {"", "", ""}, {"/shop", "", ""}, {"/shop", "shop", ""}, {source + "x", "", ""}, {"", "src_x", ""},
+		{source, "", "source"}, {source, "/shop", "source"},
+		{"", source, "attributes.source"}, {"/shop", source, "attributes.source"}, {source, other, "attributes.source"},
+	} {
+		e := event(1)
+		e.ID, e.Scope = "evt_1 "+c.attribute, c.scope
+		if c.attribute != "" {
+			e.Attributes = map[string]string{eventhose.SourceAttribute: c.attribute}
+		}
+		if _, err := log.Append(t.Context(), "acme", e); c.field != "" {
+			code(t, err, eventhose.CodeInvalid, c.field)
+			_, err = log.Append(t.Context(), "acme", event(1), e)
+			code(t, err, eventhose.CodeInvalid, "events[1]."+c.field)
+		} else if err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	if head, err := log.Head(t.Context(), "acme"); err != nil || head.Last != 6 {
+		t.Errorf("%d events are in the log, %v", head.Last, err)
+>>>>>>> 725568a (Nobody appends in a source's name: a publisher could take a webhook's id before it came, which was then answered 200 and not stored)
 	}
 }
 

@@ -175,6 +175,8 @@ func TestAppendRefused(t *testing.T) {
 	const lines, structured, batch = "application/x-ndjson", "application/cloudevents+json", "application/cloudevents-batch+json"
 	const good = `{"type":"t","data":1}`
 	const ce = `{"specversion":"1.0","id":"i","source":"/s","type":"t"`
+	const source = "src_01j9z3k4m5n6p7q8r9s0t1v2w0" // as if it had come through one
+	const through = `{"specversion":"1.0","id":"i","source":"` + source + `","type":"t"}`
 	deep := strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001)
 	for _, c := range []struct {
 		typ, body string
@@ -254,6 +256,11 @@ func TestAppendRefused(t *testing.T) {
 		{structured, `[` + ce + `}]`, "invalid", ""},
 		{batch, ce + `}`, "invalid", "events"},
 		{batch, `[` + ce + `},{"specversion":"1.0"}]`, "invalid", "events[1].id"},
+		{structured, through, "invalid", "source"},
+		{batch, `[` + through + `]`, "invalid", "events[0].source"},
+		{batch, `[` + ce + `},` + through + `]`, "invalid", "events[1].source"},
+		{"", `{"type":"t","data":1,"attributes":{"source":"` + source + `"}}`, "invalid", "attributes.source"},
+		{lines, good + "\n" + `{"type":"t","data":1,"attributes":{"source":"` + source + `"}}`, "invalid", "events[1].attributes.source"},
 		{"text/plain", good, "unsupported_media_type", "Content-Type"},
 		{"application/x-www-form-urlencoded", good, "unsupported_media_type", "Content-Type"},
 		{"application/json; charset=utf-16", good, "unsupported_media_type", "Content-Type"},
@@ -284,6 +291,8 @@ func TestAppendRefused(t *testing.T) {
 		{"ce-a_b", []string{"Ce-Specversion", "1.0", "Ce-Id", "i", "Ce-Source", "/s", "Ce-Type", "t", "Ce-A_b", "x"}, "invalid"},
 		{"ce-data", []string{"Ce-Specversion", "1.0", "Ce-Id", "i", "Ce-Source", "/s", "Ce-Type", "t", "Ce-Data", "x"}, "invalid"},
 		{"ce-datacontenttype", []string{"Ce-Specversion", "1.0", "Ce-Datacontenttype", "a/b"}, "invalid"},
+		{"source", []string{"Ce-Specversion", "1.0", "Ce-Id", "i", "Ce-Source", source, "Ce-Type", "t"}, "invalid"},
+		{"source", []string{"Ce-Specversion", "1.0", "Ce-Id", "i", "Ce-Source", "%73rc" + source[3:], "Ce-Type", "t"}, "invalid"},
 	} {
 		w.refused(c.code, c.field, w.root("POST", events, `1`, c.headers...))
 	}

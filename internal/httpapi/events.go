@@ -29,7 +29,7 @@ type NewEvent struct {
 type CloudEvent struct {
 	SpecVersion     string   `json:"specversion" enum:"1.0"`
 	ID              string   `json:"id"`
-	Source          string   `json:"source" doc:"The scope in which id is unique"`
+	Source          string   `json:"source" doc:"The scope in which id is unique. It must not be the id of an inbound source"`
 	Type            string   `json:"type"`
 	Subject         string   `json:"subject,omitempty"`
 	Time            string   `json:"time,omitempty" format:"date-time"`

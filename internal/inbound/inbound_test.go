@@ -51,6 +51,22 @@ func TestTakenOnce(t *testing.T) {
 	}
 }
 
+// Who may append takes no id of a source: what the provider sends under it is in the log, and nothing else seems to have come through it.
+func TestNobodyElseAppendsForASource(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.source(`{"provider": "stripe", "secret": "` + secret + `"}`)
+	body := `{"id":"evt_1","type":"charge.succeeded"}`
+	r := w.send("POST", w.url+"/v1/tenants/default/events", `{"specversion":"1.0","id":"evt_1","source":"`+s.ID+`","type":"stripe.charge.succeeded","data":{}}`,
+		"Content-Type", "application/cloudevents+json", "Authorization", "Bearer "+adminKey)
+	if r.StatusCode != 422 || !strings.Contains(r.body, `"field":"source"`) {
+		t.Errorf("an event in the source's name is answered %d %s", r.StatusCode, r.body)
+	}
+	w.want(200, w.send("POST", s.URL, body, "Stripe-Signature", stripe(secret, body, time.Now())))
+	if events := w.events(); len(events) != 1 || string(events[0].Data) != body {
+		t.Errorf("in the log: %+v", events)
+	}
+}
+
 // What does not verify gets the same answer whatever is wrong, and neither it nor the log says why to a stranger.
 func TestRejected(t *testing.T) {
 	w := newWorld(t, nil)

@@ -135,6 +135,7 @@ func TestAppendArguments(t *testing.T) {
 		{"event_time", time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, {"event_time", time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)},
 		{"attributes", `[]`}, {"attributes", `"a"`}, {"attributes", many}, {"attributes", `{"": "v"}`}, {"attributes", `{"a b": "v"}`}, {"attributes", `{"` + long(65) + `": "v"}`},
 		{"attributes", `{"a": 1}`}, {"attributes", `{"a": null}`}, {"attributes", `{"a": {"b": "c"}}`}, {"attributes", map[string]string{"a": long(1025)}}, {"attributes", map[string]string{"a": "\x01"}},
+		{"attributes", map[string]string{"source": "src_01j9z3k4m5n6p7q8r9s0t1v2w0"}}, {"attributes", map[string]string{"source": "src_" + eventhose.IDText([16]byte{15: 255})}},
 	} {
 		err := appendSQL(t.Context(), w.db, with(c.field, c.v))
 		var pg *pgconn.PgError
@@ -152,7 +153,8 @@ func TestAppendArguments(t *testing.T) {
 	delete(many, "a0")
 	for _, c := range []args{with("type", long(256)), with("type", "A-1_/:.z"), with("data", `"`+long(eventhose.MaxData-2)+`"`), with("key", long(256)), with("key", nil), with("key", "é😀\u200b"), with("id", long(256)),
 		with("id", nil), with("version", long(64)), with("version", nil), with("event_time", nil), with("event_time", time.Date(1, 2, 3, 4, 5, 6, 7000, time.UTC)), with("attributes", nil), with("attributes", `{}`), with("attributes", many),
-		with("attributes", map[string]string{"A_b.c-9": long(1024)}), with("type", "eventhosepipe.x")} {
+		with("attributes", map[string]string{"A_b.c-9": long(1024)}), with("type", "eventhosepipe.x"),
+		with("attributes", map[string]string{"source": "src_01j9z3k4m5n6p7q8r9s0t1v2w1"}), with("attributes", map[string]string{"source": "/shop"})} {
 		if err := appendSQL(t.Context(), w.db, c); err != nil {
 			t.Errorf("%.60q: %v", fmt.Sprint(c), err)
 		}

@@ -87,6 +87,7 @@ func TestAppendRefuses(t *testing.T) {
 		{"key", func(e *v1.NewEvent) { e.Key = "a\nb" }, codes.InvalidArgument, eventhose.CodeInvalid, "key"},
 		{"time", func(e *v1.NewEvent) { e.Time = &timestamppb.Timestamp{Nanos: -1} }, codes.InvalidArgument, eventhose.CodeInvalid, "time"},
 		{"attribute", func(e *v1.NewEvent) { e.Attributes = map[string]string{"a b": ""} }, codes.InvalidArgument, eventhose.CodeInvalid, "attributes"},
+		{"another's source", func(e *v1.NewEvent) { e.Attributes = map[string]string{"source": "src_01j9z3k4m5n6p7q8r9s0t1v2w0"} }, codes.InvalidArgument, eventhose.CodeInvalid, "attributes.source"},
 		{"content type", func(e *v1.NewEvent) { e.ContentType = "x" }, codes.InvalidArgument, eventhose.CodeInvalid, "content_type"},
 	} {
 		bad := proto.Clone(good).(*v1.NewEvent)

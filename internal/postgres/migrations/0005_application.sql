@@ -68,6 +68,7 @@ BEGIN
 			WHEN EXISTS (SELECT FROM jsonb_each(attributes) a WHERE a.key !~ '^[A-Za-z0-9_.-]{1,64}$' OR jsonb_typeof(a.value) <> 'string'
 				OR octet_length(a.value #>> '{}') > 1024 OR a.value #>> '{}' ~ '[\x01-\x1f\x7f-\x9f]')
 				THEN 'attributes: names must be 1 to 64 letters, digits, _ . or -, and values at most 1024 bytes of printable text'
+			WHEN attributes ->> 'source' ~ '^src_[0123456789abcdefghjkmnpqrstvwxyz]{25}[048cgmrw]$' THEN 'attributes: source must not be the id of an inbound source'
 		END;
 	END IF;
 	IF wrong IS NOT NULL THEN
