@@ -304,7 +304,6 @@ func TestRetention(t *testing.T) {
 	})
 }
 
-<<<<<<< HEAD
 // changing are tenants that change while they are looked at.
 type changing struct {
 	mu sync.Mutex
@@ -372,7 +371,9 @@ func TestSmallRetention(t *testing.T) {
 				first("other", 6)
 			})
 		})
-=======
+	}
+}
+
 // Only what has a source's id both as its scope and as its attribute came through it.
 func TestNothingPassesForASources(t *testing.T) {
 	log, st := open(t, acme)
@@ -401,7 +402,6 @@ func TestNothingPassesForASources(t *testing.T) {
 	}
 	if head, err := log.Head(t.Context(), "acme"); err != nil || head.Last != 6 {
 		t.Errorf("%d events are in the log, %v", head.Last, err)
->>>>>>> 725568a (Nobody appends in a source's name: a publisher could take a webhook's id before it came, which was then answered 200 and not stored)
 	}
 }
 
