@@ -218,7 +218,8 @@ func (t *Tenant) Event(ctx context.Context, scope, id string) (EventStatus, erro
 	return EventStatus{answer.event(t.id), answer.Deliveries}, err
 }
 
-// EraseData removes an event's data for good; its place in the log stays. CodeNotFound.
+// EraseData removes an event's data for good; its place in the log stays. A connected tenant's event is erased in the parent's log
+// too, and not the other way round. CodeNotFound.
 func (t *Tenant) EraseData(ctx context.Context, scope, id string) error {
 	return t.c.do(ctx, request{method: http.MethodDelete, path: t.path("events", id, "data"), query: scopeQuery(scope)})
 }

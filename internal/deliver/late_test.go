@@ -2,6 +2,7 @@ package deliver_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -84,6 +85,50 @@ func TestErasedWhileItIsRead(t *testing.T) {
 		w.drained(id)
 		if got := sequences(w.sink.firsts()); !slices.Equal(got, []eventhose.Sequence{1, 3}) {
 			t.Errorf("sent: %v, and 2 was erased", got)
+		}
+	})
+}
+
+// What is erased in a parent's log while it waits in memory is not sent from there, and is from its own log; what is erased in its own
+// log is sent from neither.
+func TestErasedInAParentsLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r := late(t)
+		defer w.stop()
+		const child = eventhose.TenantID("shop")
+		if _, _, err := w.ctl.PutTenant(t.Context(), eventhose.Tenant{ID: child, Parent: tenant}); err != nil {
+			t.Fatal(err)
+		}
+		above := w.subscribe(quick(eventhose.OrderingStrict))
+		own := w.subscribe(func(s *eventhose.Subscription) {
+			quick(eventhose.OrderingStrict)(s)
+			s.Tenant = child
+		})
+		release := w.hold() // sequence 1 of the parent
+		placed, err := w.log.Append(t.Context(), child, some(5, 0)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // all are in the windows of both
+		before := r.lookups.Load()
+		if err := errors.Join(w.log.Erase(t.Context(), tenant, "", string(child)+"/"+placed[1].ID), w.log.Erase(t.Context(), child, "", placed[3].ID)); err != nil {
+			t.Fatal(err)
+		}
+		release()
+		w.drained(above)
+		pass(time.Minute)
+		got := map[eventhose.SubscriptionID][]eventhose.Sequence{}
+		for _, d := range w.sink.all() {
+			got[d.sub] = append(got[d.sub], d.seq)
+		}
+		if want := []eventhose.Sequence{1, 2, 4, 6}; !slices.Equal(got[above], want) {
+			t.Errorf("sent from the parent's log: %v, want %v", got[above], want)
+		}
+		if want := []eventhose.Sequence{1, 2, 3, 5}; !slices.Equal(got[own], want) {
+			t.Errorf("sent from its own log: %v, want %v", got[own], want)
+		}
+		if n := r.lookups.Load() - before; n > 3 { // for those that are erased
+			t.Errorf("%d lookups: what was not erased was not sent from memory", n)
 		}
 	})
 }

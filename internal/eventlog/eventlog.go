@@ -362,24 +362,20 @@ func (l *Log) Event(ctx context.Context, tenant eventhose.TenantID, scope, id st
 	return *e, nil
 }
 
-// Erase removes an event's data; its place, id and sequence stay. Erasing again is no error. CodeNotFound. An event of
-// a parent's log is erased where it comes from.
+// Erase removes an event's data; its place, id and sequence stay. Erasing again is no error. CodeNotFound. A connected
+// tenant's event loses its data in the parent's log too; erased in the parent's log it stays in its own, which belongs to others.
 func (l *Log) Erase(ctx context.Context, tenant eventhose.TenantID, scope, id string) error {
 	e, err := l.Event(ctx, tenant, scope, id)
 	if err != nil {
 		return err
 	}
-	seq := e.Sequence
-	if e.Origin.Tenant != "" {
-		tenant, seq = e.Origin.Tenant, e.Origin.Sequence
-	}
-	if err := l.store.Erase(ctx, tenant, seq); errors.Is(err, store.ErrNotFound) {
+	if err := l.store.Erase(ctx, tenant, e.Sequence); errors.Is(err, store.ErrNotFound) {
 		return eventhose.NotFound("event")
 	} else if err != nil {
 		return wrap(err, "erase the data")
 	}
 	if l.erased != nil {
-		l.erased(tenant, seq)
+		l.erased(tenant, e.Sequence)
 	}
 	return nil
 }

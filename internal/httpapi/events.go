@@ -145,7 +145,9 @@ func (a *API) addEvents() {
 
 	a.direct(reads(eventhose.ScopeManage), huma.Operation{
 		OperationID: "eraseData", Method: http.MethodDelete, Path: path + "/{id}/data", Tags: tags,
-		Summary:    "Erase an event's data; its place in the log stays",
+		Summary: "Erase an event's data; its place in the log stays",
+		Description: "The data of a connected tenant's event goes from the parent's log as well. Of one that is erased in the parent's log, by the id `tenant/id`, " +
+			"the connected tenant keeps its own.",
 		Parameters: []*huma.Param{tenant, id, source},
 		Responses:  map[string]*huma.Response{"204": {Description: "Erased"}},
 	}, a.erase)

@@ -225,6 +225,26 @@ func TestEventIDsAreReached(t *testing.T) {
 	}
 }
 
+// A key of the parent erases what the parent's log shows, and nothing of the connected tenant's own, which it cannot see.
+func TestEraseInAParentsLog(t *testing.T) {
+	w := newWorld(t, nil)
+	w.want(201, w.root("PUT", "/v1/tenants/platform", `{}`))
+	w.want(201, w.root("PUT", "/v1/tenants/shop", `{"parent": "platform"}`))
+	_, parents := w.key("platform", eventhose.ScopeRead, eventhose.ScopeManage)
+	const own, above = "/v1/tenants/shop/events/o1", "/v1/tenants/platform/events/shop%2Fo1"
+	w.append("shop", `{"id": "o1", "type": "t", "data": {"x": 1}}`)
+	w.refused("not_found", "", w.call(parents, "GET", own, ""))
+	w.refused("not_found", "", w.call(parents, "DELETE", own+"/data", ""))
+	w.want(200, w.call(parents, "GET", above, ""))
+	w.want(204, w.call(parents, "DELETE", above+"/data", ""))
+	w.refused("erased", "", w.call(parents, "GET", above, ""))
+	if e := w.want(200, w.root("GET", own, "")).json(t); e["erased"] != nil || fmt.Sprint(e["data"]) != "map[x:1]" {
+		t.Errorf("in its own log: %v", e)
+	}
+	w.want(204, w.root("DELETE", own+"/data", ""))
+	w.refused("erased", "", w.root("GET", own, ""))
+}
+
 func TestReadMethods(t *testing.T) {
 	w := newWorld(t, nil)
 	r := w.root("PUT", events, "{}")

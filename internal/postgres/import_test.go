@@ -76,13 +76,15 @@ func TestImportKeepsPlaces(t *testing.T) {
 		s.Event.ID, s.Event.Origin = fmt.Sprintf("child/e%d", of), eventhose.Origin{Tenant: "child", Sequence: of}
 		return s
 	}
+	erased := place(5, 5, "") // in the parent's log alone
+	erased.Event.Erased = true
 	lane := store.LaneChange{Create: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: "platform", Subscription: "s"}, Dead: 3}}
 	for seq := eventhose.Sequence(1); seq <= 3; seq++ {
 		lane.Park = append(lane.Park, store.Parked{Parked: eventhose.Parked{Sequence: seq, State: eventhose.ParkedDead}})
 	}
 	if err := im.Write(t.Context(), &store.Part{Position: []byte("1"),
-		Logs:   []store.LogHead{logHead("child", 2, 4), logHead("platform", 4, 4)},
-		Events: []store.StoredEvent{storedEvent("child", 2, "two"), storedEvent("child", 3, "three"), storedEvent("child", 4, "four"), place(4, 4, "")},
+		Logs:   []store.LogHead{logHead("child", 2, 5), logHead("platform", 4, 5)},
+		Events: []store.StoredEvent{storedEvent("child", 2, "two"), storedEvent("child", 3, "three"), storedEvent("child", 4, "four"), storedEvent("child", 5, "five"), place(4, 4, ""), erased},
 		Kept:   []store.StoredEvent{place(1, 1, "one"), place(2, 2, "two"), place(3, 3, "")},
 		Lanes:  []store.LaneChange{lane}}); err != nil {
 		t.Fatal(err)
@@ -108,6 +110,10 @@ func TestImportKeepsPlaces(t *testing.T) {
 	is(2, "child/e2", "two", false)
 	is(3, "child/e3", "", false)
 	is(4, "child/e4", "four", false)
+	is(5, "child/e5", "", true)
+	if e, err := st.Lookup(t.Context(), "child", store.Ref{Sequence: 5}); err != nil || string(e.Data) != "five" {
+		t.Errorf("in its own log %+v, %v", e, err)
+	}
 	if err := st.Erase(t.Context(), "child", 2); err != nil {
 		t.Fatal(err)
 	}

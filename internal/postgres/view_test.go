@@ -95,6 +95,14 @@ func TestWebhookEvents(t *testing.T) {
 	for i := range want {
 		want[i].EventID, want[i].Status, want[i].Processed = "c0/"+want[i].EventID, "pending", false
 	}
+	// What is erased there is so only there.
+	if err := w.st.Erase(t.Context(), orderParent, 6); err != nil {
+		t.Fatal(err)
+	}
+	if own := w.view("c0"); own[5].Payload != "6" {
+		t.Errorf("in its own log: %+v", own[5])
+	}
+	want[5].Payload = ""
 	got := w.view(string(orderParent))
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("in the parent's log\n%+v, want\n%+v", got, want)
@@ -114,8 +122,8 @@ func TestWebhookEvents(t *testing.T) {
 		t.Errorf("after trimming: %+v", got)
 	}
 	for _, l := range w.view(string(orderParent)) {
-		// 2, 3 and 5 are parked, and so kept.
-		if kept := slices.Contains([]int64{2, 3, 5, 8}, l.Sequence); l.HasPayload != kept {
+		// 2, 3 and 5 are parked, and so kept, and 6 is erased.
+		if kept := slices.Contains([]int64{2, 3, 5, 6, 8}, l.Sequence); l.HasPayload != kept {
 			b, _ := json.Marshal(l)
 			t.Errorf("in the parent's log, after trimming: %s", b)
 		}

@@ -75,7 +75,8 @@ type Log interface {
 	// removed. They stay until Trim is called again to lose them. It never removes the newest event.
 	Trim(ctx context.Context, tenant eventhose.TenantID, t Trim) (Trimmed, error)
 	// Erase removes an event's data, also from the files as soon as the store can; place, id and everything else stay.
-	// Erasing again is no error. ErrNotFound if there is no such event.
+	// Erasing again is no error. ErrNotFound if there is no such event. A place in a parent's log is erased with the event that it
+	// refers to, or alone: the event then stays as it is.
 	Erase(ctx context.Context, tenant eventhose.TenantID, seq eventhose.Sequence) error
 }
 

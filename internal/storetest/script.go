@@ -280,7 +280,7 @@ func (s *Script) place(tenant eventhose.TenantID) eventhose.Sequence {
 }
 
 func (s *Script) erase() *EraseOp {
-	tenant := s.tenant(fmt.Sprint(s.src.IntN(2)))
+	tenant := pick(s, s.tenants())
 	l := s.Model.log(tenant)
 	seq := s.place(tenant)
 	if kept := sortedKeys(l.kept); len(kept) > 0 && s.chance(30) {

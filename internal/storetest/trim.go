@@ -335,6 +335,52 @@ func parentCases() []Case {
 				t.reopen()
 			}
 		}},
+		{"parent/erase-place", "data that is erased in the parent's log is there where it comes from, and is gone from the place for good, also when that is parked and trimmed", func(t *trial) {
+			for i := range 4 {
+				t.group(store.Append{Tenant: acme, Parent: platform, Events: []store.NewEvent{event(fmt.Sprint("e", i+1), fmt.Sprintf("%01000d", i), i+1)}})
+			}
+			c := newLane(platform, subA)
+			for seq := range eventhose.Sequence(3) {
+				c.Park = append(c.Park, parkedRow(seq+1, eventhose.ParkedDead))
+			}
+			t.change(c)
+			before := t.read(acme, 0)
+			erased := map[eventhose.Sequence]bool{}
+			erase := func(seq eventhose.Sequence) {
+				erased[seq] = true
+				for range 2 {
+					t.ok("erase", t.s.Erase(t.ctx, platform, seq))
+				}
+			}
+			check := func(after eventhose.Sequence) {
+				for range 2 {
+					for i, e := range t.read(acme, 0) {
+						t.ok("in its own log", SameEvent(e, before[i]))
+						t.ok("in its own log, by id", SameEvent(t.lookup(acme, store.Ref{ID: e.ID}), before[i]))
+					}
+					var places []*eventhose.Event
+					for seq := eventhose.Sequence(1); seq <= 4; seq++ {
+						places = append(places, t.lookup(platform, store.Ref{Sequence: seq}), t.lookup(platform, store.Ref{ID: fmt.Sprint("acme/e", seq)}))
+					}
+					for _, e := range append(places, t.read(platform, after)...) {
+						if e.Erased != erased[e.Sequence] || (len(e.Data) == 0) != e.Erased {
+							t.fatalf("place %d has %d bytes of data, erased: %v", e.Sequence, len(e.Data), e.Erased)
+						}
+					}
+					t.reopen()
+				}
+			}
+			erase(1)
+			erase(4)
+			check(0)
+			t.trimTo(platform, 4)
+			check(3)
+			erase(2) // which is only kept
+			check(3)
+			if got := t.trim(platform, 4, store.Trim{Keep: 1000}); len(got.Lost) != 0 {
+				t.fatalf("of 1000 bytes that are kept are lost %+v", got.Lost)
+			}
+		}},
 		{"parent/parked", "what is parked of a parent's log outlives its own event, once it is trimmed there, and is erased with it", func(t *trial) {
 			for i := range 4 {
 				t.group(store.Append{Tenant: acme, Parent: platform, Events: []store.NewEvent{event(fmt.Sprint("e", i+1), fmt.Sprintf("%01000d", i), i+1)}})

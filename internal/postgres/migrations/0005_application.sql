@@ -28,7 +28,7 @@ SELECT e.tenant, e.seq AS sequence,
 		ELSE e.origin_tenant || '/' || coalesce(e.id, eventhose.event_id(e.origin_seq, e.random)) END AS event_id,
 	split_part(e.type, '.', 1) AS provider,
 	CASE WHEN strpos(e.type, '.') > 0 THEN substr(e.type, strpos(e.type, '.') + 1) ELSE e.type END AS topic,
-	eventhose.payload(CASE WHEN e.origin_tenant IS NULL THEN e.data WHEN eventhose._visible(e.origin_tenant, e.origin_seq) THEN coalesce(
+	eventhose.payload(CASE WHEN e.erased THEN '' WHEN e.origin_tenant IS NULL THEN e.data WHEN eventhose._visible(e.origin_tenant, e.origin_seq) THEN coalesce(
 		(SELECT o.data FROM eventhose.events o WHERE o.part = eventhose._part(e.origin_tenant, e.origin_seq) AND o.tenant = e.origin_tenant AND o.seq = e.origin_seq),
 		(SELECT o.data FROM eventhose.kept_events o WHERE o.tenant = e.origin_tenant AND o.seq = e.origin_seq)) END) AS payload,
 	CASE WHEN p.dead THEN 'dead' WHEN p.tried THEN 'failed' WHEN a.at IS NOT NULL THEN 'processed' ELSE 'pending' END AS status,
