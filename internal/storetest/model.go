@@ -29,6 +29,9 @@ type logModel struct {
 	events               map[eventhose.Sequence]*eventhose.Event // [first, last]; never changed in place
 	kept                 map[eventhose.Sequence]*eventhose.Event // parked ones below first
 	ids                  map[idKey]remembered
+	// over is what the last trim has answered to be over the quota keep; whoever trims gives it up next.
+	over []store.LostParked
+	keep int64
 }
 
 type idKey struct{ scope, id string }
@@ -261,6 +264,9 @@ func (m *Model) applyTrim(o TrimOp, a Answer) error {
 		return fmt.Errorf("says it removed %d events of %d bytes, but these are %d of %d", got.Removed, got.Bytes, removed, bytes)
 	}
 	l.first = got.First
+	if l.over, l.keep = nil, o.Trim.Keep; !a.Recovered {
+		l.over = got.Over
+	}
 	defer m.forget(o.Tenant)
 	return m.applyLost(o, l, got)
 }

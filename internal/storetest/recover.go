@@ -103,7 +103,7 @@ func (s *Script) recoverTrim(ctx context.Context, st store.Store, o TrimOp) (a A
 		return a, err
 	}
 	l := s.Model.log(o.Tenant)
-	a.Trimmed.First = h.First
+	a.Recovered, a.Trimmed.First = true, h.First
 	for seq := l.first; seq < h.First && l.events[seq] != nil; seq++ {
 		a.Trimmed.Removed++
 		a.Trimmed.Bytes += size(l.events[seq])

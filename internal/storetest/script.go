@@ -46,6 +46,8 @@ type Answer struct {
 	// Heads are those of the logs that an append touched, asked for right after it.
 	Heads map[eventhose.TenantID]eventhose.Head
 	Err   error
+	// Recovered says that the store has not said it: Recover has found it out.
+	Recovered bool
 }
 
 func (o Op) String() string {
@@ -86,7 +88,7 @@ func (o Op) Do(ctx context.Context, s store.Store) (a Answer) {
 			}
 		}
 	case o.Trim != nil:
-		a.Trimmed, a.Err = TrimAll(ctx, s, o.Trim.Tenant, o.Trim.Trim)
+		a.Trimmed, a.Err = s.Trim(ctx, o.Trim.Tenant, o.Trim.Trim)
 	case o.Erase != nil:
 		a.Err = s.Erase(ctx, o.Erase.Tenant, o.Erase.Sequence)
 	case o.Commit != nil:
@@ -156,8 +158,14 @@ func (s *Script) chance(percent int) bool { return s.src.IntN(100) < percent }
 // Kinds of operations, for Step.
 var OpKinds = []string{"append", "commit", "save", "erase", "trim"}
 
-// Next makes an operation of a random kind.
+// Next makes an operation of a random kind; after a trim that has answered what is over the quota, the one that gives that up.
 func (s *Script) Next() Op {
+	for _, tenant := range s.tenants() {
+		if l := s.Model.log(tenant); len(l.over) > 0 {
+			s.n++
+			return Op{N: s.n, Trim: &TrimOp{tenant, store.Trim{Keep: l.keep, Lose: l.over}}}
+		}
+	}
 	weights := []int{45, 32, 13, 6, 4}
 	at := s.src.IntN(100)
 	for i, w := range weights {
