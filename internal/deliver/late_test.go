@@ -127,7 +127,7 @@ func TestErasedInAParentsLog(t *testing.T) {
 		if want := []eventhose.Sequence{1, 2, 3, 5}; !slices.Equal(got[own], want) {
 			t.Errorf("sent from its own log: %v, want %v", got[own], want)
 		}
-		if n := r.lookups.Load() - before; n > 3 { // for those that are erased
+		if n := r.lookups.Load() - before; n > 5 { // three that are erased, and where the two places among them come from
 			t.Errorf("%d lookups: what was not erased was not sent from memory", n)
 		}
 	})
