@@ -261,8 +261,9 @@ func TestCopyIsCompared(t *testing.T) {
 		{"UPDATE eventhose.logs SET last = last - 1 WHERE tenant = 'a-1'", "the head of log a-1"},
 		{"UPDATE eventhose.event_ids SET digest = gen_random_uuid() WHERE tenant = 'a-0'", "log a-0 remembers the id of sequence"},
 		{"DELETE FROM eventhose.event_ids WHERE tenant = 'a-1'", "log a-1 remembers the id of sequence"},
-		{"UPDATE eventhose.kept_events SET data = data || '!', erased = false", "keeps another parked event of sequence"},
-		{"DELETE FROM eventhose.kept_events", "does not keep the parked event of sequence"},
+		// What is kept of a-1 is read through its places in a-platform, too, whose log comes first.
+		{"UPDATE eventhose.kept_events SET data = data || '!', erased = false WHERE tenant <> 'a-1'", "keeps another parked event of sequence"},
+		{"DELETE FROM eventhose.kept_events WHERE tenant <> 'a-1'", "does not keep the parked event of sequence"},
 		{"UPDATE eventhose.matched SET matched = matched + 1 WHERE tenant = 'a-0'", "log a-0 is matched to"},
 		{"UPDATE eventhose.lanes SET dead = dead + 1", "has another row, or other blocked keys"},
 		{"DELETE FROM eventhose.lanes", "is missing"},
@@ -422,7 +423,7 @@ func TestCopyRefuses(t *testing.T) {
 	})
 }
 
-// kept counts the events that are kept aside in a data directory.
+// kept counts the events that are kept aside in a data directory, but for those of the connected tenant.
 func kept(t *testing.T, dir string) (n int) {
 	t.Helper()
 	from, err := embedded.OpenExport(dir, embedded.Options{})
@@ -438,7 +439,11 @@ func kept(t *testing.T, dir string) (n int) {
 		if part == nil {
 			return n
 		}
-		n += len(part.Kept)
+		for _, e := range part.Kept {
+			if e.Event.Tenant != "a-1" {
+				n++
+			}
+		}
 		position = part.Position
 	}
 }
