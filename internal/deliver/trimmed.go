@@ -86,17 +86,10 @@ func (t *tenant) tellLost(ctx context.Context, lost []store.LostParked) error {
 	if !t.term.sends(time.Now()) {
 		return errElsewhere
 	}
-	type named struct {
-		Subscription eventhose.SubscriptionID `json:"subscription"`
-		Sequence     eventhose.Sequence       `json:"sequence"`
-	}
 	data := struct {
-		Count  int     `json:"count"`
-		Parked []named `json:"parked"`
-	}{Count: len(lost)}
-	for _, p := range lost {
-		data.Parked = append(data.Parked, named(p))
-	}
+		Count  int                `json:"count"`
+		Parked []store.LostParked `json:"parked"`
+	}{len(lost), lost}
 	body, err := json.Marshal(data)
 	if err != nil {
 		return err

@@ -113,18 +113,11 @@ func (l *Log) retain(ctx context.Context, t eventhose.Tenant) error {
 // tellLost tells of parked events before they are lost. Telling again, after a crash, tells nothing new.
 func (l *Log) tellLost(ctx context.Context, tenant eventhose.TenantID, all []store.LostParked) error {
 	const named = 1000 // in one event
-	type lost struct {
-		Subscription eventhose.SubscriptionID `json:"subscription"`
-		Sequence     eventhose.Sequence       `json:"sequence"`
-	}
 	for some := range slices.Chunk(all, named) {
 		data := struct {
-			Count  int    `json:"count"`
-			Parked []lost `json:"parked"`
-		}{Count: len(some)}
-		for _, p := range some {
-			data.Parked = append(data.Parked, lost(p))
-		}
+			Count  int                `json:"count"`
+			Parked []store.LostParked `json:"parked"`
+		}{len(some), some}
 		body, err := json.Marshal(data)
 		if err != nil {
 			return err

@@ -150,10 +150,10 @@ type Trimmed struct {
 }
 
 // LostParked is a parked event whose data retention takes. Its parked row goes too, and the lane counts one less in
-// Retrying or Dead.
+// Retrying or Dead. As JSON it is what the system event that tells of it says.
 type LostParked struct {
-	Subscription eventhose.SubscriptionID
-	Sequence     eventhose.Sequence
+	Subscription eventhose.SubscriptionID `json:"subscription"`
+	Sequence     eventhose.Sequence       `json:"sequence"`
 }
 
 // Lanes keeps what each subscription's delivery stores, all of it bounded by the engine.
