@@ -65,8 +65,16 @@ func (a *asked) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, er
 func ownHost(t *testing.T, h http.Handler) (*Policy, *pipes, *asked) {
 	t.Helper()
 	l, resolver := &pipes{dialled: make(chan net.Conn), closed: make(chan struct{})}, &asked{}
-	s := &http.Server{Handler: h}
+	// Close does not wait for a connection that lingers for half a second after it refused a body.
 	var serving sync.WaitGroup
+	s := &http.Server{Handler: h, ConnState: func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			serving.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			serving.Done()
+		}
+	}}
 	serving.Go(func() { _ = s.Serve(l) })
 	t.Cleanup(func() { s.Close(); serving.Wait() })
 	return New(Options{Resolver: resolver, Within: map[string]func(context.Context) (net.Conn, error){"inspector.internal": l.dial}}), l, resolver
