@@ -139,7 +139,9 @@ func (c *committer) enqueue(r *request) error {
 	q.requests = append(q.requests, r)
 	q.size += r.size
 	c.size += r.size
-	c.moved.Signal()
+	if c.due() {
+		c.moved.Signal()
+	}
 	return nil
 }
 
@@ -171,13 +173,18 @@ func (c *committer) ready() int {
 	return size
 }
 
+// due reports whether a group is to go. c.mu is held.
+func (c *committer) due() bool {
+	return len(c.turn) > 0 && (c.flying == 0 || c.ready() >= aheadBytes)
+}
+
 // run takes groups into the store until the committer is closed and nothing waits.
 func (c *committer) run() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
 		switch {
-		case len(c.turn) > 0 && (c.flying == 0 || c.ready() >= aheadBytes):
+		case c.due():
 			group := c.gather()
 			c.flying++
 			c.mu.Unlock()
