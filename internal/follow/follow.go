@@ -52,7 +52,7 @@ type Encode[T any] func(events []eventhose.Event, incarnation eventhose.Incarnat
 // Pages hands out pages of logs, encoded for one door. It is safe for concurrent use.
 type Pages[T any] struct {
 	log    Log
-	turn   chan struct{}
+	turn   *turns
 	encode Encode[T]
 
 	flying context.Context

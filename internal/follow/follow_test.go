@@ -223,8 +223,15 @@ func TestLeftGates(t *testing.T) {
 	})
 }
 
-// A large audience whose readers are slow to come back holds up another's by a gate or two, not by all of its own.
+// A large audience whose readers are slow to come back holds up another's by a gate or two, not by all of its own, and a tenant's
+// hundred audiences no more than one.
 func TestAudiencesTakeTurns(t *testing.T) {
+	for _, audiences := range []int{1, 100} {
+		t.Run(fmt.Sprint(audiences), func(t *testing.T) { takeTurns(t, audiences) })
+	}
+}
+
+func takeTurns(t *testing.T, audiences int) {
 	synctest.Test(t, func(t *testing.T) {
 		log, other := newMemory(), newMemory()
 		streams := follow.NewStreams(0, 0)
@@ -234,8 +241,9 @@ func TestAudiencesTakeTurns(t *testing.T) {
 		var all sync.WaitGroup
 		var heard atomic.Int64 // nanoseconds until the last of the quick ones
 		var began time.Time
-		for range 5000 {
-			all.Go(func() { next(t, slow.Open("a", eventhose.Cursor{Incarnation: 7}, eventhose.Filter{}), 1) }) // and never comes back
+		for i := range 5000 {
+			filter := eventhose.Filter{Keys: []string{"", fmt.Sprint(i % audiences)}}
+			all.Go(func() { next(t, slow.Open("a", eventhose.Cursor{Incarnation: 7}, filter), 1) }) // and never comes back
 		}
 		for range 100 {
 			all.Go(func() {

@@ -10,7 +10,7 @@ import (
 // A thousand readers that wait for one event would keep the processors busy for long when it comes, and what came over the network
 // meanwhile, above all other appends, would stand in line behind them: Go looks for it only when nothing else is ready to run. So
 // readers are let in gate by gate: the next one opens when those of the last are back from writing, and after a rest. Of all
-// large audiences one gate at a time is open, and who comes back from it for the next page waits until all are through: when there
+// large audiences one gate at a time is open, of one tenant after the other, and who comes back from it for the next page waits until all are through: when there
 // are more events than that lets through one by one, a page holds several.
 
 const (
@@ -62,20 +62,15 @@ func (p *Pages[T]) large(f *flight[T]) bool {
 
 // takeTurn waits for the flight's turn to let many in. It has none if ctx ends first.
 func (p *Pages[T]) takeTurn(ctx context.Context, f *flight[T]) {
-	if f.turn {
-		return
-	}
-	select {
-	case p.turn <- struct{}{}:
-		f.turn = true
-	case <-ctx.Done():
+	if !f.turn {
+		f.turn = p.turn.take(ctx, f.tenant)
 	}
 }
 
 // passOn gives the turn to the next, if the flight has it.
 func (p *Pages[T]) passOn(f *flight[T]) {
 	if f.turn {
-		<-p.turn
+		p.turn.pass()
 		f.turn = false
 	}
 }

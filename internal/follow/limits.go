@@ -17,7 +17,7 @@ const (
 type Streams struct {
 	all, each int
 	// turn is held while a page is handed to many readers.
-	turn chan struct{}
+	turn *turns
 
 	mu   sync.Mutex
 	open int
@@ -32,7 +32,7 @@ func NewStreams(all, each int) *Streams {
 	if each == 0 {
 		each = MaxTenantStreams
 	}
-	return &Streams{all: all, each: each, turn: make(chan struct{}, 1), of: map[eventhose.TenantID]int{}}
+	return &Streams{all: all, each: each, turn: newTurns(), of: map[eventhose.TenantID]int{}}
 }
 
 // Open counts one more; end must be called once when it has ended. CodeLimit.

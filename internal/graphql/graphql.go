@@ -60,8 +60,10 @@ type Delivery interface {
 type Caller interface {
 	// Tenant is whose log the request is about.
 	Tenant() eventhose.TenantID
-	// Body is the request's, whole and bounded; it is the request's for as long as that is served.
+	// Body is the request's, whole and bounded, until it is said to be Read.
 	Body() []byte
+	// Read says that the body is needed no more; others may have its memory.
+	Read()
 	// Admitted reports whether it is known that the caller may read the tenant. Only a WebSocket comes without.
 	Admitted() bool
 	// Admit lets in who shows the value of an Authorization header. Its errors are those of a request that had it.

@@ -61,6 +61,7 @@ func (d *Door) Answer(w http.ResponseWriter, r *http.Request, c Caller) error {
 	if err := d.guarded(r.Context(), func() error { doc, wrong = d.prepare(q, c.StreamsOnly()); return nil }); err != nil {
 		return err
 	}
+	c.Read() // what is answered may be long
 	if media == typeSSE {
 		return d.events(w, r, c, doc, wrong)
 	}

@@ -138,6 +138,7 @@ func (s *socket) serve() {
 	var crew sync.WaitGroup
 	crew.Go(s.receive)
 	crew.Go(s.watch)
+	crew.Go(s.ping)
 	<-s.ctx.Done()
 	why := context.Cause(s.ctx)
 	s.close(why)
@@ -195,7 +196,7 @@ func (s *socket) send(b []byte) error {
 	return nil
 }
 
-// watch finds out whether somebody is there, and whether they may still be.
+// watch finds out whether the client may still be there.
 func (s *socket) watch() {
 	tick := time.NewTicker(s.d.o.Heartbeat)
 	defer tick.Stop()
@@ -207,6 +208,19 @@ func (s *socket) watch() {
 		}
 		if err := s.checked(); err != nil {
 			s.end(err)
+			return
+		}
+	}
+}
+
+// ping finds out whether somebody is there.
+func (s *socket) ping() {
+	tick := time.NewTicker(s.d.o.Heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.ctx.Done():
 			return
 		}
 		waiting, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.d.o.Stall) // as in send
@@ -479,7 +493,7 @@ func (t *messages) complete() {
 	}
 }
 
-func (t *messages) idle() error { return nil } // watch pings
+func (t *messages) idle() error { return nil }
 
 func envelope(id, typ string, payload []byte) []byte {
 	b := append(make([]byte, 0, len(payload)+len(id)+48), `{"id":`...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -28,6 +29,8 @@ type socket struct {
 	t    testing.TB
 	ctx  context.Context
 	conn *websocket.Conn
+	// pinged, if set, is called at each ping, which then is not answered.
+	pinged func()
 }
 
 // heard is a message of the server.
@@ -44,15 +47,23 @@ func (w *world) dial(tenant, key, query string, protocols ...string) *socket {
 	if key != "" {
 		h.Set("Authorization", "Bearer "+key)
 	}
+	s := &socket{t: w.t, ctx: ctx}
+	answers := func(context.Context, []byte) bool {
+		if s.pinged != nil {
+			s.pinged()
+		}
+		return s.pinged == nil
+	}
 	//nolint:bodyclose // which the connection is
-	conn, _, err := websocket.Dial(ctx, w.server.URL+tenant+"/graphql"+query, &websocket.DialOptions{HTTPClient: w.server.Client(), HTTPHeader: h, Subprotocols: protocols})
+	conn, _, err := websocket.Dial(ctx, w.server.URL+tenant+"/graphql"+query, &websocket.DialOptions{HTTPClient: w.server.Client(), HTTPHeader: h, Subprotocols: protocols, OnPingReceived: answers})
 	if err != nil {
 		cancel()
 		w.t.Fatal(err)
 	}
 	conn.SetReadLimit(4 << 20)
 	w.t.Cleanup(func() { cancel(); conn.CloseNow() })
-	return &socket{w.t, ctx, conn}
+	s.conn = conn
+	return s
 }
 
 // connect opens a WebSocket and says connection_init.
@@ -320,7 +331,9 @@ func TestSocketAdmission(t *testing.T) {
 	if status, b, _ := w.do("GET", acme+"/graphql?ticket=tkt_nope", "", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="); status != 401 {
 		t.Errorf("a ticket that is none: %d %s", status, b)
 	}
-	w.rest("DELETE", "/v1/keys/"+id, "", 204)
+	// Also who answers no ping reads no longer than the key lasts.
+	revoke := sync.OnceFunc(func() { w.rest("DELETE", "/v1/keys/"+id, "", 204) })
+	s.pinged = revoke
 	s.closed(4401, "unauthenticated")
 	eventually(t, "there is room for a stream", func() bool {
 		ticket.subscribe("2", following)

@@ -230,6 +230,17 @@ func TestEventStreamEnds(t *testing.T) {
 	})
 }
 
+// A stream holds nothing of what was asked for as long as it lasts.
+func TestStreamsHoldNothing(t *testing.T) {
+	const part = 64 << 10
+	w := newWorld(t, func(_ *graphql.Options, o *httpapi.Options) { o.MaxBodies = 4 * part })
+	w.append(`{"type":"a","data":1}`)
+	_, key := w.key("acme", eventhose.ScopeRead)
+	for range 6 {
+		w.follow(key, "", "note", `"`+strings.Repeat(" ", part/2)+`"`).item()
+	}
+}
+
 // A reader that takes nothing is given up, whichever way it came; one that is slow gets everything.
 func TestStalledReaders(t *testing.T) {
 	w := newWorld(t, func(g *graphql.Options, o *httpapi.Options) {

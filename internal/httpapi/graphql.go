@@ -35,8 +35,14 @@ type Caller struct {
 // Tenant is whose log the request is about.
 func (c *Caller) Tenant() eventhose.TenantID { return c.x.tenant }
 
-// Body is the request's, whole and unpacked. It is the request's for as long as that is served.
+// Body is the request's, whole and unpacked, until it is said to be Read.
 func (c *Caller) Body() []byte { return c.x.body }
+
+// Read says that the body is needed no more; others may have its memory.
+func (c *Caller) Read() {
+	c.x.body = nil
+	c.x.memory.give()
+}
 
 // Admitted reports whether it is known that the caller may read the tenant.
 func (c *Caller) Admitted() bool { return c.guard != nil }

@@ -22,9 +22,15 @@ const (
 type work struct {
 	sub   eventhose.SubscriptionID
 	lease time.Duration
-	// held are the leases that the client has and has not answered, and until when; the socket's mutex guards them. They and
+	// held are the leases that the client has, or is to get, and has not answered; the socket's mutex guards them. They and
 	// the credit are together at most maxCredit.
-	held map[string]time.Time
+	held map[string]heldLease
+}
+
+type heldLease struct {
+	until time.Time
+	// sent says that the client may have got it.
+	sent bool
 }
 
 // workOf reads what subscription a socket is to work on.
@@ -34,7 +40,7 @@ func (a *API) workOf(ctx context.Context, x *exchange) (*work, error) {
 			return nil, eventhose.Invalid(name, "must not be given with subscription, which has its own")
 		}
 	}
-	j := &work{sub: eventhose.SubscriptionID(x.query.Get("subscription")), lease: eventhose.DefaultLease, held: map[string]time.Time{}}
+	j := &work{sub: eventhose.SubscriptionID(x.query.Get("subscription")), lease: eventhose.DefaultLease, held: map[string]heldLease{}}
 	if text := x.query.Get("lease"); text != "" {
 		var err error
 		if j.lease, err = time.ParseDuration(text); err != nil || j.lease < eventhose.MinLease || j.lease > eventhose.MaxLease {
@@ -87,6 +93,7 @@ func (s *socket) sendWork() error {
 		}
 		for i := range list {
 			frame = appendLeasedFrame(frame[:0], &list[i], head)
+			s.sends(&list[i])
 			if err := s.send(frame); err != nil {
 				return err
 			}
@@ -95,14 +102,21 @@ func (s *socket) sendWork() error {
 	}
 }
 
-// hold notes leases that are being handed to the client. They use up credit.
+// hold notes leases that are to be handed to the client. They use up credit.
 func (s *socket) hold(list []eventhose.Leased) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range list {
-		s.work.held[list[i].Lease] = list[i].Until
+		s.work.held[list[i].Lease] = heldLease{until: list[i].Until}
 	}
 	s.credit -= len(list)
+}
+
+// sends notes that the client may have a lease from now on.
+func (s *socket) sends(l *eventhose.Leased) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.work.held[l.Lease] = heldLease{until: l.Until, sent: true}
 }
 
 // heldBeside answers how many leases the client holds. Those that have ended are told apart only where it matters for a
@@ -119,8 +133,8 @@ func (s *socket) heldBeside(credit int) int {
 
 func (s *socket) forgetEnded() {
 	now := time.Now()
-	for lease, until := range s.work.held {
-		if until.Before(now) {
+	for lease, held := range s.work.held {
+		if held.until.Before(now) {
 			delete(s.work.held, lease)
 		}
 	}
@@ -139,8 +153,9 @@ func (s *socket) answer(f *frame) error {
 	for _, lease := range answer.Leases {
 		if answer.Verdict != eventhose.AnswerExtend {
 			delete(s.work.held, lease)
-		} else if _, held := s.work.held[lease]; held {
-			s.work.held[lease] = time.Now().Add(answer.Delay)
+		} else if held, ok := s.work.held[lease]; ok {
+			held.until = time.Now().Add(answer.Delay)
+			s.work.held[lease] = held
 		}
 	}
 	s.mu.Unlock()
@@ -151,18 +166,23 @@ func (s *socket) answer(f *frame) error {
 	return s.send(body)
 }
 
-// giveBack has others work on what the client has not answered. If it left, it may have died of an event, so the delivery
-// counts; if the server stops, it does not. No goroutine of the socket is left.
+// giveBack has others work on what the client has not answered. If it left, it may have died of an event that it was sent, so the
+// delivery counts; of others, and if the server stops, it does not. No goroutine of the socket is left.
 func (s *socket) giveBack() {
-	verdict := eventhose.AnswerNack
-	if s.a.draining.Err() != nil {
-		verdict = eventhose.AnswerRelease
-	}
 	s.forgetEnded()
-	var leases []string
-	for lease := range s.work.held {
-		leases = append(leases, lease)
+	var died, released []string
+	for lease, held := range s.work.held {
+		if held.sent && s.a.draining.Err() == nil {
+			died = append(died, lease)
+		} else {
+			released = append(released, lease)
+		}
 	}
+	s.giveLeases(died, eventhose.AnswerNack)
+	s.giveLeases(released, eventhose.AnswerRelease)
+}
+
+func (s *socket) giveLeases(leases []string, verdict eventhose.Verdict) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), giveBackTime)
 	defer cancel()
 	for len(leases) > 0 {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -383,6 +384,37 @@ func TestSocketWorks(t *testing.T) {
 	// The subscription vanishes under it.
 	w.want(204, w.root("DELETE", subscriptions+"/"+sub, ""))
 	s.closed(4404, eventhose.CodeNotFound)
+}
+
+// headless is a log whose head cannot be told while it is broken.
+type headless struct {
+	httpapi.Log
+	broken atomic.Bool
+}
+
+func (l *headless) Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error) {
+	if l.broken.Load() {
+		return eventhose.Head{}, &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "away"}
+	}
+	return l.Log.Head(ctx, tenant)
+}
+
+// What a worker was leased and never sent does not count as a delivery to it.
+func TestSocketWorkUnsent(t *testing.T) {
+	log := &headless{}
+	w := newWorld(t, func(o *httpapi.Options) { log.Log, o.Log = o.Log, log })
+	sub := w.want(201, w.root("POST", subscriptions, `{}`)).json(t)["id"].(string)
+	w.append("acme", `{"type":"job","data":1}`)
+	s := w.dial(rootKey, "lease=10m&subscription="+sub)
+	s.read("ready")
+	log.broken.Store(true)
+	s.send(`{"type":"grant","events":10}`)
+	s.closed(websocket.StatusTryAgainLater, eventhose.CodeUnavailable)
+	log.broken.Store(false)
+	list, err := w.engine.Pull(t.Context(), "acme", eventhose.SubscriptionID(sub), eventhose.Pull{Max: 1, Lease: time.Minute, Wait: streamTime})
+	if err != nil || len(list) != 1 || list[0].Deliveries != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
 }
 
 // A server that stops gives back what workers have in their hands before it is gone.

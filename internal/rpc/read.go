@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/follow"
@@ -100,6 +101,9 @@ func (s service) Subscribe(ctx context.Context, r *connect.Request[v1.SubscribeR
 	if err != nil {
 		return err
 	}
+	// What was asked is not held for as long as the stream lasts.
+	proto.Reset(m)
+	c.in.release()
 	going, leave, err := s.enter(ctx, c)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -35,6 +36,26 @@ func take(s *subscriber, n int) (events []*v1.Event, last *v1.SubscribeResponse,
 		events, last = append(events, m.GetEvents()...), m
 	}
 	return events, last, nil
+}
+
+// A stream holds nothing of what was asked for as long as it lasts.
+func TestStreamsHoldNothing(t *testing.T) {
+	const part = 64 << 10
+	w := newWorld(t, func(o *rpc.Options) { o.MaxHeld = 4 * part })
+	c := w.dial()
+	_, key := w.key("acme", eventhose.ScopeRead)
+	m := &v1.SubscribeRequest{Tenant: "acme"}
+	unknown := protowire.AppendTag(nil, 1000, protowire.BytesType)
+	m.ProtoReflect().SetUnknown(protowire.AppendBytes(unknown, make([]byte, part*3/4)))
+	for range 3 {
+		s, err := c.subscribe(w.as(key), m)
+		if err == nil {
+			_, err = s.Recv()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // A subscriber gets what a reader gets, whatever page a read has, and goes on after every event's cursor.

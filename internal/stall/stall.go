@@ -29,7 +29,8 @@ var (
 	ErrSlow = errors.New("the client answers no ping")
 )
 
-// Conn gives every write of a connection a deadline, and counts. It is safe for concurrent use.
+// Conn gives every write of a connection a deadline, which moves on as its reader reads, and counts. It is safe for concurrent
+// use, but one goroutine at a time may write.
 type Conn struct {
 	net.Conn
 	sent atomic.Int64
@@ -61,23 +62,28 @@ func (c *Conn) Hurry() {
 }
 
 // Write implements net.Conn.
-func (c *Conn) Write(b []byte) (int, error) {
-	c.mu.Lock()
-	if !c.hasty {
-		_ = c.SetWriteDeadline(time.Now().Add(c.limit)) // as above
+func (c *Conn) Write(b []byte) (n int, err error) {
+	defer c.since.Store(0)
+	for more := true; more && err == nil; more = n < len(b) {
+		now := time.Now()
+		c.mu.Lock()
+		if !c.hasty {
+			_ = c.SetWriteDeadline(now.Add(c.limit)) // as above
+		}
+		c.mu.Unlock()
+		c.since.Store(now.UnixNano())
+		var part int
+		part, err = c.Conn.Write(b[n:min(len(b), n+maxWrite)])
+		n += part
+		c.sent.Add(int64(part))
 	}
-	c.mu.Unlock()
-	c.since.Store(time.Now().UnixNano())
-	n, err := c.Conn.Write(b)
-	c.since.Store(0)
-	c.sent.Add(int64(n))
 	return n, err
 }
 
 // Hijacker hands its connection over as a Conn.
 type Hijacker struct {
 	http.ResponseWriter
-	// Limit is how long a write may take.
+	// Limit is how long the reader may take nothing.
 	Limit time.Duration
 	// Conn is set once the connection was handed over.
 	Conn *Conn
