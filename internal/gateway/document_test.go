@@ -22,6 +22,9 @@ Several secrets may be given: a request is taken if any of them verifies it, so 
 A request without a signature of its own (those that say *No signature*) is only as safe as its secret and TLS. Mailgun signs no body, and
 Adyen's payments only eight fields: the ids of their events are made of what is signed, whatever a naming says.
 
+The certificates of PayPal and Amazon SNS are believed because they come from the provider's own address, over TLS that is verified: the files hold
+no chain that could be. They have to be in the provider's name, in force, and have an RSA key of 2048 bits or more.
+
 The source is the document of the provider that says so. Where code was looked at as well, the provider's own or other people's, it is named.
 
 | provider | signs | needs | tolerance | source |

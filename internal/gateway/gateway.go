@@ -11,7 +11,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/x509"
 	"net/http"
 	"slices"
 	"strings"
@@ -81,8 +80,6 @@ type Fetcher interface {
 // Surroundings are what verifiers use of the process. The zero value serves every provider that needs no network.
 type Surroundings struct {
 	Fetcher Fetcher
-	// Roots are the authorities that providers' certificates are verified with; nil is the system's.
-	Roots *x509.CertPool
 }
 
 // Verifier verifies the requests of one source. It may be used concurrently.
