@@ -58,7 +58,7 @@ func sns() Provider {
 			s.certificates, err = newCertificates(c, func(certificate *x509.Certificate) bool {
 				return certifiedFor(certificate, snsSigner.MatchString)
 			})
-			return scheme{networked: true, check: s.check, reply: s.confirmed}, err
+			return scheme{networked: true, check: s.check, stamp: snsStamp, reply: s.confirmed}, err
 		},
 	}
 }
@@ -175,6 +175,15 @@ func snsFields(body []byte) (map[string]string, *Rejection) {
 		}
 	}
 	return fields, nil
+}
+
+// snsStamp is the id: of the body only some fields are signed.
+func snsStamp(r *Request) [][]byte {
+	fields, rejection := snsFields(r.Body)
+	if rejection != nil {
+		return nil
+	}
+	return [][]byte{[]byte(fields["MessageId"])}
 }
 
 // confirm says yes to a subscription that was verified and is to a topic of the source's.
