@@ -113,9 +113,11 @@ type SourceScheme struct {
 }
 
 // SourceNaming is where the names of an event stand in a request: lists of places, of which the first that holds something
-// counts. A place is header:NAME, json:PATH, form:NAME or text:WORD, or several of them joined by +.
+// counts. A place is header:NAME, json:PATH, form:NAME, text:WORD or body:sha256, or several of them joined by +, which count only if each
+// holds something.
 type SourceNaming struct {
-	// ID tells a repeat from another event; without one it is a digest of the body.
+	// ID tells a repeat from another event. Where it holds nothing, what is signed does if a time or an id is among it; or else each request
+	// is an event of its own.
 	ID []string `json:"id,omitempty"`
 	// Type is the topic, which follows the source's prefix.
 	Type []string `json:"type,omitempty"`

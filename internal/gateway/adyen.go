@@ -16,7 +16,8 @@ func adyen() Provider {
 	const item = "json:notificationItems.0.NotificationRequestItem."
 	return Provider{
 		Name: "adyen", Title: "Adyen payments", Source: "https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures/",
-		Doc: "additionalData.hmacSignature of the one item: base64 of HMAC-SHA256 over eight fields joined by :",
+		Doc:     "additionalData.hmacSignature of the one item: base64 of HMAC-SHA256 over eight fields joined by :",
+		Repeats: "`pspReference+eventCode+success`",
 		Needs: []Need{{fieldSecrets, true, "the HMAC key, hex"},
 			{fieldVerifyToken, false, "user:password of Basic authentication, if the webhook has it"}},
 		naming: Naming{Type: []string{item + "eventCode"}, Key: []string{item + "originalReference", item + "pspReference"}, Time: []string{item + "eventDate"}},

@@ -22,23 +22,22 @@ import (
 	"time"
 )
 
-// authority issues certificates for providers, in the place of the public ones.
+// authority issues certificates for providers. No system knows it, as none knows Amazon's intermediate authorities, and what it issues comes
+// without it, as theirs does.
 type authority struct {
 	key  *rsa.PrivateKey
 	cert *x509.Certificate
-	pool *x509.CertPool
 }
 
-var testAuthority, otherAuthority = sync.OnceValue(newAuthority), sync.OnceValue(newAuthority)
+var testAuthority = sync.OnceValue(newAuthority)
 
 func newAuthority() *authority {
-	a := &authority{pool: x509.NewCertPool()}
+	a := &authority{}
 	a.key, _ = rsa.GenerateKey(rand.Reader, 2048)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test authority"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: testNow.Add(-24 * time.Hour), NotAfter: testNow.Add(1000 * time.Hour), KeyUsage: x509.KeyUsageCertSign}
 	der, _ := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
 	a.cert, _ = x509.ParseCertificate(der)
-	a.pool.AddCert(a.cert)
 	return a
 }
 
@@ -49,9 +48,13 @@ var leafKey = sync.OnceValue(func() *rsa.PrivateKey {
 
 // issue answers a certificate in PEM of leafKey's for a name.
 func (a *authority) issue(name string, until time.Time) []byte {
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: testNow.Add(-time.Hour), NotAfter: until}
-	der, _ := x509.CreateCertificate(rand.Reader, template, a.cert, &leafKey().PublicKey, a.key)
+	return a.issueFor(&leafKey().PublicKey, name, testNow.Add(-time.Hour), until)
+}
+
+// issueFor answers one of any key.
+func (a *authority) issueFor(key crypto.PublicKey, name string, from, until time.Time) []byte {
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotBefore: from, NotAfter: until}
+	der, _ := x509.CreateCertificate(rand.Reader, template, a.cert, key, a.key)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
@@ -88,12 +91,12 @@ const (
 
 func snsSurroundings() (Surroundings, *web) {
 	w := &web{pages: map[string]page{snsCertURL: {200, testAuthority().issue("sns.amazonaws.com", testNow.Add(time.Hour))}}}
-	return Surroundings{Fetcher: w, Roots: testAuthority().pool}, w
+	return Surroundings{Fetcher: w}, w
 }
 
 func paypalSurroundings() (Surroundings, *web) {
 	w := &web{pages: map[string]page{paypalCertURL: {200, testAuthority().issue("messageverificationcerts.paypal.com", testNow.Add(time.Hour))}}}
-	return Surroundings{Fetcher: w, Roots: testAuthority().pool}, w
+	return Surroundings{Fetcher: w}, w
 }
 
 func rsaSign(content string) string {

@@ -2,6 +2,10 @@ package gateway
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -126,8 +130,18 @@ func TestSNSMessages(t *testing.T) {
 	}
 }
 
-// A certificate is believed only if it is the provider's own, in force, and vouched for.
+// A certificate is believed only if it is the provider's own and in force. Its file holds it alone, and nobody known vouches for it.
 func TestCertificates(t *testing.T) {
+	in := testAuthority()
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const signer = "sns.amazonaws.com"
 	long := append(testAuthority().issue("sns.amazonaws.com", testNow.Add(time.Hour)), strings.Repeat("\n", maxCertificate)...)
 	for _, c := range []struct {
 		what   string
@@ -137,7 +151,10 @@ func TestCertificates(t *testing.T) {
 		{"another's name", page{200, testAuthority().issue("www.example.com", testNow.Add(time.Hour))}, ReasonCertificate},
 		{"a name that begins like it", page{200, testAuthority().issue("sns.amazonaws.com.evil.example", testNow.Add(time.Hour))}, ReasonCertificate},
 		{"expired", page{200, testAuthority().issue("sns.amazonaws.com", testNow.Add(-time.Second))}, ReasonCertificate},
-		{"an unknown authority", page{200, otherAuthority().issue("sns.amazonaws.com", testNow.Add(time.Hour))}, ReasonCertificate},
+		{"not in force yet", page{200, in.issueFor(&leafKey().PublicKey, signer, testNow.Add(time.Second), testNow.Add(time.Hour))}, ReasonCertificate},
+		{"a key of 1024 bits", page{200, in.issueFor(&small.PublicKey, signer, testNow.Add(-time.Hour), testNow.Add(time.Hour))}, ReasonCertificate},
+		{"a key of another kind", page{200, in.issueFor(&curve.PublicKey, signer, testNow.Add(-time.Hour), testNow.Add(time.Hour))}, ReasonCertificate},
+		{"a key and no certificate", page{200, []byte("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")}, ReasonCertificate},
 		{"no PEM", page{200, []byte("<html>")}, ReasonCertificate},
 		{"not there", page{404, nil}, ReasonCertificate},
 		{"too long", page{200, long}, ReasonCertificate},
@@ -155,6 +172,16 @@ func TestCertificates(t *testing.T) {
 		later := notification(nil)
 		later.Received = later.Received.Add(2 * refusedAge)
 		takes(t, c.what+", mended", v, later)
+	}
+	for _, name := range []string{signer, "sns.eu-central-1.amazonaws.com", "sns-signing.eu-south-1.amazonaws.com", "sns-cn-north-1.amazonaws.com.cn", "sns-us-gov-west-1.amazonaws.com", "sns-signing.eusc-de-east-1.amazonaws.eu"} {
+		around, w := snsSurroundings()
+		w.pages[snsCertURL] = page{200, in.issue(name, testNow.Add(time.Hour))}
+		takes(t, name, snsVerifier(t, around), notification(nil))
+	}
+	for _, name := range []string{"amazonaws.com", "s3.amazonaws.com", "snsx.amazonaws.com", "sns.a.b.amazonaws.com", "sns.amazonaws.com.de", "sns.amazonaws.eu.com"} {
+		around, w := snsSurroundings()
+		w.pages[snsCertURL] = page{200, in.issue(name, testNow.Add(time.Hour))}
+		refuses(t, name, snsVerifier(t, around), notification(nil), "", ReasonCertificate)
 	}
 	around, w := snsSurroundings()
 	delete(w.pages, snsCertURL)
@@ -195,7 +222,7 @@ func TestCertificatesAreBounded(t *testing.T) {
 	around, w := snsSurroundings()
 	slow := &slowWeb{begun: make(chan struct{}, 100), release: make(chan struct{})}
 	slow.pages = w.pages
-	v := snsVerifier(t, Surroundings{Fetcher: slow, Roots: around.Roots})
+	v := snsVerifier(t, Surroundings{Fetcher: slow})
 	var fetching sync.WaitGroup
 	for range maxFetching {
 		fetching.Go(func() { takes(t, "the first", v, notification(nil)) })
@@ -258,11 +285,11 @@ func namedURL(n int) string {
 
 // Whatever strangers name, and however slowly it comes: what the provider signs with a certificate that is known is verified at once.
 func TestStrangersShutNoSource(t *testing.T) {
-	around, pages := snsSurroundings()
+	_, pages := snsSurroundings()
 	w := &strangersWeb{}
 	w.pages = pages.pages
 	w.pages[snsCertURL] = page{200, testAuthority().issue("sns.amazonaws.com", testNow.Add(900*time.Hour))}
-	v := snsVerifier(t, Surroundings{Fetcher: w, Roots: around.Roots})
+	v := snsVerifier(t, Surroundings{Fetcher: w})
 	fetched := func() (n int) {
 		for _, asked := range w.asked {
 			if asked == "GET "+snsCertURL {

@@ -16,14 +16,15 @@ func discord() Provider {
 		Name: "discord", Title: "Discord", Source: "https://discord.com/developers/docs/events/webhook-events", Tolerance: defaultTolerance,
 		Doc:    "X-Signature-Ed25519: hex of Ed25519 over {timestamp}{body}",
 		Needs:  []Need{{fieldPublicKeys, true, "the application's public key, 64 hex digits"}},
-		naming: Naming{ID: []string{"json:id"}, Type: []string{"json:event.type", "text:interaction"}, Key: []string{"json:channel_id", "json:guild_id"}, Time: []string{"json:event.timestamp"}},
+		naming: Naming{ID: []string{"json:id", "json:event.timestamp+body:sha256"}, Type: []string{"json:event.type", "text:interaction"}, Key: []string{"json:channel_id", "json:guild_id"}, Time: []string{"json:event.timestamp"}},
 		open: func(c *configuration) (scheme, error) {
 			keys, err := discordKeys(c)
 			if err != nil {
 				return scheme{}, err
 			}
 			tolerance := c.tolerance(defaultTolerance)
-			return scheme{reply: discordReply, answer: Answer{Status: http.StatusNoContent}, check: func(_ context.Context, r *Request) *Rejection {
+			stamp := func(r *Request) [][]byte { return [][]byte{[]byte(r.Header.Get(timestamp)), r.Body} }
+			return scheme{reply: discordReply, answer: Answer{Status: http.StatusNoContent}, stamp: stamp, check: func(_ context.Context, r *Request) *Rejection {
 				hex, rejection := one(r.Header, signature)
 				if rejection != nil {
 					return rejection

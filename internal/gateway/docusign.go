@@ -13,7 +13,8 @@ func docusign() Provider {
 	}
 	return signed(Provider{
 		Name: "docusign", Title: "DocuSign Connect", Source: "https://developers.docusign.com/platform/webhooks/connect/hmac/",
-		Doc:    "X-DocuSign-Signature-1 to -100: base64 of HMAC-SHA256 over {body}, one for each key",
-		naming: Naming{Type: []string{"json:event"}, Key: []string{"json:data.envelopeId"}, Time: []string{"json:generatedDateTime"}},
+		Doc: "X-DocuSign-Signature-1 to -100: base64 of HMAC-SHA256 over {body}, one for each key",
+		// Every format has the time of its making, in ten-millionths of a second.
+		naming: Naming{ID: []string{"body:sha256"}, Type: []string{"json:event"}, Key: []string{"json:data.envelopeId"}, Time: []string{"json:generatedDateTime"}},
 	}, s)
 }

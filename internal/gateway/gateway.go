@@ -11,7 +11,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/x509"
 	"net/http"
 	"slices"
 	"strings"
@@ -41,8 +40,8 @@ type Request struct {
 
 // Verdict is what to do with a request: append an event, answer a handshake, or reject.
 type Verdict struct {
-	// Event is to be appended, once per ID; nil if the request is a handshake or rejected. Tenant and Scope are the
-	// caller's to set; everything else passes Event.Validate. Data is Request.Body itself.
+	// Event is to be appended, once per ID, and in any case if it has none; nil if the request is a handshake or rejected. Tenant
+	// and Scope are the caller's to set; everything else passes Event.Validate. Data is Request.Body itself.
 	Event *eventhose.Event
 	// Answer is what the sender is told: a handshake at once, an event once it is stored. With a rejection it is empty but
 	// for the status: a sender is not told why.
@@ -81,8 +80,6 @@ type Fetcher interface {
 // Surroundings are what verifiers use of the process. The zero value serves every provider that needs no network.
 type Surroundings struct {
 	Fetcher Fetcher
-	// Roots are the authorities that providers' certificates are verified with; nil is the system's.
-	Roots *x509.CertPool
 }
 
 // Verifier verifies the requests of one source. It may be used concurrently.
@@ -106,6 +103,9 @@ type scheme struct {
 	// id is what is signed of a verified request that tells it from others, where not all that names it is signed. It is the event's
 	// id whatever a Naming says, so that what was seen once is one event; nil leaves the id to the Naming.
 	id func(r *Request) string
+	// stamp answers what is signed of a verified request and in no other that the provider sends: a time or an id, and the body unless that is
+	// enough. It tells a replay where a Naming finds no id. nil, or an answer of nil, says that nothing of the kind is signed.
+	stamp func(r *Request) [][]byte
 	// describe sets what a Naming cannot say; nil if there is nothing. prefix begins the type.
 	describe func(e *eventhose.Event, prefix string, r *Request)
 	// answer is for events that were stored; the zero value is 200 without a body.
@@ -193,8 +193,13 @@ func (v *Verifier) judge(ctx context.Context, r *Request) Verdict {
 		answer.Status = http.StatusOK
 	}
 	e := v.naming.event(r, v.scheme.asForm != nil && v.scheme.asForm(r))
-	if v.scheme.id != nil {
-		e.ID = eventID(r, []string{v.scheme.id(r)})
+	switch {
+	case v.scheme.id != nil:
+		e.ID = eventID([]string{v.scheme.id(r)})
+	case e.ID == "" && v.scheme.stamp != nil:
+		if stamp := v.scheme.stamp(r); stamp != nil {
+			e.ID = digestID("signed-", stamp...)
+		}
 	}
 	if v.scheme.describe != nil {
 		v.scheme.describe(e, v.naming.prefix, r)

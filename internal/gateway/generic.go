@@ -106,17 +106,17 @@ func (s *Scheme) validate() error {
 
 func (s *Scheme) timed() bool { return s.TimestampHeader != "" || s.TimestampName != "" }
 
-// check makes the verification of a source.
-func (s Scheme) check(c *configuration, usual time.Duration) (func(context.Context, *Request) *Rejection, error) {
+// open makes the verification of a source.
+func (s Scheme) open(c *configuration, usual time.Duration) (scheme, error) {
 	if err := s.validate(); err != nil {
-		return nil, err
+		return scheme{}, err
 	}
 	t, err := parseTemplate(s.Content)
 	if err != nil {
-		return nil, err
+		return scheme{}, err
 	}
 	if t.has(partURL) && c.PublicURL == "" {
-		return nil, eventhose.Invalid(fieldPublicURL, "is required: it is part of what is signed")
+		return scheme{}, eventhose.Invalid(fieldPublicURL, "is required: it is part of what is signed")
 	}
 	if s.Key == "" {
 		s.Key = Text
@@ -126,10 +126,29 @@ func (s Scheme) check(c *configuration, usual time.Duration) (func(context.Conte
 	}
 	keys, err := c.keys(s.Key, s.KeyPrefix)
 	if err != nil {
-		return nil, err
+		return scheme{}, err
 	}
 	m, tolerance := newMACs(s.Hash, keys...), c.tolerance(usual)
-	return func(_ context.Context, r *Request) *Rejection {
+	urlsOf := func(r *Request) []string {
+		switch {
+		case !t.has(partURL):
+			return []string{""}
+		case s.urls != nil:
+			return s.urls(c.signedURL(r))
+		}
+		return []string{c.signedURL(r)}
+	}
+	var stamp func(*Request) [][]byte
+	if t.has(partTimestamp) || t.has(partID) {
+		stamp = func(r *Request) [][]byte {
+			_, timestamp, rejection := s.read(r.Header)
+			if rejection != nil {
+				return nil // it was verified in another way
+			}
+			return t.fill(r, timestamp, r.Header.Get(s.IDHeader), urlsOf(r)[0])
+		}
+	}
+	return scheme{stamp: stamp, check: func(_ context.Context, r *Request) *Rejection {
 		texts, timestamp, rejection := s.read(r.Header)
 		if rejection != nil {
 			return rejection
@@ -153,20 +172,13 @@ func (s Scheme) check(c *configuration, usual time.Duration) (func(context.Conte
 		if len(signatures) == 0 {
 			return malformed(s.Header, texts[0], fmt.Sprintf("%s%s of %d bytes", s.Prefix, s.Encoding, m.size))
 		}
-		urls := []string{""}
-		if t.has(partURL) {
-			urls[0] = c.signedURL(r)
-			if s.urls != nil {
-				urls = s.urls(urls[0])
-			}
-		}
-		for _, url := range urls {
+		for _, url := range urlsOf(r) {
 			if m.match(signatures, t.fill(r, timestamp, id, url)...) {
 				return nil
 			}
 		}
 		return noMatch(len(keys))
-	}, nil
+	}}, nil
 }
 
 // read answers the signatures as text, without what is around them, and the timestamp if there is one. There is at least
@@ -298,13 +310,15 @@ func (t template) fill(r *Request, timestamp, id, url string) [][]byte {
 func generic() Provider {
 	return Provider{
 		Name: "generic", Title: "Generic HMAC", Source: "https://www.rfc-editor.org/rfc/rfc2104",
-		Doc:    "An HMAC in a header, described by the source's scheme and naming",
-		Needs:  []Need{needSecrets, {fieldScheme, true, "how requests are signed: header, content, hash, encoding"}},
-		chosen: true,
-		naming: Naming{ID: []string{"json:id"}, Type: []string{"json:type", "json:event"}, Time: []string{"json:timestamp", "json:created_at"}},
+		Doc:     "An HMAC in a header, described by the source's scheme and naming",
+		Repeats: "`json:id`, or what is signed if a time or an id is, or nothing",
+		Needs:   []Need{needSecrets, {fieldScheme, true, "how requests are signed: header, content, hash, encoding"}},
+		chosen:  true,
+		naming:  Naming{ID: []string{"json:id"}, Type: []string{"json:type", "json:event"}, Time: []string{"json:timestamp", "json:created_at"}},
 		open: func(c *configuration) (scheme, error) {
-			check, err := c.Scheme.check(c, defaultTolerance)
-			return scheme{check: check, probe: challenge(c.Scheme.Challenge)}, err
+			sc, err := c.Scheme.open(c, defaultTolerance)
+			sc.probe = challenge(c.Scheme.Challenge)
+			return sc, err
 		},
 	}
 }

@@ -11,8 +11,9 @@ import (
 func gitlab() Provider {
 	return Provider{
 		Name: "gitlab", Title: "GitLab", Source: "https://docs.gitlab.com/user/project/integrations/webhooks/", Tolerance: defaultTolerance, chosen: true,
-		Doc:   "Standard Webhooks with a signing token (whsec_…), or else X-Gitlab-Token: the secret token",
-		Needs: []Need{{fieldSecrets, true, "the signing token, whsec_…; or, if the webhook has none, the secret token"}},
+		Doc:     "Standard Webhooks with a signing token (whsec_…), or else X-Gitlab-Token: the secret token",
+		Repeats: "`header:webhook-id` with a signing token, or else `header:Idempotency-Key`, or `header:X-Gitlab-Event-UUID` (both not signed), or nothing",
+		Needs:   []Need{{fieldSecrets, true, "the signing token, whsec_…; or, if the webhook has none, the secret token"}},
 		naming: Naming{
 			// Those first that a signing token signs, under either name that it verifies.
 			ID:   []string{"header:webhook-id", "header:svix-id", "header:Idempotency-Key", "header:X-Gitlab-Event-UUID"},
@@ -29,7 +30,7 @@ func gitlab() Provider {
 			switch {
 			case signing == len(c.Secrets):
 				check, err := standardCheck(c)
-				return scheme{check: check}, err
+				return scheme{check: check, stamp: standardStamp}, err
 			case signing > 0:
 				return scheme{}, eventhose.Invalid(fieldSecrets, "must all be signing tokens (whsec_…), or all secret tokens")
 			case c.Tolerance != 0:

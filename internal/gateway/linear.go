@@ -10,7 +10,7 @@ func linear() Provider {
 	p := signed(Provider{
 		Name: "linear", Title: "Linear", Source: "https://linear.app/developers/webhooks", Tolerance: time.Minute,
 		Doc: "Linear-Signature: hex of HMAC-SHA256 over {body}, which has webhookTimestamp in milliseconds",
-		naming: Naming{ID: []string{"header:Linear-Delivery"}, Type: []string{"json:type+json:action", "header:Linear-Event"}, Key: []string{"json:data.id"},
+		naming: Naming{ID: []string{"header:Linear-Delivery", "json:webhookTimestamp+body:sha256"}, Type: []string{"json:type+json:action", "header:Linear-Event"}, Key: []string{"json:data.id"},
 			Time: []string{"json:createdAt", "json:webhookTimestamp"}, Keep: []string{"Linear-Event"}},
 	}, Scheme{Header: "Linear-Signature"}).extended(func(c *configuration, s *scheme) error {
 		check, tolerance := s.check, c.tolerance(time.Minute)

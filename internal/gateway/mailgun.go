@@ -11,8 +11,9 @@ func mailgun() Provider {
 	const tolerance = 15 * time.Minute
 	return Provider{
 		Name: "mailgun", Title: "Mailgun", Source: "https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-webhooks", Tolerance: tolerance,
-		Doc:   "signature in the body: hex of HMAC-SHA256 over {timestamp}{token}; the rest of the body is not signed",
-		Needs: []Need{{fieldSecrets, true, "the HTTP webhook signing key, which is not the API key"}},
+		Doc:     "signature in the body: hex of HMAC-SHA256 over {timestamp}{token}; the rest of the body is not signed",
+		Repeats: "the token",
+		Needs:   []Need{{fieldSecrets, true, "the HTTP webhook signing key, which is not the API key"}},
 		naming: Naming{
 			Type: []string{"json:event-data.event", "form:event", "text:inbound"},
 			Key:  []string{"json:event-data.message.headers.message-id", "form:Message-Id"}, Time: []string{"json:event-data.timestamp", "form:timestamp"},

@@ -18,8 +18,9 @@ const mandrillParameter = "mandrill_events"
 func mandrill() Provider {
 	return Provider{
 		Name: "mandrill", Title: "Mailchimp Transactional (Mandrill)", Source: "https://mailchimp.com/developer/transactional/guides/track-respond-activity-webhooks/",
-		Doc:   "X-Mandrill-Signature: base64 of HMAC-SHA1 over {url} and the sorted parameters",
-		Needs: []Need{{fieldSecrets, true, "the webhook's key"}, needPublicURL},
+		Doc:     "X-Mandrill-Signature: base64 of HMAC-SHA1 over {url} and the sorted parameters",
+		Repeats: "`_id+event+ts` of each event, or a digest of the events if they have `ts`, or nothing",
+		Needs:   []Need{{fieldSecrets, true, "the webhook's key"}, needPublicURL},
 		open: func(c *configuration) (scheme, error) {
 			if slices.Contains(c.Secrets, mandrillProbeKey) {
 				return scheme{}, eventhose.Invalid(fieldSecrets, "must be the webhook's own key, not that of Mandrill's test")
@@ -77,7 +78,6 @@ func mandrillEvents(r *Request) string {
 
 func describeMandrill(e *eventhose.Event, prefix string, r *Request) {
 	events := []byte(mandrillEvents(r))
-	e.ID = digestID("body-", events) // not of the body, in which the same events can stand in many ways
 	tree := &fieldTree{}
 	for _, path := range [][]string{{"*", "_id"}, {"*", "event"}, {"*", "ts"}} {
 		tree.add(path)
@@ -95,7 +95,9 @@ func describeMandrill(e *eventhose.Event, prefix string, r *Request) {
 			}
 			ids = append(ids, id)
 		}
-		e.ID = eventID(r, ids)
+		e.ID = eventID(ids)
+	} else if len(fields[2]) > 0 {
+		e.ID = digestID("body-", events) // not of the body, in which the same events can stand in many ways
 	}
 	e.Type = prefix + "." + topicOf(fields[1])
 	if len(fields[2]) > 0 {

@@ -10,7 +10,7 @@ import (
 func meta() Provider {
 	return metaBased(Provider{
 		Name: "meta", Title: "Meta (Facebook, Instagram, Messenger)", Source: "https://developers.facebook.com/docs/graph-api/webhooks/getting-started",
-		naming: Naming{Type: []string{"json:object+json:entry.*.changes.*.field", "json:object"}, Key: []string{"json:entry.*.id"}, Time: []string{"json:entry.0.time"}},
+		naming: Naming{ID: []string{"json:entry.0.time+body:sha256"}, Type: []string{"json:object+json:entry.*.changes.*.field", "json:object"}, Key: []string{"json:entry.*.id"}, Time: []string{"json:entry.0.time"}},
 	})
 }
 
@@ -18,6 +18,7 @@ func whatsapp() Provider {
 	return metaBased(Provider{
 		Name: "whatsapp", Title: "WhatsApp Business", Source: "https://developers.facebook.com/docs/whatsapp/cloud-api/guides/set-up-webhooks",
 		naming: Naming{
+			ID:   []string{"json:entry.0.changes.0.value.messages.0.id+body:sha256", "json:entry.0.changes.0.value.statuses.0.id+body:sha256", "json:entry.0.time+body:sha256"},
 			Type: []string{"json:entry.*.changes.*.field"}, Time: []string{"json:entry.0.changes.0.value.messages.0.timestamp", "json:entry.0.changes.0.value.statuses.0.timestamp"},
 			Key: []string{"json:entry.*.changes.*.value.messages.*.from", "json:entry.*.changes.*.value.statuses.*.recipient_id"},
 		},

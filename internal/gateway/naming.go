@@ -18,11 +18,13 @@ import (
 //	json:data.object.id      a string, number or boolean of a JSON body; * is each element of an array, 0 the first
 //	form:MessageSid          a parameter of a form
 //	text:order               the word itself
+//	body:sha256              a digest of the body, for bodies that no two events share
 //
 // Places joined by + count together, and only if each holds something. A body is JSON or else a form, and never both. What stands
 // in headers is seldom signed, which is the provider's choice.
 type Naming struct {
-	// ID tells a repeat from another event. Without one the ID is a digest of the body, so that the same bytes twice are one event.
+	// ID tells a repeat from another event. Where it holds nothing, the ID is a digest of what is signed if a time or an id is: the same
+	// signed request twice is one event. Or else each request is one, since events may be told in the same bytes.
 	ID []string `json:"id,omitempty"`
 	// Type is the topic, which follows the source's prefix. Several that differ are "batch", none is "event".
 	Type []string `json:"type,omitempty"`
@@ -41,6 +43,9 @@ const (
 	maxPrefix = 64
 )
 
+// bodyDigest is the one digest that a place may ask for.
+const bodyDigest = "sha256"
+
 // compiledNaming is a Naming, read, for one source.
 type compiledNaming struct {
 	provider, prefix string
@@ -56,6 +61,7 @@ type places []place
 
 type place struct {
 	header, form, word string
+	body               bool
 	field              int // of the JSON body, -1 if it is none
 }
 
@@ -96,7 +102,7 @@ func (c *compiledNaming) parse(field, text string) (together places, err error) 
 	for part := range strings.SplitSeq(text, "+") {
 		kind, name, _ := strings.Cut(part, ":")
 		if name == "" || len(together) == 4 {
-			return nil, eventhose.Invalid(field, "must be one to four of header:NAME, json:PATH, form:NAME, text:WORD, joined by +")
+			return nil, eventhose.Invalid(field, "must be one to four of header:NAME, json:PATH, form:NAME, text:WORD, body:sha256, joined by +")
 		}
 		p := place{field: -1}
 		switch kind {
@@ -106,10 +112,15 @@ func (c *compiledNaming) parse(field, text string) (together places, err error) 
 			p.form, c.form = name, true
 		case "text":
 			p.word = name
+		case "body":
+			if name != bodyDigest {
+				return nil, eventhose.Invalid(field, "must be body:%s, if it begins with body:", bodyDigest)
+			}
+			p.body = true
 		case "json":
 			p.field = c.fields.add(strings.Split(name, "."))
 		default:
-			return nil, eventhose.Invalid(field, "must begin with header:, json:, form: or text:")
+			return nil, eventhose.Invalid(field, "must begin with header:, json:, form:, text: or body:")
 		}
 		together = append(together, p)
 	}
@@ -135,7 +146,7 @@ func (c *compiledNaming) event(r *Request, asForm bool) *eventhose.Event {
 		data, contentType = []byte(r.Query), formType
 	}
 	e := &eventhose.Event{
-		ID:          eventID(r, id),
+		ID:          eventID(id),
 		Type:        c.prefix + "." + topicOf(topic),
 		Attributes:  map[string]string{"provider": c.provider},
 		ContentType: contentType,
@@ -209,6 +220,8 @@ func (c *content) at(p place) []string {
 		value = c.r.Header.Get(p.header)
 	case p.form != "":
 		value = c.form.get(p.form)
+	case p.body:
+		value = digestID("body-", c.r.Body)
 	}
 	if value == "" {
 		return nil
@@ -220,23 +233,24 @@ func same(values []string) bool {
 	return len(values) > 0 && !slices.ContainsFunc(values, func(v string) bool { return v != values[0] })
 }
 
-// eventID is the one id there is, a digest of several, or a digest of the request.
-func eventID(r *Request, ids []string) string {
+// eventID is the one id there is, a digest of several, or "" if there is none.
+func eventID(ids []string) string {
 	switch {
+	case len(ids) == 0:
+		return ""
 	case len(ids) == 1 && (ids[0] == "" || eventhose.ValidEventID(ids[0])):
 		return ids[0]
-	case len(ids) > 0:
-		return digestID("ids-", []byte(strings.Join(ids, "\x00")+"\x00"))
-	case len(r.Body) == 0:
-		return digestID("query-", []byte(r.Query))
 	}
-	return digestID("body-", r.Body)
+	return digestID("ids-", []byte(strings.Join(ids, "\x00")+"\x00"))
 }
 
 // digestID is an id of what has none of its own.
-func digestID(prefix string, content []byte) string {
-	sum := sha256.Sum256(content)
-	return prefix + hex.EncodeToString(sum[:])
+func digestID(prefix string, content ...[]byte) string {
+	h := sha256.New()
+	for _, part := range content {
+		h.Write(part)
+	}
+	return prefix + hex.EncodeToString(h.Sum(nil))
 }
 
 // topicOf makes a topic of what the provider says, as near to it as the type of an event can be.

@@ -61,7 +61,7 @@ func paypal() Provider {
 			s.certificates, err = newCertificates(c, func(certificate *x509.Certificate) bool {
 				return certifiedFor(certificate, paypalHost.MatchString)
 			})
-			return scheme{networked: true, check: s.check}, err
+			return scheme{networked: true, check: s.check, stamp: paypalStamp}, err
 		},
 	}
 }
@@ -121,6 +121,11 @@ func (s *paypalScheme) check(ctx context.Context, r *Request) *Rejection {
 
 func paypalContent(id, at, webhook string, body []byte) string {
 	return id + "|" + at + "|" + webhook + "|" + strconv.FormatUint(uint64(crc32.ChecksumIEEE(body)), 10)
+}
+
+// paypalStamp is what is signed beside the CRC, which many bodies share.
+func paypalStamp(r *Request) [][]byte {
+	return [][]byte{[]byte(r.Header.Get("Paypal-Transmission-Id") + "|" + r.Header.Get("Paypal-Transmission-Time"))}
 }
 
 // ask has PayPal verify a webhook that our own check has passed, so that strangers cannot make us ask.

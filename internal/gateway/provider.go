@@ -22,6 +22,8 @@ type Provider struct {
 	Checked string
 	// Needs are the settings that it uses. PublicURL may be given to any.
 	Needs []Need
+	// Repeats says what tells a repeat from another event, where its naming does not; "" if that does.
+	Repeats string
 	// Tolerance is how far the signed time may be off if the source does not say; 0 if no time is checked then.
 	Tolerance time.Duration
 
@@ -85,8 +87,9 @@ func signed(p Provider, s Scheme) Provider {
 		p.Doc = s.doc()
 	}
 	p.open = func(c *configuration) (scheme, error) {
-		check, err := s.check(c, p.Tolerance)
-		return scheme{check: check, probe: challenge(s.Challenge)}, err
+		sc, err := s.open(c, p.Tolerance)
+		sc.probe = challenge(s.Challenge)
+		return sc, err
 	}
 	return p
 }

@@ -32,7 +32,8 @@ func sendgrid() Provider {
 				keys = append(keys, k)
 			}
 			tolerance := c.tolerance(0)
-			return scheme{check: func(_ context.Context, r *Request) *Rejection {
+			stamp := func(r *Request) [][]byte { return [][]byte{[]byte(r.Header.Get(timestamp)), r.Body} }
+			return scheme{stamp: stamp, check: func(_ context.Context, r *Request) *Rejection {
 				value, rejection := one(r.Header, header)
 				if rejection != nil {
 					return rejection

@@ -18,10 +18,15 @@ import (
 	"github.com/eventhose/eventhose"
 )
 
-const snsHosts = `sns\.[a-z0-9-]{3,32}\.amazonaws\.com(\.cn)?`
+const (
+	snsDomain = `\.amazonaws\.(com|com\.cn|eu)`
+	snsHosts  = `sns\.[a-z0-9-]{3,32}` + snsDomain
+)
 
 var (
-	snsHost    = regexp.MustCompile(`^` + snsHosts + `$`)
+	// snsSigner is the name of a certificate that signs: sns.amazonaws.com and, in some regions, sns-signing.eu-south-1.amazonaws.com or
+	// sns-cn-north-1.amazonaws.com.cn, as the AWS SDK for Java 2 knows them.
+	snsSigner  = regexp.MustCompile(`^sns(-signing)?([.-][a-z0-9-]{3,32})?` + snsDomain + `$`)
 	snsCert    = certificateURL(snsHosts, `/SimpleNotificationService-[0-9a-f]{32}\.pem`)
 	snsConfirm = regexp.MustCompile(`^https://` + snsHosts + `/\?[!"$-~]+$`) // visible, and without a fragment
 	snsARN     = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$`)
@@ -51,11 +56,9 @@ func sns() Provider {
 				return scheme{}, err
 			}
 			s.certificates, err = newCertificates(c, func(certificate *x509.Certificate) bool {
-				return certifiedFor(certificate, func(name string) bool {
-					return name == "sns.amazonaws.com" || snsHost.MatchString(name)
-				})
+				return certifiedFor(certificate, snsSigner.MatchString)
 			})
-			return scheme{networked: true, check: s.check, reply: s.confirmed}, err
+			return scheme{networked: true, check: s.check, stamp: snsStamp, reply: s.confirmed}, err
 		},
 	}
 }
@@ -172,6 +175,15 @@ func snsFields(body []byte) (map[string]string, *Rejection) {
 		}
 	}
 	return fields, nil
+}
+
+// snsStamp is the id: of the body only some fields are signed.
+func snsStamp(r *Request) [][]byte {
+	fields, rejection := snsFields(r.Body)
+	if rejection != nil {
+		return nil
+	}
+	return [][]byte{[]byte(fields["MessageId"])}
 }
 
 // confirm says yes to a subscription that was verified and is to a topic of the source's.

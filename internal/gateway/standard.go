@@ -55,7 +55,7 @@ func standardBased(name, title, source string, naming Naming) Provider {
 			{fieldPublicKeys, false, "the public key, whpk_ and base64"}},
 		open: func(c *configuration) (scheme, error) {
 			check, err := standardCheck(c)
-			return scheme{check: check}, err
+			return scheme{check: check, stamp: standardStamp}, err
 		},
 	}
 }
@@ -87,6 +87,15 @@ func standardCheck(c *configuration) (func(context.Context, *Request) *Rejection
 		}
 		return standardRejection(sign.Verify(h, r.Body, r.Received, tolerance, keys...), len(keys), h, r.Received)
 	}, nil
+}
+
+// standardStamp is the id, which is the same for all tries of a message.
+func standardStamp(r *Request) [][]byte {
+	h, rejection := standardHeaders(r.Header)
+	if rejection != nil {
+		return nil
+	}
+	return [][]byte{[]byte(h.Get(sign.HeaderID))}
 }
 
 // standardHeaders answers one whole set of headers under the names of Standard Webhooks: theirs, or else Svix's. The two

@@ -13,7 +13,8 @@ import (
 func x() Provider {
 	return signed(Provider{
 		Name: "x", Title: "X (Twitter)", Source: "https://docs.x.com/x-api/webhooks/introduction",
-		naming: Naming{Type: []string{"text:account_activity"}, Key: []string{"json:for_user_id"}},
+		// Everything that happens to an account has an id or a time, in milliseconds.
+		naming: Naming{ID: []string{"json:for_user_id+body:sha256"}, Type: []string{"text:account_activity"}, Key: []string{"json:for_user_id"}},
 	}, Scheme{Header: "X-Twitter-Webhooks-Signature", Prefix: "sha256=", Encoding: Base64}).extended(func(c *configuration, s *scheme) error {
 		check, m := s.check, newMACs(SHA256, []byte(c.Secrets[0]))
 		s.check = func(ctx context.Context, r *Request) *Rejection {

@@ -10,7 +10,7 @@ import (
 func zoom() Provider {
 	return signed(Provider{
 		Name: "zoom", Title: "Zoom", Source: "https://developers.zoom.us/docs/api/webhooks/#verify-webhook-events", Tolerance: defaultTolerance,
-		naming: Naming{Type: []string{"json:event"}, Key: []string{"json:payload.object.uuid", "json:payload.object.id"}, Time: []string{"json:event_ts"}},
+		naming: Naming{ID: []string{"json:event_ts+body:sha256"}, Type: []string{"json:event"}, Key: []string{"json:payload.object.uuid", "json:payload.object.id"}, Time: []string{"json:event_ts"}},
 	}, Scheme{
 		Header: "X-Zm-Signature", Prefix: "v0=", TimestampHeader: "X-Zm-Request-Timestamp", Content: "v0:{timestamp}:{body}",
 	}).extended(func(c *configuration, s *scheme) error {

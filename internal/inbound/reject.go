@@ -92,6 +92,9 @@ func (d *Door) Retry(ctx context.Context, tenant eventhose.TenantID, source even
 	case verdict.Event == nil:
 		return none, &eventhose.Error{Code: eventhose.CodeConflict, Message: "it was a handshake, which has to be answered at once", Fix: "have the provider try the address again"}
 	}
+	if verdict.Event.ID == "" {
+		verdict.Event.ID = id // it is taken once, also if it is asked for twice
+	}
 	placed, _, err := d.place(ctx, &s, "", verdict.Event)
 	if err != nil {
 		return none, err
