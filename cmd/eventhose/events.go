@@ -196,10 +196,10 @@ func eventText(w io.Writer, e client.EventStatus) {
 	}
 	var pretty bytes.Buffer
 	if json.Indent(&pretty, e.Data, "", "  ") != nil {
-		pretty.Reset()
-		pretty.Write(e.Data)
+		fmt.Fprintf(w, "\n%s\n", printableText(e.Data))
+		return
 	}
-	fmt.Fprintf(w, "\n%s\n", pretty.Bytes())
+	fmt.Fprintf(w, "\n%s\n", bytes.ToValidUTF8(printableJSON(pretty.Bytes()), []byte("?")))
 }
 
 // attemptText is how an attempt ended, in a line: "ok 200 41ms" or "failed 503 1.2s: …".

@@ -52,6 +52,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("GORACE", raceOptions)
+			e.Setenv("CSI", "\u009b") // what terminals take for the beginning of a command
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/eventhose/eventhose/client"
 )
@@ -32,10 +34,15 @@ func (p *program) printJSON(v any) error {
 }
 
 func writeJSON(w io.Writer, v any, indent string) error {
-	e := json.NewEncoder(w)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", indent)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(printableJSON(b.Bytes()))
+	return err
 }
 
 // printList writes one page of a list, which in text has a header and says on stderr how to go on.
@@ -99,14 +106,48 @@ func block(w io.Writer, pairs ...any) {
 	}
 }
 
+// isControl reports whether a terminal may take a character for more than something to show: it moves the cursor about, or begins
+// a line or a command.
+func isControl(r rune) bool {
+	return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029'
+}
+
 // oneLine keeps what others wrote from moving the cursor about or beginning a line of its own.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' {
+		if isControl(r) {
 			return ' '
 		}
 		return r
 	}, s)
+}
+
+// printableText is what a stranger sent, line by line.
+func printableText(b []byte) string {
+	lines := strings.Split(strings.ToValidUTF8(string(b), "?"), "\n")
+	for i := range lines {
+		lines[i] = oneLine(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
+// printableJSON is the same JSON with such characters escaped. Outside strings there are none but line breaks.
+func printableJSON(b []byte) []byte {
+	escape := func(r rune) bool { return isControl(r) && r != '\n' }
+	if bytes.IndexFunc(b, escape) < 0 {
+		return b
+	}
+	escaped := make([]byte, 0, len(b)+64)
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if escape(r) {
+			escaped = fmt.Appendf(escaped, `\u%04x`, r)
+		} else {
+			escaped = append(escaped, b[:n]...)
+		}
+		b = b[n:]
+	}
+	return escaped
 }
 
 // stamp writes a time, or "" for none.

@@ -308,15 +308,6 @@ func (p *program) sourcesRejection() *cobra.Command {
 	})
 }
 
-// printableText is what a stranger sent, without what would move the cursor about.
-func printableText(b []byte) string {
-	lines := strings.Split(strings.ToValidUTF8(string(b), "?"), "\n")
-	for i := range lines {
-		lines[i] = oneLine(lines[i])
-	}
-	return strings.Join(lines, "\n")
-}
-
 func (p *program) sourcesRetry() *cobra.Command {
 	c := &cobra.Command{Use: "retry SOURCE REJECTION", Short: "Verify a rejected request again, after its source was mended, and append it",
 		Example: "  eventhose sources retry src_01h455vb4pex5vsknk084sn02q rej_01h455vb4pex5vsknk084sn02q", Args: args(2, 2)}

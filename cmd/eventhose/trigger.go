@@ -28,8 +28,9 @@ func (p *program) triggerCommand() *cobra.Command {
 		Use:   "trigger TYPE",
 		Short: "Append an event",
 		Long: `Append an event, and with --wait tell what becomes of it: a line for each subscription that it concerns, once each has
-delivered it or set it aside. Exits with 1 if any has not delivered it. Those that are pulled from, which those of listen are too, it tells
-as they are and waits for none: when somebody pulls is not the server's to say. With --rate it makes steady traffic: --count events, so many a second.`,
+delivered it or set it aside. Exits with 1 if any has not delivered it. Those that are paused or disabled it tells as they are, and does not
+wait for them. Nor for those that are pulled from, which those of listen are too; these need not have delivered it: when somebody pulls is not
+the server's to say. With --rate it makes steady traffic: --count events, so many a second.`,
 		Example: `  eventhose trigger order.paid --data @order.json
   eventhose trigger order.paid --data '{"amount": 4200}' --set customer.id=c_1 --wait
   eventhose trigger order.paid --count 1000 --rate 50/s
@@ -126,19 +127,19 @@ type delivered struct {
 	Deliveries []eventhose.Delivery `json:"deliveries"`
 }
 
-// waitFor prints each event once no delivery of it is pending.
+// waitFor prints each event once no delivery of it is pending, but for those that are not waited for.
 func (p *program) waitFor(ctx context.Context, t *client.Tenant, placed []eventhose.Placement) error {
-	failed := 0
-	pulled := pulls{}
+	setAside, held := 0, 0
+	idle := unawaited{}
 	waits := func(id eventhose.SubscriptionID) (bool, error) {
-		is, err := pulled.has(ctx, t, id)
-		return !is, err
+		why, err := idle.why(ctx, t, id)
+		return why == "", err
 	}
 	for _, at := range placed {
 		deliveries, pending := settled(ctx, t, at.ID, waits)
 		for _, d := range deliveries {
 			if pending == nil && d.State != eventhose.DeliveryDelivered {
-				_, pending = pulled.has(ctx, t, d.Subscription)
+				_, pending = idle.why(ctx, t, d.Subscription)
 			}
 		}
 		err := p.print(delivered{at, deliveries}, func(w io.Writer) {
@@ -150,8 +151,8 @@ func (p *program) waitFor(ctx context.Context, t *client.Tenant, placed []eventh
 			}
 			for _, d := range deliveries {
 				note := ""
-				if pulled[d.Subscription] && d.State != eventhose.DeliveryDelivered {
-					note = " (pulled)"
+				if why := idle[d.Subscription]; why != "" && d.State != eventhose.DeliveryDelivered {
+					note = " (" + why + ")"
 				}
 				fmt.Fprintf(w, "%s\t%d\t%s\t%s%s\n", oneLine(at.ID), at.Sequence, d.Subscription, deliveryText(d), note)
 			}
@@ -160,38 +161,74 @@ func (p *program) waitFor(ctx context.Context, t *client.Tenant, placed []eventh
 			return err
 		}
 		for _, d := range deliveries {
-			if d.State != eventhose.DeliveryDelivered && (!pulled[d.Subscription] || d.State == string(eventhose.ParkedDead)) {
-				failed++
+			why := idle[d.Subscription]
+			switch {
+			case d.State == eventhose.DeliveryDelivered:
+			case d.State == string(eventhose.ParkedDead):
+				setAside++
+			case why == pulledFrom || why == deleted:
+			case d.State == eventhose.DeliveryPending:
+				held++
+			default:
+				setAside++
 			}
 		}
 	}
-	if failed > 0 {
-		return &failure{exit: exitFailure, code: "not_delivered", what: wereSetAside(failed), fix: "eventhose subscriptions parked SUBSCRIPTION"}
+	if setAside+held > 0 {
+		return notDelivered(setAside, held)
 	}
 	return nil
 }
 
-func wereSetAside(n int) string {
-	if n == 1 {
-		return "1 delivery was set aside"
+// notDelivered says that some deliveries were set aside, and that some are pending at subscriptions that do not deliver now.
+func notDelivered(setAside, held int) *failure {
+	f := &failure{exit: exitFailure, code: "not_delivered", fix: "eventhose subscriptions parked SUBSCRIPTION"}
+	var what []string
+	switch {
+	case setAside == 1:
+		what = append(what, "1 delivery was set aside")
+	case setAside > 0:
+		what = append(what, fmt.Sprintf("%d deliveries were set aside", setAside))
+	default:
+		f.fix = "eventhose subscriptions resume SUBSCRIPTION"
 	}
-	return fmt.Sprintf("%d deliveries were set aside", n)
+	const why = " held, since the subscription is paused or disabled"
+	switch {
+	case held == 1:
+		what = append(what, "1 delivery is"+why)
+	case held > 0:
+		what = append(what, fmt.Sprintf("%d deliveries are", held)+why)
+	}
+	f.what = strings.Join(what, ", and ")
+	return f
 }
 
-// pulls says which subscriptions are pulled from, of those that were asked for.
-type pulls map[eventhose.SubscriptionID]bool
+// unawaited says why deliveries to subscriptions are not waited for, of those that were asked for.
+type unawaited map[eventhose.SubscriptionID]string
 
-// has reports whether a subscription is pulled from. One that is gone delivers nothing any more, and is not waited for either.
-func (p pulls) has(ctx context.Context, t *client.Tenant, id eventhose.SubscriptionID) (bool, error) {
-	if is, known := p[id]; known {
-		return is, nil
+// Why they are not, beside the states paused and disabled.
+const (
+	pulledFrom = "pulled"
+	deleted    = "deleted"
+)
+
+// why answers "" for a subscription that is waited for; it is asked about again, since it may be disabled meanwhile.
+func (u unawaited) why(ctx context.Context, t *client.Tenant, id eventhose.SubscriptionID) (string, error) {
+	if why := u[id]; why != "" {
+		return why, nil
 	}
 	s, err := t.Subscription(ctx, id)
-	gone := eventhose.CodeOf(err) == eventhose.CodeNotFound
-	if gone || err == nil {
-		p[id], err = gone || s.Pull(), nil
+	switch {
+	case eventhose.CodeOf(err) == eventhose.CodeNotFound:
+		u[id] = deleted
+	case err != nil:
+		return "", err
+	case s.Pull():
+		u[id] = pulledFrom
+	case s.State != eventhose.StateActive:
+		u[id] = string(s.State)
 	}
-	return p[id], err
+	return u[id], nil
 }
 
 // settled asks until every delivery of an event that is waited for is delivered or set aside, at growing intervals up to half a
@@ -246,10 +283,8 @@ func setMembers(payload []byte, set []string) ([]byte, error) {
 	if len(set) == 0 {
 		return payload, nil
 	}
-	var root any
-	d := json.NewDecoder(bytes.NewReader(payload))
-	d.UseNumber()
-	if err := d.Decode(&root); err != nil {
+	root, ok := oneValue(payload)
+	if !ok {
 		return nil, &usageError{what: "--data is not JSON, so that --set cannot change it"}
 	}
 	for _, s := range set {
@@ -257,9 +292,9 @@ func setMembers(payload []byte, set []string) ([]byte, error) {
 		if !ok || path == "" {
 			return nil, &usageError{what: "--set must be path=value", fix: "--set amount=5"}
 		}
-		var value any = text
-		if json.Valid([]byte(text)) {
-			value = json.RawMessage(text)
+		value, isJSON := oneValue([]byte(text))
+		if !isJSON {
+			value = text
 		}
 		at := root
 		names := strings.Split(path, ".")
@@ -287,4 +322,14 @@ func setMembers(payload []byte, set []string) ([]byte, error) {
 		return nil, fmt.Errorf("encoding the payload: %w", err)
 	}
 	return bytes.TrimSpace(b.Bytes()), nil
+}
+
+// oneValue reads text that is one JSON value and nothing else. Its numbers stay as they are written.
+func oneValue(text []byte) (value any, ok bool) {
+	if !json.Valid(text) {
+		return nil, false
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	return value, d.Decode(&value) == nil
 }

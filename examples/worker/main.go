@@ -52,12 +52,35 @@ func run(ctx context.Context, args []string, log io.Writer) error {
 	defer c.Close()
 	trouble := func(err error) { fmt.Fprintln(log, err) }
 	return c.Tenant("default").Work(ctx, eventhose.SubscriptionID(args[0]), 8, func(ctx context.Context, e eventhose.Event) error {
-		return once(ctx, db, e, book, log)
+		return patiently(ctx, db, e, log, trouble)
 	}, client.WithLease(lease), client.WithTrouble(trouble))
 }
 
+// patiently does the work of an event, again and again while the database is away: that is no fault of the event's. Meanwhile
+// Work keeps it this worker's.
+func patiently(ctx context.Context, db *pgxpool.Pool, e eventhose.Event, log io.Writer, trouble func(error)) error {
+	for {
+		conn, err := db.Acquire(ctx)
+		away := err != nil
+		if err == nil {
+			err = once(ctx, conn, e, book, log)
+			away = conn.Conn().IsClosed()
+			conn.Release()
+		}
+		if err == nil || !away || ctx.Err() != nil {
+			return err
+		}
+		trouble(err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // once does the work of an event and notes its id, both or neither.
-func once(ctx context.Context, db *pgxpool.Pool, e eventhose.Event, work func(context.Context, pgx.Tx, eventhose.Event) error, log io.Writer) error {
+func once(ctx context.Context, db *pgxpool.Conn, e eventhose.Event, work func(context.Context, pgx.Tx, eventhose.Event) error, log io.Writer) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		noted, err := tx.Exec(ctx, "INSERT INTO done (source, event) VALUES ($1, $2) ON CONFLICT DO NOTHING", e.Scope, e.ID)
 		if err != nil {

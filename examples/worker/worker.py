@@ -6,6 +6,7 @@ the database is killed. Run as many as you like.
     DATABASE_URL=postgres://… EVENTHOSE_URL=http://127.0.0.1:8080 EVENTHOSE_API_KEY=… python worker.py sub_…
 """
 
+import http.client
 import json
 import os
 import sys
@@ -16,11 +17,11 @@ import urllib.request
 import psycopg
 
 SUBSCRIPTION = f"{os.environ['EVENTHOSE_URL']}/v1/tenants/default/subscriptions/{sys.argv[1]}"
-LEASE = "3s"  # how soon another worker takes over from one that has died
+LEASE = "3s"  # how soon another worker takes over from one that has died: longer than the work of an event takes
 
 
 def call(verb, body):
-    """Asks the server. One that is away or busy is an OSError, and so is a refusal."""
+    """Asks the server. One that is away or busy is an OSError, and so is a refusal; an answer that breaks off is an HTTPException."""
     headers = {"Authorization": "Bearer " + os.environ["EVENTHOSE_API_KEY"], "Content-Type": "application/json"}
     request = urllib.request.Request(f"{SUBSCRIPTION}/{verb}", json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=30) as answer:
@@ -49,29 +50,34 @@ def book(db, event):
     )
 
 
-def work_on(db):
-    while True:
-        for leased in call("pull", {"max": 8, "wait": "20s", "lease": LEASE})["data"]:
-            lease = leased["lease"]
-            # It may have waited for those before it: is it still this worker's?
-            if call("extend", {"leases": [lease], "lease": LEASE})["lost"]:
-                continue
-            try:
-                once(db, leased["event"], book)
-            except psycopg.OperationalError:
-                raise  # the database is away: the lease ends, and the event comes again
-            except Exception as error:
-                call("nack", {"leases": [lease], "message": str(error)})
-            else:
-                call("ack", {"leases": [lease]})
+def work_on(db, leased):
+    """Does the work of an event and says what became of it."""
+    try:
+        once(db, leased["event"], book)
+    except Exception as error:
+        if isinstance(error, psycopg.OperationalError) and db.closed:
+            raise  # the database is away, which is no fault of the event's
+        call("nack", {"leases": [leased["lease"]], "message": str(error)})
+    else:
+        call("ack", {"leases": [leased["lease"]]})
 
 
 def main():
+    db = leased = None
     while True:
         try:
-            with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as db:
-                work_on(db)
-        except (OSError, psycopg.OperationalError) as error:
+            # One at a time: others would wait for this one while their leases end.
+            if leased is None:
+                leased = next(iter(call("pull", {"max": 1, "wait": "20s", "lease": LEASE})["data"]), None)
+            # The database or the server was away while it was worked on: is it still this worker's?
+            elif call("extend", {"leases": [leased["lease"]], "lease": LEASE})["lost"]:
+                leased = None
+            if leased is not None:
+                if db is None or db.closed:
+                    db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+                work_on(db, leased)
+                leased = None
+        except (OSError, http.client.HTTPException, psycopg.OperationalError) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429:
                 raise  # trying again is no use: another key, or no such subscription
             print(error, file=sys.stderr, flush=True)

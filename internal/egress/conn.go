@@ -121,19 +121,27 @@ func (c *conn) exchange(ctx context.Context, r *Request, a *Answer, deadline tim
 	if r.Still != nil && !r.Still() {
 		return false, ErrHeldBack
 	}
-	w := c.send(r)
+	w, h := c.send(r)
 	if w.err != nil && w.n == 0 && used {
 		return false, w.err
 	}
 	if w.whole {
 		a.Stage = StageWait
 	}
+	if h.resp == nil && h.err == nil {
+		h = c.readHead(r.Target.request)
+	}
+	if !h.began.IsZero() {
+		a.Wait, a.Stage = max(0, h.began.Sub(w.ended)), StageRead
+	}
 	// Who refuses a request may answer before it is whole, and break the connection at once: the answer counts.
-	if _, err = c.r.Peek(1); err == nil {
-		a.Wait, a.Stage = max(0, time.Since(w.ended)), StageRead
-		err = c.read(r.Target.request, a)
-	} else if w.err != nil {
+	switch {
+	case h.err == nil:
+		err = c.readBody(h.resp, a)
+	case h.began.IsZero() && w.err != nil:
 		err = w.err
+	default:
+		err = h.err
 	}
 	if ctx.Err() != nil || !w.whole {
 		c.clean = false
@@ -149,7 +157,8 @@ type written struct {
 	err   error // why it is not whole, if that was not for an early answer
 }
 
-func (c *conn) send(r *Request) written {
+// send also answers the head of the answer if it has read it.
+func (c *conn) send(r *Request) (written, answerHead) {
 	buffer := heads.Get().(*[]byte)
 	defer func() {
 		if cap(*buffer) <= 2*maxOneWrite {
@@ -158,12 +167,12 @@ func (c *conn) send(r *Request) written {
 	}()
 	*buffer = r.AppendHead((*buffer)[:0])
 	if len(r.Body) > maxOneWrite {
-		return c.sendLong(*buffer, r.Body)
+		return c.sendLong(*buffer, r)
 	}
 	*buffer = append(*buffer, r.Body...)
 	n, err := c.rw.Write(*buffer)
 	c.failed(err)
-	return written{int64(n), err == nil, time.Now(), err}
+	return written{int64(n), err == nil, time.Now(), err}, answerHead{}
 }
 
 // failed keeps what is read after a Write that failed from taking long: an answer that explains it is there already.
@@ -176,20 +185,20 @@ func (c *conn) failed(err error) {
 	}
 }
 
-// sendLong also waits for the answer to begin: a receiver that has it ready before it has read all may never read the
-// rest, and then writing would not end.
-func (c *conn) sendLong(head, body []byte) written {
+// sendLong also reads the head of the answer: a receiver that has its answer ready before it has read all may never read
+// the rest, and then writing would not end.
+func (c *conn) sendLong(head []byte, r *Request) (written, answerHead) {
 	done := make(chan written, 1)
 	go func() {
-		parts := net.Buffers{head, body}
+		parts := net.Buffers{head, r.Body}
 		n, err := parts.WriteTo(c.rw)
 		c.failed(err)
 		done <- written{n, err == nil, time.Now(), err}
 	}()
-	_, _ = c.r.Peek(1) // its error comes again
+	h := c.readHead(r.Target.request)
 	select {
 	case w := <-done:
-		return w
+		return w, h
 	default:
 	}
 	c.raw.SetWriteDeadline(past)
@@ -197,29 +206,44 @@ func (c *conn) sendLong(head, body []byte) written {
 	if errors.Is(w.err, os.ErrDeadlineExceeded) {
 		w.err = nil
 	}
-	return w
+	return w, h
 }
 
-// read reads an answer whose first byte has come.
-func (c *conn) read(request *http.Request, a *Answer) error {
+// answerHead is what comes before the body of the final answer, and why there is none.
+type answerHead struct {
+	resp  *http.Response
+	began time.Time // when its first byte came, zero if none has
+	err   error
+}
+
+// readHead reads on to the head of the final answer. Those before it, 1xx, say nothing of what becomes of the request.
+func (c *conn) readHead(request *http.Request) answerHead {
 	for {
-		resp, err := http.ReadResponse(c.r, request) //nolint:bodyclose // its body is read to its end, or the connection is closed
+		var h answerHead
+		if _, h.err = c.r.Peek(1); h.err != nil && !errors.Is(h.err, errTooMuch) {
+			return h
+		}
+		h.began = time.Now()
+		h.resp, h.err = http.ReadResponse(c.r, request) //nolint:bodyclose // its body is read to its end, or the connection is closed
 		switch {
-		case err != nil && c.readErr != nil:
-			return c.readErr // and not that half a line is malformed
-		case err != nil:
-			return err
-		case resp.ProtoMajor != 1 || resp.StatusCode < 100:
-			return errVersion
-		case resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols:
+		case h.err != nil && c.readErr != nil:
+			h.err = c.readErr // and not that half a line is malformed
+		case h.err != nil:
+		case h.resp.ProtoMajor != 1 || h.resp.StatusCode < 100:
+			h.err = errVersion
+		case h.resp.StatusCode < 200 && h.resp.StatusCode != http.StatusSwitchingProtocols:
 			continue
 		}
-		a.Status, a.Header = resp.StatusCode, resp.Header
-		c.budget = maxBodyWire
-		whole, err := a.readBody(resp.Body)
-		c.clean = whole && !resp.Close && resp.ProtoMinor > 0 && resp.StatusCode != http.StatusSwitchingProtocols && c.r.Buffered() == 0
-		return err
+		return h
 	}
+}
+
+func (c *conn) readBody(resp *http.Response, a *Answer) error {
+	a.Status, a.Header = resp.StatusCode, resp.Header
+	c.budget = maxBodyWire
+	whole, err := a.readBody(resp.Body)
+	c.clean = whole && !resp.Close && resp.ProtoMinor > 0 && resp.StatusCode != http.StatusSwitchingProtocols && c.r.Buffered() == 0
+	return err
 }
 
 // silent reports whether a kept connection is open and has nothing to read.

@@ -299,6 +299,65 @@ func TestEarlyAnswer(t *testing.T) {
 	}
 }
 
+// What a receiver says before its answer (1xx) cuts off no long request, and hides no refusal of one. It is bounded as all
+// headers are.
+func TestInterimAnswers(t *testing.T) {
+	server, options := certified(t)
+	body := bytes.Repeat([]byte("a"), 16<<20)
+	const interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+	long := "HTTP/1.1 103 Early Hints\r\nLink: </" + strings.Repeat("a", 2*readBuffer) + ">\r\n\r\n"
+	even := fmt.Sprintf("HTTP/1.1 102 Processing\r\nX: %032d\r\n\r\n", 0) // as many bytes as what is read can be divided by
+	for _, config := range []*tls.Config{nil, server} {
+		whole := served(t, config, func(c net.Conn) {
+			for r := bufio.NewReader(c); head(r) == nil; {
+				io.WriteString(c, interim)
+				n, _ := io.CopyN(io.Discard, r, 1<<20)
+				io.WriteString(c, long)
+				m, _ := io.CopyN(io.Discard, r, int64(len(body))-n)
+				io.WriteString(c, interim)
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n%8d", n+m)
+			}
+		})
+		p := local()
+		c := client(t, p, options)
+		for range 2 {
+			if a, err := post(t, c, whole, body); err != nil || a.Status != 200 || string(a.Body) != fmt.Sprint(len(body)) {
+				t.Errorf("%d %q, %v while %s", a.Status, a.Body, err, a.Stage)
+			}
+		}
+		if n := p.Stats().Connects; n != 1 {
+			t.Errorf("%d connects", n)
+		}
+		refused := served(t, config, func(c net.Conn) {
+			if head(bufio.NewReader(c)) == nil {
+				io.WriteString(c, interim+"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+				<-t.Context().Done()
+			}
+		})
+		if a, err := post(t, c, refused, body); err != nil || a.Status != 413 {
+			t.Errorf("%d, %v", a.Status, err)
+		}
+		endless := served(t, config, func(c net.Conn) {
+			if head(bufio.NewReader(c)) == nil {
+				for _, err := io.WriteString(c, even); err == nil; _, err = io.WriteString(c, even) {
+				}
+			}
+		})
+		if a, err := post(t, c, endless, body); !errors.Is(err, errTooMuch) || a.Status != 0 || a.Stage != StageRead {
+			t.Errorf("%d, %v while %s", a.Status, err, a.Stage)
+		}
+		malformed := served(t, config, func(c net.Conn) {
+			if head(bufio.NewReader(c)) == nil {
+				io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink\r\n"+smuggled)
+				<-t.Context().Done()
+			}
+		})
+		if a, err := post(t, c, malformed, body); err == nil || a.Status != 0 {
+			t.Errorf("%d, %v", a.Status, err)
+		}
+	}
+}
+
 // A long body arrives whole, over either, again and again.
 func TestLongBody(t *testing.T) {
 	server, options := certified(t)

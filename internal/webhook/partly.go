@@ -31,28 +31,13 @@ func (r *refusal) text() string {
 }
 
 // refused reads the body of a 2xx answer to a batch: {"failed":[{"id":"evt_1","error":"no such order"}]}. Everything else,
-// JSON or not, refuses nothing. longer says that body is only the beginning of the answer; ended is false if the list goes on
-// beyond it.
+// JSON or not, refuses nothing, but for what says in another form that something failed: that has a refusal without an id. longer
+// says that body is only the beginning of the answer; ended is false if what failed goes on beyond it.
 func refused(body []byte, longer bool) (list []refusal, ended bool) {
 	body = bytes.TrimLeft(body, " \t\r\n")
-	if len(body) == 0 || body[0] != '{' {
+	if len(body) == 0 || body[0] != '{' || !longer && !json.Valid(body) {
 		return nil, true
 	}
-	var answer struct {
-		Failed []refusal `json:"failed"`
-	}
-	var kind *json.UnmarshalTypeError // it is JSON, and what fits is read
-	if err := json.Unmarshal(body, &answer); err == nil || errors.As(err, &kind) {
-		return answer.Failed, true
-	}
-	if longer {
-		return beginning(body)
-	}
-	return nil, true
-}
-
-// beginning reads the list out of an object that is cut off somewhere.
-func beginning(body []byte) (list []refusal, ended bool) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if _, err := d.Token(); err != nil {
 		return nil, true
@@ -60,63 +45,93 @@ func beginning(body []byte) (list []refusal, ended bool) {
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
-			return nil, true
+			return list, true
 		}
 		if text, ok := name.(string); !ok || !strings.EqualFold(text, "failed") {
 			var other json.RawMessage
 			if d.Decode(&other) != nil {
-				return nil, true
+				return list, true
 			}
 			continue
 		}
-		if t, err := d.Token(); err != nil || t != json.Delim('[') {
-			return nil, true
+		more, ended := failures(d)
+		if list = append(list, more...); !ended {
+			return list, false
 		}
+	}
+	return list, true
+}
+
+// failures reads the value of "failed".
+func failures(d *json.Decoder) (list []refusal, ended bool) {
+	value, err := d.Token()
+	if err != nil {
+		return nil, false
+	}
+	switch value {
+	case nil, false, 0.0, "":
+		return nil, true
+	case json.Delim('['):
 		for d.More() {
 			var r refusal
-			var kind *json.UnmarshalTypeError
+			var kind *json.UnmarshalTypeError // it is JSON, and what fits is read
 			if err := d.Decode(&r); err != nil && !errors.As(err, &kind) {
 				return list, false
 			}
 			list = append(list, r)
 		}
-		_, err = d.Token()
-		return list, err == nil
+	case json.Delim('{'):
+		for d.More() {
+			var member json.RawMessage
+			if _, err := d.Token(); err != nil || d.Decode(&member) != nil {
+				return list, false
+			}
+			list = []refusal{{}}
+		}
+	default:
+		return []refusal{{}}, true
 	}
-	return nil, true
+	_, err = d.Token()
+	return list, err == nil
 }
 
 // maxRefusal bounds what is kept of what a receiver says about one event.
 const maxRefusal = 300
 
-// taken says what a 2xx with this body means. For a batch the receiver may tell in it what it did not take. A list that is
-// cut off, since it is longer than what is read of an answer, counts for all events of the batch: nothing is lost by that.
+// taken says what a 2xx with this body means. For a batch the receiver may tell in it what it did not take. What it says of
+// failed events counts for all events of the batch if it is longer than what is read of an answer, or does not name events of
+// this batch: nothing is lost by that.
 func (t *target) taken(b *sink.Batch, body []byte) sink.Result {
-	all := sink.Result{Outcome: eventhose.OutcomeTaken}
 	if !b.Subscription.Batch.Batched() {
-		return all
+		return sink.Result{Outcome: eventhose.OutcomeTaken}
 	}
 	list, ended := refused(body, len(body) == egress.MaxBody)
 	if len(list) == 0 && ended {
-		return all
+		return sink.Result{Outcome: eventhose.OutcomeTaken}
 	}
 	why := make(map[string]string, len(list))
 	for i := range list {
 		why[list[i].ID] = sink.Printable(t.redactor.Redact(list[i].text()), maxRefusal)
 	}
-	var failures []sink.Refused
+	named := make(map[string]bool, len(why))
 	for i := range b.Items {
-		id := b.Items[i].Event.ID
-		if text, named := why[id]; named || !ended {
-			failures = append(failures, sink.Refused{ID: id, Message: text})
+		if _, is := why[b.Items[i].Event.ID]; is {
+			named[b.Items[i].Event.ID] = true
 		}
 	}
-	if len(failures) == 0 {
-		return all
+	all := !ended || len(named) < len(why)
+	var failures []sink.Refused
+	for i := range b.Items {
+		if id := b.Items[i].Event.ID; all || named[id] {
+			failures = append(failures, sink.Refused{ID: id, Message: why[id]})
+		}
 	}
 	detail := fmt.Sprintf("the receiver did not take %d of the %d events", len(failures), len(b.Items))
-	if !ended {
+	switch {
+	case !ended:
 		detail = fmt.Sprintf("the receiver's list of failed events is longer than the %d KiB that are read, so that all count as failed", egress.MaxBody>>10)
+	case all:
+		detail = `the receiver's answer says that events failed and does not name each by its id, {"failed": [{"id": …}]}, so that all count as failed`
 	}
 	result := failed(eventhose.ReasonPartly, detail)
 	result.Failed = failures

@@ -7,28 +7,27 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/pgtest"
 )
 
 // The examples of workers do every event's work once: one dies within its transaction, another after it and before it can
 // say so, since the server has died. Whatever they had comes again, and what was done is passed over.
 func TestExampleWorkersDoItOnce(t *testing.T) {
-	goWorker := filepath.Join(t.TempDir(), "worker")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-race", "-ldflags=-w", "-o", goWorker, "github.com/eventhose/eventhose/examples/worker").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for name, command := range map[string][]string{"Go": {goWorker}, "Python": {python, "../../examples/worker/worker.py"}} {
+	for name, command := range exampleWorkers(t) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
@@ -90,6 +89,87 @@ func TestExampleWorkersDoItOnce(t *testing.T) {
 			t.Logf("%d charges, %d done by a worker that could not say so, %d passed over", charges, unsaid, passed)
 		})
 	}
+}
+
+// A worker whose database is away keeps what it has in hand until the database is back, and what it does not work on it has
+// not: an outage makes no event dead, and charges none that has not been begun.
+func TestExampleWorkersOutliveTheirDatabase(t *testing.T) {
+	inHand := map[string]int{"Go": 8, "Python": 1}
+	for name, command := range exampleWorkers(t) {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			w := newBooks(ctx, t, command)
+			const charges = 12
+			for i := range charges {
+				w.charge(i, "cus", 1)
+			}
+			w.lock()
+			worker := w.start()
+			w.until("a worker waits for the lock", "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'accounts'::regclass AND NOT granted")
+			if n := w.parked(eventhose.ParkedLeased); n > inHand[name] {
+				t.Errorf("%d events are leased, %d are worked on", n, inHand[name])
+			}
+			back := w.takeAway()
+			for strings.Count(worker.stderr.String(), "not currently accepting connections") < 5 {
+				if n := w.parked(eventhose.ParkedDead); n > 0 {
+					t.Fatalf("%d events are dead since the database is away", n)
+				}
+				if ctx.Err() != nil {
+					t.Fatal("the worker does not ask for the database again")
+				}
+				<-time.After(20 * time.Millisecond)
+			}
+			back()
+			w.until("everything is done", fmt.Sprintf("SELECT count(*) = %d FROM done", charges))
+			w.processed(charges)
+			again := 0
+			for _, item := range w.inbox() {
+				if item.Attempts > 1 {
+					again++
+				}
+			}
+			if again > inHand[name] {
+				t.Errorf("%d events were charged for the outage, %d were in hand", again, inHand[name])
+			}
+		})
+	}
+}
+
+// A worker goes on after an answer that breaks off.
+func TestExampleWorkersOutliveABrokenAnswer(t *testing.T) {
+	for name, command := range exampleWorkers(t) {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			var asked atomic.Int64
+			cut := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if asked.Add(1) > 1 {
+					cancel()
+				}
+				rw.Header().Set("Content-Type", "application/json")
+				rw.Header().Set("Content-Length", "100")
+				fmt.Fprint(rw, `{"data":[`)
+			}))
+			defer cut.Close()
+			w := &books{t: t, ctx: ctx, command: command, database: pgtest.Database(t), server: &restarted{url: cut.URL}}
+			w.source.Subscription = "sub_01h455vb4pex5vsknk084sn02q"
+			p := w.start()
+			if err := p.cmd.Wait(); ctx.Err() == nil || asked.Load() < 2 {
+				t.Errorf("it ended with %v after %d requests: %s", err, asked.Load(), p.stderr)
+			}
+		})
+	}
+}
+
+// exampleWorkers are the commands that run them.
+func exampleWorkers(t *testing.T) map[string][]string {
+	t.Helper()
+	goWorker := filepath.Join(t.TempDir(), "worker")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-race", "-ldflags=-w", "-o", goWorker, "github.com/eventhose/eventhose/examples/worker").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return map[string][]string{"Go": {goWorker}, "Python": {python, "../../examples/worker/worker.py"}}
 }
 
 // books is a database, a server whose source has Stripe's charges, and what starts workers on them.
@@ -161,6 +241,29 @@ func (w *books) lock() *pgx.Conn {
 	return db
 }
 
+// takeAway cuts all connections to the database and has it take no others until it is back.
+func (w *books) takeAway() (back func()) {
+	w.t.Helper()
+	elsewhere, err := pgx.Connect(w.ctx, pgtest.Database(w.t))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { elsewhere.Close(context.WithoutCancel(w.ctx)) })
+	name := w.db.Config().Database
+	execute := func(query string) {
+		w.t.Helper()
+		if _, err := elsewhere.Exec(w.ctx, query); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	execute("ALTER DATABASE " + name + " ALLOW_CONNECTIONS false")
+	execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + name + "'")
+	return func() {
+		execute("ALTER DATABASE " + name + " ALLOW_CONNECTIONS true")
+		w.db = w.connect()
+	}
+}
+
 func (w *books) free(lock *pgx.Conn) {
 	w.t.Helper()
 	if err := lock.Close(w.ctx); err != nil {
@@ -190,14 +293,33 @@ func (w *books) done() (n int) {
 	return n
 }
 
+// received is what the inbox says of an event.
+type received struct {
+	Status   string
+	Attempts int
+}
+
+func (w *books) inbox() []received {
+	w.t.Helper()
+	var page struct{ Data []received }
+	call(w.t, http.MethodGet, w.server.url+"/v1/tenants/default/inbox?limit=100", "", &page)
+	return page.Data
+}
+
+// parked is how many events of the source are in this state.
+func (w *books) parked(state eventhose.ParkedState) int {
+	w.t.Helper()
+	var page struct{ Data []struct{} }
+	call(w.t, http.MethodGet, w.server.url+"/v1/tenants/default/subscriptions/"+w.source.Subscription+"/parked?state="+string(state), "", &page)
+	return len(page.Data)
+}
+
 // processed waits until the inbox has all as processed.
 func (w *books) processed(want int) {
 	w.t.Helper()
 	for w.ctx.Err() == nil {
-		var page struct{ Data []struct{ Status string } }
-		call(w.t, http.MethodGet, w.server.url+"/v1/tenants/default/inbox?limit=100", "", &page)
 		n := 0
-		for _, item := range page.Data {
+		for _, item := range w.inbox() {
 			if item.Status == "processed" {
 				n++
 			}
@@ -210,16 +332,34 @@ func (w *books) processed(want int) {
 	w.t.Fatal("not everything is acknowledged")
 }
 
+// transcript is what a process has said so far.
+type transcript struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (t *transcript) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.Write(b)
+}
+
+func (t *transcript) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.String()
+}
+
 // workerProcess is a worker at work.
 type workerProcess struct {
 	cmd    *exec.Cmd
-	stderr *strings.Builder
+	stderr *transcript
 	kill   func()
 }
 
 func (w *books) start() *workerProcess {
 	w.t.Helper()
-	p := &workerProcess{cmd: exec.CommandContext(w.ctx, w.command[0], append(w.command[1:], w.source.Subscription)...), stderr: &strings.Builder{}}
+	p := &workerProcess{cmd: exec.CommandContext(w.ctx, w.command[0], append(w.command[1:], w.source.Subscription)...), stderr: &transcript{}}
 	p.cmd.Env = append(os.Environ(), "DATABASE_URL="+w.database, "EVENTHOSE_URL="+w.server.url, "EVENTHOSE_API_KEY="+adminKey, raceOptions)
 	p.cmd.Stderr = p.stderr
 	if err := p.cmd.Start(); err != nil {
