@@ -81,7 +81,7 @@ each answer; the search goes on until --limit are found, or the log or --since i
 		var all []client.Found
 		var page client.SearchPage
 		for {
-			o.Limit = min(left, 1000)
+			o.Limit = min(left, maxPage)
 			if page, err = t.Search(ctx, o); err != nil {
 				return err
 			}
