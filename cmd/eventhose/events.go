@@ -41,7 +41,7 @@ and on stderr with -o text and jsonl; with text it says whether there is more.`,
 	f.StringSliceVar(&o.Types, "types", nil, "types or patterns such as order.*")
 	f.StringArrayVar(&o.Keys, "event-key", nil, "only events with this ordering key, or one of these")
 	f.StringVar(&o.Expression, "expression", "", "only events for which this CEL expression is true")
-	f.DurationVar(&o.Wait, "wait", 0, "wait this long for something to come")
+	p.waitFlag(f, "how long to wait for something to come")
 	f.BoolVar(&all, "all", false, "read on to the end of the log")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, _ []string) error {
 		if o.Limit < 0 {
@@ -54,7 +54,7 @@ and on stderr with -o text and jsonl; with text it says whether there is more.`,
 		if all && p.output == "json" {
 			return &usageError{what: "--all needs -o text or -o jsonl", fix: c.CommandPath() + " --all -o jsonl"}
 		}
-		o.After = cursor
+		o.After, o.Wait = cursor, p.conn.wait
 		last, err := p.listEvents(ctx, t, o, all)
 		switch {
 		case p.output == "json" || err != nil && last.Cursor == (eventhose.Cursor{}):

@@ -25,9 +25,10 @@ acknowledged before its lease ends is handed over again.`,
 		Args: args(1, 1),
 	}
 	c.Flags().IntVar(&o.Max, "max", 10, "how many at most, 1 to 1000")
-	c.Flags().DurationVar(&o.Wait, "wait", 0, "how long to wait if there are none, at most 60s")
+	p.waitFlag(c.Flags(), "how long to wait if there are none")
 	c.Flags().DurationVar(&o.Lease, "lease", eventhose.DefaultLease, "how long they are this worker's, 1s to 12h")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
+		o.Wait = p.conn.wait
 		list, err := t.Pull(ctx, eventhose.SubscriptionID(args[0]), o)
 		if err != nil {
 			return err
