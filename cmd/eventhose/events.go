@@ -166,6 +166,8 @@ func (p *program) eventsGet() *cobra.Command {
 		switch {
 		case err != nil:
 			return err
+		case raw && e.Data == nil:
+			return &failure{exit: exitAuth, code: string(eventhose.CodeForbidden), what: "the portal link does not open the data", fix: "make a link with the capability data"}
 		case raw:
 			_, err := p.out.Write(e.Data)
 			return err

@@ -34,10 +34,12 @@ acknowledged before its lease ends is handed over again.`,
 			return err
 		}
 		type leased struct {
-			Lease      string          `json:"lease"`
-			Deliveries int             `json:"deliveries"`
-			Until      time.Time       `json:"until"`
-			Event      json.RawMessage `json:"event"`
+			Lease      string             `json:"lease"`
+			Deliveries int                `json:"deliveries"`
+			Until      time.Time          `json:"until"`
+			Previous   eventhose.Sequence `json:"previous_sequence"`
+			Replay     string             `json:"replay,omitempty"`
+			Event      json.RawMessage    `json:"event"`
 			event      *eventhose.Event
 		}
 		shown := client.List[leased]{}
@@ -47,7 +49,7 @@ acknowledged before its lease ends is handed over again.`,
 			if err != nil {
 				return err
 			}
-			shown.Data = append(shown.Data, leased{l.Lease, l.Deliveries, l.Until, b, &l.Event})
+			shown.Data = append(shown.Data, leased{l.Lease, l.Deliveries, l.Until, l.Previous, l.Replay, b, &l.Event})
 		}
 		return printList(p, shown, "LEASE DELIVERIES UNTIL SEQUENCE TYPE KEY DATA", func(l leased) []string {
 			return []string{l.Lease, strconv.Itoa(l.Deliveries), stamp(l.Until), strconv.FormatUint(uint64(l.event.Sequence), 10),
