@@ -98,5 +98,5 @@ func (p *program) inTenant(c *cobra.Command, run func(ctx context.Context, t *cl
 // listFlags gives a command the flags of a list.
 func listFlags(c *cobra.Command, o *client.ListOptions) {
 	c.Flags().StringVar(&o.After, "after", "", "go on after this place, as the list before told it")
-	c.Flags().IntVar(&o.Limit, "limit", 0, "how many at most")
+	c.Flags().IntVar(&o.Limit, "limit", 0, "how many at most, up to 1000")
 }
