@@ -265,3 +265,55 @@ func TestReplayPlaces(t *testing.T) {
 		}
 	}
 }
+
+// An event is written as the API tells it, but for its cursor.
+func TestMarshalEventAsTheServerTellsIt(t *testing.T) {
+	const cursor = `"cursor":"a_7",`
+	for _, told := range []string{
+		`{"id":"e","type":"order.paid","sequence":7,"key":"","time":"2026-01-02T03:04:05Z","appended":"2026-01-02T03:04:06.5Z",` + cursor + `"data":` + awkward + `}`,
+		`{"id":"child/e","type":"order.paid","sequence":7,"key":"k","time":"2026-01-02T03:04:05Z","appended":"2026-01-02T03:04:06Z",` + cursor +
+			`"source":"s","version":"2","attributes":{"a":"1","b":"2"},"origin":{"tenant":"child","sequence":3},"content_type":"text/plain","data_base64":"aMOp"}`,
+		`{"id":"e","type":"t","sequence":7,"key":"","time":"2026-01-02T03:04:05Z","appended":"2026-01-02T03:04:06Z",` + cursor + `"content_type":"text/plain","data_base64":""}`,
+		`{"id":"e","type":"t","sequence":7,"key":"","time":"2026-01-02T03:04:05Z","appended":"2026-01-02T03:04:06Z",` + cursor + `"data":null}`,
+		`{"id":"e","type":"t","sequence":7,"key":"","time":"2026-01-02T03:04:05Z","appended":"2026-01-02T03:04:06Z",` + cursor + `"erased":true}`,
+		`{"id":"e","type":"t","sequence":7,"key":"","time":"2026-01-02T03:04:05Z","appended":"2026-01-02T03:04:06Z",` + cursor + `"data_omitted":true}`,
+		`{"id":"e","type":"t","sequence":7,"key":"","time":"2026-01-02T03:04:05Z","appended":"2026-01-02T03:04:06Z",` + cursor + `"content_type":"text/plain","data_omitted":true}`,
+	} {
+		c, _, _ := serve(t, answer(200, `{"data":[`+told+`],"cursor":"a_7","has_more":false}`))
+		page, err := c.Tenant("acme").Read(t.Context(), client.ReadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := client.MarshalEvent(page.Events[0])
+		if want := strings.Replace(told, cursor, "", 1); err != nil || string(got) != want {
+			t.Errorf("%s, %v\nwant %s", got, err, want)
+		}
+	}
+}
+
+func TestOriginIsRead(t *testing.T) {
+	const told = `{"id":"child/e","type":"t","sequence":7,"key":"","time":"2026-01-02T03:04:05Z","cursor":"a_7","origin":{"tenant":"child","sequence":3},"data":{}}`
+	want := eventhose.Origin{Tenant: "child", Sequence: 3}
+	c, _, _ := serve(t, answer(200, `{"data":[`+told+`],"cursor":"a_7","has_more":false}`))
+	page, err := c.Tenant("acme").Read(t.Context(), client.ReadOptions{})
+	if err != nil || page.Events[0].Origin != want {
+		t.Errorf("read %+v, %v", page.Events, err)
+	}
+	c, _, _ = serve(t, answer(200, told))
+	e, err := c.Tenant("acme").Event(t.Context(), "", "child/e")
+	if err != nil || e.Origin != want {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	c, _, _ = serve(t, answer(200, `{"data":[{"lease":"lse_1","deliveries":1,"event":`+told+`}]}`))
+	leased, err := c.Tenant("acme").Pull(t.Context(), "sub_1", eventhose.Pull{})
+	if err != nil || leased[0].Event.Origin != want {
+		t.Errorf("pulled %+v, %v", leased, err)
+	}
+	c, _, _ = serve(t, answer(200, told+"\n", "Content-Type", "application/x-ndjson"))
+	for e, err := range c.Tenant("acme").Follow(t.Context(), client.FollowOptions{}) {
+		if err != nil || e.Origin != want {
+			t.Errorf("followed %+v, %v", e, err)
+		}
+		break
+	}
+}

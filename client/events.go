@@ -34,26 +34,41 @@ type wireEvent struct {
 	ID          string             `json:"id,omitempty"`
 	Type        string             `json:"type"`
 	Sequence    eventhose.Sequence `json:"sequence,omitempty"`
-	Source      string             `json:"source,omitempty"`
-	Key         string             `json:"key,omitempty"`
+	Key         *string            `json:"key,omitempty"`
 	Time        time.Time          `json:"time,omitzero"`
 	Appended    time.Time          `json:"appended,omitzero"`
+	Source      string             `json:"source,omitempty"`
 	Version     string             `json:"version,omitempty"`
 	Attributes  map[string]string  `json:"attributes,omitempty"`
+	Origin      wireOrigin         `json:"origin,omitzero"`
 	ContentType string             `json:"content_type,omitempty"`
 	Data        json.RawMessage    `json:"data,omitempty"`
 	DataBase64  []byte             `json:"data_base64,omitempty"`
 	Erased      bool               `json:"erased,omitempty"`
+	DataOmitted bool               `json:"data_omitted,omitempty"`
 }
 
-// MarshalEvent writes an event as the API does, its JSON data byte for byte. CodeMalformed (field "data") if the data
-// should be JSON and is not.
+// wireOrigin is eventhose.Origin as the API writes it.
+type wireOrigin struct {
+	Tenant   eventhose.TenantID `json:"tenant"`
+	Sequence eventhose.Sequence `json:"sequence"`
+}
+
+// MarshalEvent writes an event as the API does, but for its cursor, which an Event does not know. JSON data is written byte for
+// byte. An event that came without data, such as to a portal link that does not open it, says data_omitted. CodeMalformed
+// (field "data") if the data should be JSON and is not.
 func MarshalEvent(e eventhose.Event) ([]byte, error) {
-	w := wireEvent{ID: e.ID, Type: e.Type, Sequence: e.Sequence, Source: e.Scope, Key: e.Key, Time: e.Time, Appended: e.Appended,
+	inLog := e.Sequence != 0
+	w := wireEvent{ID: e.ID, Type: e.Type, Sequence: e.Sequence, Source: e.Scope, Time: e.Time, Appended: e.Appended, Origin: wireOrigin(e.Origin),
 		Version: e.Version, Attributes: e.Attributes, ContentType: e.ContentType, Erased: e.Erased}
+	if e.Key != "" || inLog {
+		w.Key = &e.Key
+	}
 	var data []byte
 	switch {
 	case e.Erased:
+	case inLog && e.Data == nil:
+		w.DataOmitted = true
 	case !e.JSON():
 		data = append(append([]byte(`,"data_base64":"`), base64.StdEncoding.EncodeToString(e.Data)...), '"')
 	case !json.Valid(e.Data):
@@ -70,8 +85,11 @@ func MarshalEvent(e eventhose.Event) ([]byte, error) {
 }
 
 func (w *wireEvent) event(tenant eventhose.TenantID) eventhose.Event {
-	e := eventhose.Event{ID: w.ID, Tenant: tenant, Sequence: w.Sequence, Scope: w.Source, Type: w.Type, Key: w.Key, Time: w.Time, Appended: w.Appended,
-		Version: w.Version, Attributes: w.Attributes, ContentType: w.ContentType, Data: w.Data, Erased: w.Erased}
+	e := eventhose.Event{ID: w.ID, Tenant: tenant, Sequence: w.Sequence, Scope: w.Source, Type: w.Type, Time: w.Time, Appended: w.Appended,
+		Version: w.Version, Attributes: w.Attributes, ContentType: w.ContentType, Data: w.Data, Erased: w.Erased, Origin: eventhose.Origin(w.Origin)}
+	if w.Key != nil {
+		e.Key = *w.Key
+	}
 	if w.DataBase64 != nil {
 		e.Data = w.DataBase64
 	}

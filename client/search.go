@@ -31,7 +31,7 @@ type SearchOptions struct {
 // Found is one event that a search has found.
 type Found struct {
 	eventhose.Event
-	// DataOmitted says that the event has DataSize bytes of data, which are too many for a list; Event has none of them.
+	// DataOmitted says that Event has none of its data: DataSize bytes, which are too many for a list, or with 0 what a portal link does not open.
 	DataOmitted bool
 	DataSize    int
 	Deliveries  eventhose.DeliveryCounts
@@ -68,9 +68,8 @@ func (t *Tenant) Search(ctx context.Context, o SearchOptions) (SearchPage, error
 	var answer struct {
 		Data []struct {
 			wireEvent
-			DataOmitted bool                     `json:"data_omitted"`
-			DataSize    int                      `json:"data_size"`
-			Deliveries  eventhose.DeliveryCounts `json:"deliveries"`
+			DataSize   int                      `json:"data_size"`
+			Deliveries eventhose.DeliveryCounts `json:"deliveries"`
 		} `json:"data"`
 		Next       string             `json:"next"`
 		SearchedTo time.Time          `json:"searched_to"`

@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/client"
 	"github.com/eventhose/eventhose/internal/app"
 )
@@ -46,7 +50,14 @@ data directory beside it, or give --secret-key to serve: a backup never holds it
 			if data == "" {
 				return &usageError{what: "--data is missing", fix: c.CommandPath() + " " + args[0] + " --data ./eventhose-data"}
 			}
-			if err := app.Restore(args[0], data); err != nil {
+			if _, err := os.Stat(args[0]); err != nil {
+				return &usageError{what: args[0] + ": " + err.Error(), fix: "name a directory that eventhose backup has made"}
+			}
+			err := app.Restore(args[0], data)
+			switch {
+			case errors.Is(err, fs.ErrExist):
+				return &failure{exit: exitConflict, code: string(eventhose.CodeConflict), what: err.Error(), fix: "name a directory that holds none with --data", err: err}
+			case err != nil:
 				return err
 			}
 			return p.print(struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,13 @@ import (
 type connection struct {
 	url, key, tenant string
 	timeout          time.Duration
+	// wait is how long the server may hold an answer.
+	wait time.Duration
+}
+
+// waitFlag gives a command --wait, which connected adds to its time.
+func (p *program) waitFlag(f *pflag.FlagSet, usage string) {
+	f.DurationVar(&p.conn.wait, "wait", 0, usage+", at most 60s; comes on top of --timeout, unless that is given")
 }
 
 // connected gives a command the flags of the connection, and runs it with a client whose calls end with --timeout.
@@ -24,10 +32,19 @@ func (p *program) connected(c *cobra.Command, run func(ctx context.Context, c *c
 	f.DurationVar(&p.conn.timeout, "timeout", time.Minute, "how long to wait for the whole command")
 	variable(f, "timeout", "EVENTHOSE_TIMEOUT")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if p.conn.timeout <= 0 {
+		timeout, wait := p.conn.timeout, p.conn.wait
+		switch {
+		case timeout <= 0:
 			return &usageError{what: "--timeout must be more than 0"}
+		case wait < 0:
+			return &usageError{what: "--wait must not be negative"}
+		case !f.Changed("timeout"):
+			timeout += wait
+		case wait >= timeout:
+			return &usageError{what: fmt.Sprintf("--wait %v is not over before --timeout %v", wait, timeout),
+				fix: fmt.Sprintf("leave --timeout out, or give --timeout %v", wait+time.Minute)}
 		}
-		ctx, cancel := context.WithTimeout(c.Context(), p.conn.timeout)
+		ctx, cancel := context.WithTimeout(c.Context(), timeout)
 		defer cancel()
 		cl, err := p.connect()
 		if err != nil {
@@ -81,5 +98,5 @@ func (p *program) inTenant(c *cobra.Command, run func(ctx context.Context, t *cl
 // listFlags gives a command the flags of a list.
 func listFlags(c *cobra.Command, o *client.ListOptions) {
 	c.Flags().StringVar(&o.After, "after", "", "go on after this place, as the list before told it")
-	c.Flags().IntVar(&o.Limit, "limit", 0, "how many at most")
+	c.Flags().IntVar(&o.Limit, "limit", 0, "how many at most, up to 1000")
 }

@@ -116,10 +116,10 @@ func (p *program) subscriptionsBatches() *cobra.Command {
 func (p *program) subscriptionsParked() *cobra.Command {
 	var o client.ListOptions
 	var state string
-	c := &cobra.Command{Use: "parked SUBSCRIPTION", Short: "List what is set aside: retrying, waiting or dead",
+	c := &cobra.Command{Use: "parked SUBSCRIPTION", Short: "List what is set aside: retrying, leased, waiting or dead",
 		Example: "  eventhose subscriptions parked sub_01h455vb4pex5vsknk084sn02q --state dead", Args: args(1, 1)}
 	listFlags(c, &o)
-	c.Flags().StringVar(&state, "state", "", "retrying, waiting or dead; none is all but waiting")
+	c.Flags().StringVar(&state, "state", "", "retrying, leased, waiting or dead; none is all but waiting")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
 		l, err := t.Parked(ctx, eventhose.SubscriptionID(args[0]), eventhose.ParkedState(state), o)
 		if err != nil {

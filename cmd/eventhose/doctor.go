@@ -206,16 +206,19 @@ func checkClock(now time.Time) finding {
 
 func checkListen(address string, serverUp bool) finding {
 	const check = "listen"
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return finding{check, levelFail, fmt.Sprintf("%q is not a host and a port", address), "--listen " + defaultListen}
+	}
 	l, err := net.Listen("tcp", address)
 	switch {
 	case err == nil:
 		l.Close()
-	case serverUp:
+	case serverUp && inUse(err):
 		return finding{check, levelOK, address + " is taken, and a server answers", ""}
 	default:
 		return finding{check, levelFail, err.Error(), "stop what listens there, or choose another address with --listen"}
 	}
-	host, _, _ := net.SplitHostPort(address) // net.Listen took it
 	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
 		return finding{check, levelWarn, address + " is reachable from other machines, and speaks plain HTTP", "put a proxy with TLS before it"}
 	}

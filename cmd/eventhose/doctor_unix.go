@@ -2,7 +2,11 @@
 
 package main
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 // freeSpace answers how many bytes this user may still write to dir's file system.
 func freeSpace(dir string) (uint64, error) {
@@ -12,3 +16,6 @@ func freeSpace(dir string) (uint64, error) {
 	}
 	return uint64(s.Bavail) * uint64(s.Bsize), nil //nolint:unconvert // Bavail is signed on FreeBSD
 }
+
+// inUse reports whether an address could not be listened on because somebody does.
+func inUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }

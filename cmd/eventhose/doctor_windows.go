@@ -1,6 +1,10 @@
 package main
 
-import "golang.org/x/sys/windows"
+import (
+	"errors"
+
+	"golang.org/x/sys/windows"
+)
 
 // freeSpace answers how many bytes this user may still write to dir's volume.
 func freeSpace(dir string) (free uint64, err error) {
@@ -11,3 +15,6 @@ func freeSpace(dir string) (free uint64, err error) {
 	err = windows.GetDiskFreeSpaceEx(name, &free, nil, nil)
 	return free, err
 }
+
+// inUse reports whether an address could not be listened on because somebody does.
+func inUse(err error) bool { return errors.Is(err, windows.WSAEADDRINUSE) }

@@ -37,13 +37,16 @@ and on stderr with -o text and jsonl; with text it says whether there is more.`,
 	}
 	f := c.Flags()
 	f.StringVar(&after, "after", "0", "go on after this cursor; 0 is the beginning")
-	f.IntVar(&o.Limit, "limit", 0, "how many at most, 100 if it is not given (a page, with --all)")
+	f.IntVar(&o.Limit, "limit", 0, "how many at most, 100 if it is not given; with --all how many the server is asked for at once, at most 1000")
 	f.StringSliceVar(&o.Types, "types", nil, "types or patterns such as order.*")
 	f.StringArrayVar(&o.Keys, "event-key", nil, "only events with this ordering key, or one of these")
 	f.StringVar(&o.Expression, "expression", "", "only events for which this CEL expression is true")
-	f.DurationVar(&o.Wait, "wait", 0, "wait this long for something to come")
+	p.waitFlag(f, "how long to wait for something to come")
 	f.BoolVar(&all, "all", false, "read on to the end of the log")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, _ []string) error {
+		if o.Limit < 0 {
+			return &usageError{what: "--limit must not be negative"}
+		}
 		cursor, err := eventhose.ParseCursor(after)
 		if err != nil {
 			return err
@@ -51,7 +54,7 @@ and on stderr with -o text and jsonl; with text it says whether there is more.`,
 		if all && p.output == "json" {
 			return &usageError{what: "--all needs -o text or -o jsonl", fix: c.CommandPath() + " --all -o jsonl"}
 		}
-		o.After = cursor
+		o.After, o.Wait = cursor, p.conn.wait
 		last, err := p.listEvents(ctx, t, o, all)
 		switch {
 		case p.output == "json" || err != nil && last.Cursor == (eventhose.Cursor{}):
@@ -66,8 +69,12 @@ and on stderr with -o text and jsonl; with text it says whether there is more.`,
 	})
 }
 
-// defaultEvents is how many events a page of the log has at most if nothing is said.
-const defaultEvents = 100
+const (
+	// defaultEvents is how many events are listed at most if nothing is said.
+	defaultEvents = 100
+	// maxPage is how many a server answers at once.
+	maxPage = 1000
+)
 
 // listEvents prints as many events as o.Limit says, or all, and answers the last page that it read. A page that looks at many
 // events in vain is empty, or short, and is followed by others.
@@ -78,6 +85,9 @@ func (p *program) listEvents(ctx context.Context, t *client.Tenant, o client.Rea
 	}
 	var gathered []eventhose.Event // of a JSON object, which holds them all
 	for first := true; ; {
+		if !all {
+			o.Limit = min(left, maxPage)
+		}
 		page, err := t.Read(ctx, o)
 		if err != nil {
 			return last, err
@@ -100,9 +110,6 @@ func (p *program) listEvents(ctx context.Context, t *client.Tenant, o client.Rea
 		}
 		if len(page.Events) > 0 {
 			o.Wait = 0
-		}
-		if !all {
-			o.Limit = left
 		}
 	}
 }
@@ -159,6 +166,8 @@ func (p *program) eventsGet() *cobra.Command {
 		switch {
 		case err != nil:
 			return err
+		case raw && e.Data == nil:
+			return &failure{exit: exitAuth, code: string(eventhose.CodeForbidden), what: "the portal link does not open the data", fix: "make a link with the capability data"}
 		case raw:
 			_, err := p.out.Write(e.Data)
 			return err

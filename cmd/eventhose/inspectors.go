@@ -174,10 +174,15 @@ func (p *program) inspectDelete() *cobra.Command {
 		Example: "  eventhose inspect delete ins_01h455vb4pex5vsknk084sn02q --requests", Args: args(1, 1)}
 	c.Flags().BoolVar(&requests, "requests", false, "remove only the requests that it has got so far")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
+		remove, what := t.DeleteInspector, "deleted"
 		if requests {
-			return t.ForgetInspected(ctx, eventhose.InspectorID(args[0]))
+			remove, what = t.ForgetInspected, "deleted the requests of"
 		}
-		return t.DeleteInspector(ctx, eventhose.InspectorID(args[0]))
+		if err := remove(ctx, eventhose.InspectorID(args[0])); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.err, what, oneLine(args[0]))
+		return nil
 	})
 }
 
@@ -202,7 +207,7 @@ func (p *program) inspectRequests() *cobra.Command {
 	f.BoolVar(&full, "full", false, "with headers and body")
 	f.StringVar(&o.After, "after", "", "only requests later than this one")
 	f.StringVar(&o.Before, "before", "", "only requests earlier than this one, as the list before told it")
-	f.IntVar(&o.Limit, "limit", 0, "how many at most; with --follow, end after this many")
+	f.IntVar(&o.Limit, "limit", 0, "how many at most, up to 100; with --follow, end after this many")
 	return p.inTenantFor(c, func(ctx context.Context, t *client.Tenant, args []string) error {
 		id := eventhose.InspectorID(args[0])
 		if o.Limit < 0 {

@@ -112,12 +112,44 @@ appended, that variable names a file that holds the value. Exit codes: 0 ok, 1 f
 	in(groupEvents, p.listenCommand(), p.triggerCommand(), p.tailCommand(), p.eventsCommand(), p.subscriptionsCommand(), p.attemptsCommand(), p.parkedCommand(), p.replayCommand(), p.resendCommand(),
 		p.sourcesCommand(), p.inboxCommand(), p.inspectCommand(), p.statsCommand(), p.tenantsCommand(), p.keysCommand(), p.portalCommand(), p.auditCommand())
 	in(groupOffline, p.verifyCommand(), p.signCommand(), p.versionCommand(), p.completionCommand())
+	root.SetHelpCommand(helpCommand())
 	root.SetHelpCommandGroupID(groupOffline)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{what: err.Error(), fix: c.CommandPath() + " --help"}
 	})
 	tellEnvironment(root)
 	return root
+}
+
+// helpCommand is cobra's, but that a command which does not exist is bad usage.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND...]",
+		Short: "Help about any command",
+		ValidArgsFunction: func(c *cobra.Command, args []string, begun string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
+			about, _, err := c.Root().Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			for _, sub := range about.Commands() {
+				if sub.IsAvailableCommand() && strings.HasPrefix(sub.Name(), begun) {
+					names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			about, rest, err := c.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				err = fmt.Errorf("unknown command %q for %s", rest[0], about.CommandPath())
+			}
+			if err != nil {
+				return &usageError{what: err.Error(), fix: about.CommandPath() + " --help"}
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
 }
 
 // group makes a command that only holds others.

@@ -25,18 +25,21 @@ acknowledged before its lease ends is handed over again.`,
 		Args: args(1, 1),
 	}
 	c.Flags().IntVar(&o.Max, "max", 10, "how many at most, 1 to 1000")
-	c.Flags().DurationVar(&o.Wait, "wait", 0, "how long to wait if there are none, at most 60s")
+	p.waitFlag(c.Flags(), "how long to wait if there are none")
 	c.Flags().DurationVar(&o.Lease, "lease", eventhose.DefaultLease, "how long they are this worker's, 1s to 12h")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
+		o.Wait = p.conn.wait
 		list, err := t.Pull(ctx, eventhose.SubscriptionID(args[0]), o)
 		if err != nil {
 			return err
 		}
 		type leased struct {
-			Lease      string          `json:"lease"`
-			Deliveries int             `json:"deliveries"`
-			Until      time.Time       `json:"until"`
-			Event      json.RawMessage `json:"event"`
+			Lease      string             `json:"lease"`
+			Deliveries int                `json:"deliveries"`
+			Until      time.Time          `json:"until"`
+			Previous   eventhose.Sequence `json:"previous_sequence"`
+			Replay     string             `json:"replay,omitempty"`
+			Event      json.RawMessage    `json:"event"`
 			event      *eventhose.Event
 		}
 		shown := client.List[leased]{}
@@ -46,7 +49,7 @@ acknowledged before its lease ends is handed over again.`,
 			if err != nil {
 				return err
 			}
-			shown.Data = append(shown.Data, leased{l.Lease, l.Deliveries, l.Until, b, &l.Event})
+			shown.Data = append(shown.Data, leased{l.Lease, l.Deliveries, l.Until, l.Previous, l.Replay, b, &l.Event})
 		}
 		return printList(p, shown, "LEASE DELIVERIES UNTIL SEQUENCE TYPE KEY DATA", func(l leased) []string {
 			return []string{l.Lease, strconv.Itoa(l.Deliveries), stamp(l.Until), strconv.FormatUint(uint64(l.event.Sequence), 10),

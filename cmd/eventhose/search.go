@@ -81,7 +81,7 @@ each answer; the search goes on until --limit are found, or the log or --since i
 		var all []client.Found
 		var page client.SearchPage
 		for {
-			o.Limit = min(left, 1000)
+			o.Limit = min(left, maxPage)
 			if page, err = t.Search(ctx, o); err != nil {
 				return err
 			}
@@ -116,19 +116,14 @@ func (p *program) printFound(all []client.Found, last client.SearchPage) error {
 func (p *program) printFoundJSON(all []client.Found, last client.SearchPage) error {
 	list := make([]json.RawMessage, len(all))
 	for i, e := range all {
-		if e.DataOmitted {
-			e.Data = []byte("null")
-			e.ContentType = ""
-		}
 		b, err := client.MarshalEvent(e.Event)
 		if err != nil {
 			return err
 		}
 		more, err := json.Marshal(struct {
-			DataOmitted bool                     `json:"data_omitted,omitempty"`
-			DataSize    int                      `json:"data_size,omitempty"`
-			Deliveries  eventhose.DeliveryCounts `json:"deliveries"`
-		}{e.DataOmitted, e.DataSize, e.Deliveries})
+			DataSize   int                      `json:"data_size,omitempty"`
+			Deliveries eventhose.DeliveryCounts `json:"deliveries"`
+		}{e.DataSize, e.Deliveries})
 		if err != nil {
 			return fmt.Errorf("encoding the deliveries: %w", err)
 		}

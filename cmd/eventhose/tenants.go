@@ -23,6 +23,8 @@ func (p *program) tenantsPut() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "put TENANT",
 		Short: "Create a tenant, or change its retention",
+		Long: `Create a tenant, or change its retention. The retention is replaced as a whole: a bound that is not given is taken away. The platform
+stays.`,
 		Example: `  eventhose tenants put acme --retention-age 720h
   eventhose tenants put acme-eu --parent acme`,
 		Args: args(1, 1),
@@ -31,7 +33,7 @@ func (p *program) tenantsPut() *cobra.Command {
 	f.StringVar(&parent, "parent", "", "the platform that it is connected to; set once")
 	f.DurationVar(&age, "retention-age", 0, "how long events stay, a second or more; 0 is for ever")
 	f.Int64Var(&bytes, "retention-bytes", 0, "how much data the log keeps; 0 is without bound")
-	f.Int64Var(&dead, "retention-dead-bytes", 0, "how much data is kept for dead events beyond that")
+	f.Int64Var(&dead, "retention-dead-bytes", 0, "how much data is kept for dead events beyond that; 0 is 64 MiB")
 	return p.connected(c, func(ctx context.Context, cl *client.Client, args []string) error {
 		t, err := cl.PutTenant(ctx, eventhose.Tenant{ID: eventhose.TenantID(args[0]), Parent: eventhose.TenantID(parent),
 			Retention: eventhose.Retention{Age: eventhose.Duration(age), Bytes: bytes, DeadBytes: dead}})
@@ -55,7 +57,11 @@ func (p *program) tenantsGet() *cobra.Command {
 
 func (p *program) printTenant(t eventhose.Tenant) error {
 	return p.print(t, func(w io.Writer) {
-		block(w, "tenant", t.ID, "parent", t.Parent, "retention", retention(t.Retention), "created", stamp(t.Created), "updated", stamp(t.Updated))
+		dead := ""
+		if n := t.Retention.DeadBytes; n != 0 {
+			dead = size(n) + " beyond that"
+		}
+		block(w, "tenant", t.ID, "parent", t.Parent, "retention", retention(t.Retention), "dead events", dead, "created", stamp(t.Created), "updated", stamp(t.Updated))
 	})
 }
 

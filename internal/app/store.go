@@ -78,7 +78,7 @@ func (a *App) openDatabase(ctx context.Context, m *metrics) (*opened, error) {
 	}
 	st, err := postgres.Open(ctx, a.opts.DatabaseURL, postgres.Options{Logger: a.logger, Tell: func(kind string) bool { return control.Tells(kind) || deliver.Tells(kind) }})
 	if err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
+		return nil, fmt.Errorf("open the database: %w", away(err))
 	}
 	a.onStop("store", func(context.Context) error { return st.Close() })
 	m.watchDatabase(st)
@@ -138,7 +138,16 @@ func Migrate(ctx context.Context, url string) ([]string, error) {
 	for _, m := range taken {
 		done = append(done, fmt.Sprintf("%04d %s", m.Version, m.Name))
 	}
-	return done, err
+	return done, away(err)
+}
+
+// away says what to do about a database that cannot be reached.
+func away(err error) error {
+	if !errors.Is(err, store.ErrUnavailable) || errors.As(err, new(*eventhose.Error)) {
+		return err
+	}
+	return &eventhose.Error{Code: eventhose.CodeUnavailable, Field: "--database-url", Message: "the database cannot be reached now",
+		Fix: "start it, or mend the URL: eventhose doctor with the same --database-url looks at it", Err: err}
 }
 
 // Database is what can be told of a database without changing anything.
