@@ -76,13 +76,18 @@ func (e *Engine) wakeCommit() {
 	}
 }
 
-// commitLoop writes what has changed, one commit after another, until commitEnd is closed and nothing is left.
+// commitLoop writes what has changed, one commit after another, until commitEnd is closed and nothing is left, or a commit is
+// given up: what comes after it would be written beyond what it held.
 func (e *Engine) commitLoop() {
+	defer close(e.committed)
 	timer := time.NewTimer(commitEvery)
 	defer timer.Stop()
 	for {
 		began := time.Now()
-		more := e.commit()
+		more, err := e.commit()
+		if err != nil {
+			return
+		}
 		took := time.Since(began)
 		timer.Reset(max(commitEvery-took, min(3*took, commitRest)))
 		select {
@@ -96,7 +101,8 @@ func (e *Engine) commitLoop() {
 		case <-e.commitC:
 		case <-e.commitEnd:
 			e.commitLazy()
-			for e.commit() {
+			for more = true; more && err == nil; {
+				more, err = e.commit()
 			}
 			return
 		}
@@ -109,8 +115,9 @@ type committed struct {
 	taken changes
 }
 
-// commit writes one group and reports whether there was one that could be written.
-func (e *Engine) commit() bool {
+// commit writes one group and reports whether there was one. With an error it was given up, and nothing may be written any more:
+// all that it held stays as it is, so that nothing of it leaves memory and its slots are not free for more that is not recorded.
+func (e *Engine) commit() (bool, error) {
 	e.mu.Lock()
 	tenants := e.changed
 	e.changed = nil
@@ -119,7 +126,7 @@ func (e *Engine) commit() bool {
 	}
 	e.mu.Unlock()
 	if len(tenants) == 0 {
-		return false
+		return false, nil
 	}
 	var p progress
 	var lanes []committed
@@ -133,6 +140,11 @@ func (e *Engine) commit() bool {
 		}
 	}
 	failed := e.write(p, p.terms())
+	for _, err := range failed {
+		if !errors.Is(err, errElsewhere) {
+			return false, err
+		}
+	}
 	e.giveBack(lanes)
 	for _, c := range lanes {
 		c.lane.committed(c, failed[c.lane.tenant.term])
@@ -146,12 +158,7 @@ func (e *Engine) commit() bool {
 	for _, t := range tenants {
 		e.depart(t)
 	}
-	for _, err := range failed {
-		if !errors.Is(err, errElsewhere) {
-			return false
-		}
-	}
-	return true
+	return true, nil
 }
 
 // collect adds the tenant's changed lanes and its matching position to a commit.
