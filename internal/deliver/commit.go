@@ -113,6 +113,7 @@ func (e *Engine) commitLoop() {
 type committed struct {
 	lane  *lane
 	taken changes
+	gone  bool // the lane had left: nothing of it is written
 }
 
 // commit writes one group and reports whether there was one. With an error it was given up, and nothing may be written any more:
@@ -167,7 +168,7 @@ func (t *tenant) collect(p *progress, lanes []committed) []committed {
 	defer t.mu.Unlock()
 	for _, l := range t.changed {
 		l.isChanged, l.committing = false, true
-		c := committed{lane: l, taken: l.changes}
+		c := committed{lane: l, taken: l.changes, gone: l.gone}
 		l.changes = changes{attempts: l.spare}
 		l.spare = nil
 		if !l.gone && l.loaded {
@@ -258,7 +259,7 @@ func (e *Engine) giveBack(lanes []committed) {
 	}
 }
 
-// committed goes on with a lane whose changes are durable, or with err were not written.
+// committed goes on with a lane whose changes are durable, or were not written because of err, which is errElsewhere.
 func (l *lane) committed(c committed, err error) {
 	t := l.tenant
 	t.mu.Lock()
@@ -269,6 +270,14 @@ func (l *lane) committed(c committed, err error) {
 		l.spare = c.taken.attempts[:0]
 	}
 	l.unsettled -= c.taken.slots
+	switch {
+	case c.gone && t.evicted:
+		err = errElsewhere
+	case c.gone:
+		err = eventhose.NotFound("subscription")
+	case err != nil:
+		err = errLost
+	}
 	for _, w := range c.taken.waiters {
 		w <- err
 	}
@@ -287,24 +296,22 @@ func (l *lane) commitAnd(ctx context.Context) error {
 	l.change()
 	l.update()
 	l.tenant.mu.Unlock()
+	var unknown error
 	select {
 	case err := <-done:
-		if err != nil {
-			return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "the change could not be recorded", RetryAfter: time.Second, Err: err}
-		}
-		return nil
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-l.tenant.left:
-		select {
-		case err := <-done:
-			if err == nil {
-				return nil
-			}
-		default:
-		}
-		return errLost
+		unknown = errLost
 	case <-l.tenant.engine.committed:
-		return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "this node is stopping", RetryAfter: time.Second}
+		unknown = &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "this node is stopping, and nobody knows whether this was recorded",
+			Fix: "see whether it was done before you ask again", RetryAfter: time.Second}
+	}
+	select {
+	case err := <-done:
+		return err
+	default:
+		return unknown
 	}
 }
