@@ -6,7 +6,7 @@ import (
 )
 
 // cache keeps what was loaded from the store, at most limit values, each for at most keep if that is set. Whoever changes a stored value calls forget once
-// the change is committed; from then on get answers the new one, also to those whose load was under way. It is safe
+// the change is committed, or may be; from then on get answers the new one, also to those whose load was under way. It is safe
 // for concurrent use.
 type cache[K comparable, V any] struct {
 	limit int

@@ -179,7 +179,7 @@ func New(st Store, o Options) (*Control, error) {
 }
 
 // Announce sets what is called after each committed change of a subscription (created, updated, another state, another
-// secret, deleted). It replaces what was set before. f runs in the caller's goroutine and must not block; calls for
+// secret, deleted), and where one may have been committed. It replaces what was set before. f runs in the caller's goroutine and must not block; calls for
 // one subscription may overtake each other, so f should read again rather than count.
 func (c *Control) Announce(f func(tenant eventhose.TenantID, id eventhose.SubscriptionID)) {
 	c.announce.Store(&f)
@@ -191,7 +191,17 @@ func (c *Control) changed(tenant eventhose.TenantID, id eventhose.SubscriptionID
 	}
 }
 
-// AnnounceTenants sets what is called after each committed change of a tenant, here or at another node. It replaces what was set
+// mayBe reports whether a change was made, or may have been: when the store did not answer, nobody knows. Other nodes hear of it from
+// the store if it was, and this one does not.
+func mayBe(err error) bool {
+	switch eventhose.CodeOf(err) {
+	case "", eventhose.CodeUnavailable, eventhose.CodeTimeout:
+		return true
+	}
+	return false
+}
+
+// AnnounceTenants sets what is called after each committed change of a tenant, here or at another node, as Announce. It replaces what was set
 // before. f must not block.
 func (c *Control) AnnounceTenants(f func(eventhose.TenantID)) { c.announceTenants.Store(&f) }
 

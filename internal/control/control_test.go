@@ -46,6 +46,8 @@ type recorder struct {
 	saved []store.Record
 	// before is asked before each save, and may refuse it; nil refuses none.
 	before func(ctx context.Context, records []store.RecordChange) error
+	// mute has the connection break after each save, before its answer.
+	mute bool
 }
 
 func (r *recorder) Save(ctx context.Context, records []store.RecordChange, lanes []store.LaneChange) error {
@@ -54,14 +56,32 @@ func (r *recorder) Save(ctx context.Context, records []store.RecordChange, lanes
 		c.Value = slices.Clone(c.Value)
 		r.saved = append(r.saved, c.Record)
 	}
-	before := r.before
+	before, mute := r.before, r.mute
 	r.mu.Unlock()
 	if before != nil {
 		if err := before(ctx, records); err != nil {
 			return err
 		}
 	}
-	return r.Store.Save(ctx, records, lanes)
+	err := r.Store.Save(ctx, records, lanes)
+	if err == nil && mute {
+		err = fmt.Errorf("%w: the connection broke", store.ErrUnavailable)
+	}
+	return err
+}
+
+// mutely does something while the connection breaks before the store's answer, and wants that it is said that nobody knows.
+func (h *house) mutely(what string, do func() error) {
+	h.t.Helper()
+	set := func(mute bool) {
+		h.store.mu.Lock()
+		defer h.store.mu.Unlock()
+		h.store.mute = mute
+	}
+	set(true)
+	err := do()
+	set(false)
+	wants(h.t, what, err, eventhose.CodeUnavailable, "")
 }
 
 // ask sets what is asked before each save.

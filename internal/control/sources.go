@@ -102,10 +102,12 @@ func (c *Control) CreateSource(ctx context.Context, s eventhose.Source) (eventho
 	if err != nil {
 		return none, err
 	}
-	if err := c.saveSourceCounted(ctx, s.Tenant, 1, []store.RecordChange{change, whose, inboxChange}, lane); err != nil {
+	if err = c.saveSourceCounted(ctx, s.Tenant, 1, []store.RecordChange{change, whose, inboxChange}, lane); mayBe(err) {
+		c.changed(s.Tenant, s.Subscription)
+	}
+	if err != nil {
 		return none, err
 	}
-	c.changed(s.Tenant, s.Subscription)
 	return s, nil
 }
 
@@ -202,10 +204,10 @@ func (c *Control) UpdateSource(ctx context.Context, tenant eventhose.TenantID, i
 		s.Version++
 		return nil
 	})
+	c.sources.forget(id)
 	if err != nil {
 		return eventhose.Source{}, err
 	}
-	c.sources.forget(id)
 	return ownedSource(s), nil
 }
 
@@ -234,11 +236,13 @@ func (c *Control) DeleteSource(ctx context.Context, tenant eventhose.TenantID, i
 		lane := store.LaneChange{Delete: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: tenant, Subscription: s.Subscription}}}
 		return c.saveSourceCounted(ctx, tenant, -1, changes, lane)
 	})
+	c.sources.forget(id)
+	if mayBe(err) && s.Subscription != "" {
+		c.changed(tenant, s.Subscription)
+	}
 	if err != nil {
 		return err
 	}
-	c.sources.forget(id)
-	c.changed(tenant, s.Subscription)
 	_ = c.forgetRejections(ctx, tenant, id) // the source is gone; what is left vanishes by itself, and nobody gets at it
 	return nil
 }

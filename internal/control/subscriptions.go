@@ -124,10 +124,12 @@ func (c *Control) CreateSubscription(ctx context.Context, s eventhose.Subscripti
 	if err != nil {
 		return eventhose.Subscription{}, err
 	}
-	if err := c.saveCounted(ctx, s.Tenant, 1, change, lane); err != nil {
+	if err = c.saveCounted(ctx, s.Tenant, 1, change, lane); mayBe(err) {
+		c.changed(s.Tenant, s.ID)
+	}
+	if err != nil {
 		return eventhose.Subscription{}, err
 	}
-	c.changed(s.Tenant, s.ID)
 	return owned(s), nil
 }
 
@@ -324,10 +326,9 @@ func patch(s *eventhose.Subscription, p eventhose.SubscriptionPatch) error {
 }
 
 // update reads, changes and saves a subscription, again if somebody else was quicker, and announces it. Change answers
-// whether there is anything to save.
+// whether there is anything to save; if not, that may be because nobody knew the time before, so it is announced too.
 func (c *Control) update(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, change func(*eventhose.Subscription) (bool, error)) (eventhose.Subscription, error) {
 	var s eventhose.Subscription
-	saved := false
 	err := again(func() (err error) {
 		if s, err = c.Subscription(ctx, tenant, id); err != nil {
 			return err
@@ -345,14 +346,13 @@ func (c *Control) update(ctx context.Context, tenant eventhose.TenantID, id even
 			return err
 		}
 		s.Version++
-		saved = true
 		return nil
 	})
+	if mayBe(err) {
+		c.changed(tenant, id)
+	}
 	if err != nil {
 		return eventhose.Subscription{}, err
-	}
-	if saved {
-		c.changed(tenant, id)
 	}
 	return owned(s), nil
 }
@@ -382,11 +382,10 @@ func (c *Control) DeleteSubscription(ctx context.Context, tenant eventhose.Tenan
 		}
 		return c.save(ctx, "delete a subscription", []store.RecordChange{{Record: r, Delete: true}, count}, lane)
 	})
-	if err != nil {
-		return err
+	if mayBe(err) {
+		c.changed(tenant, id)
 	}
-	c.changed(tenant, id)
-	return nil
+	return err
 }
 
 // SetState pauses (StatePaused) or resumes (StateActive) a subscription, a disabled one too. CodeInvalid (field

@@ -298,15 +298,90 @@ func TestAnnounce(t *testing.T) {
 	h.create(hook())
 	h.UpdateSubscription(ctx, "acme", early.ID, eventhose.SubscriptionPatch{Name: &name}, nil)
 	h.SetState(ctx, "acme", early.ID, eventhose.StatePaused)
-	h.SetState(ctx, "acme", early.ID, eventhose.StatePaused) // no change
+	h.SetState(ctx, "acme", early.ID, eventhose.StatePaused) // it may be that nobody knew
 	h.RotateSecret(ctx, "acme", early.ID, 0)
 	h.Disable(ctx, "acme", early.ID, "x")
 	h.UpdateSubscription(ctx, "acme", "sub_no", eventhose.SubscriptionPatch{}, nil)
 	h.DeleteSubscription(ctx, "acme", early.ID)
 	h.DeleteSubscription(ctx, "acme", early.ID)
-	want := []string{"acme false ", "acme true ", "acme true ", "acme true ", "acme true ", "acme true not_found"}
+	want := []string{"acme false ", "acme true ", "acme true ", "acme true ", "acme true ", "acme true ", "acme true not_found"}
 	if !slices.Equal(heard, want) {
 		t.Errorf("heard %q, want %q", heard, want)
+	}
+}
+
+// A change that the store did not answer may have been made, and nobody else tells this node of it: it is announced. One that
+// is asked for again, and was made, is too.
+func TestAnnounceWhatNobodyKnows(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	var heard []eventhose.SubscriptionID
+	h.Announce(func(_ eventhose.TenantID, id eventhose.SubscriptionID) { heard = append(heard, id) })
+	announced := func(what string, id eventhose.SubscriptionID) {
+		t.Helper()
+		if !slices.Contains(heard, id) {
+			t.Errorf("%s is not announced", what)
+		}
+		heard = nil
+	}
+	only := func() eventhose.SubscriptionID {
+		t.Helper()
+		all, err := h.All(ctx, "acme")
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%d subscriptions, %v", len(all), err)
+		}
+		return all[0].ID
+	}
+	h.mutely("create", func() error { _, err := h.CreateSubscription(ctx, hook(), ""); return err })
+	id := only()
+	announced("creating", id)
+	h.mutely("pause", func() error { _, err := h.SetState(ctx, "acme", id, eventhose.StatePaused); return err })
+	announced("pausing", id)
+	if s, err := h.SetState(ctx, "acme", id, eventhose.StatePaused); err != nil || s.Version != 2 {
+		t.Errorf("version %d, %v", s.Version, err)
+	}
+	announced("pausing again", id)
+	h.mutely("rotate the secret", func() error { _, err := h.RotateSecret(ctx, "acme", id, 0); return err })
+	announced("another secret", id)
+	h.mutely("delete", func() error { return h.DeleteSubscription(ctx, "acme", id) })
+	announced("deleting", id)
+
+	h.mutely("create a source", func() error {
+		_, err := h.CreateSource(ctx, eventhose.Source{Tenant: "acme", Name: "payments", Provider: "stripe"})
+		return err
+	})
+	inbox := only()
+	announced("a source's inbox", inbox)
+	made, err := h.Sources(ctx, "acme", "", 10)
+	if err != nil || len(made) != 1 {
+		t.Fatalf("%d sources, %v", len(made), err)
+	}
+	source := made[0].ID
+	if _, err := h.FindSource(ctx, source); err != nil {
+		t.Fatal(err)
+	}
+	name := "other"
+	h.mutely("update a source", func() error {
+		_, err := h.UpdateSource(ctx, "acme", source, eventhose.SourcePatch{Name: &name})
+		return err
+	})
+	if s, err := h.FindSource(ctx, source); err != nil || s.Name != name {
+		t.Errorf("the source is called %q, %v", s.Name, err)
+	}
+	h.mutely("delete a source", func() error { return h.DeleteSource(ctx, "acme", source) })
+	announced("an inbox that goes with its source", inbox)
+	_, err = h.FindSource(ctx, source)
+	wants(t, "find what is deleted", err, eventhose.CodeNotFound, "")
+
+	bounded := false
+	h.AnnounceTenants(func(id eventhose.TenantID) { bounded = bounded || id == "acme" })
+	if _, err := h.Tenant(ctx, "acme"); err != nil {
+		t.Fatal(err)
+	}
+	kept := eventhose.Retention{Age: eventhose.Duration(time.Hour)}
+	h.mutely("save a tenant", func() error { _, _, err := h.PutTenant(ctx, eventhose.Tenant{ID: "acme", Retention: kept}); return err })
+	if tenant, err := h.Tenant(ctx, "acme"); err != nil || tenant.Retention != kept || !bounded {
+		t.Errorf("%+v, %v, announced: %v", tenant.Retention, err, bounded)
 	}
 }
 

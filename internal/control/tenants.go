@@ -26,10 +26,12 @@ func (c *Control) PutTenant(ctx context.Context, t eventhose.Tenant) (tenant eve
 		tenant, created, err = c.putTenant(ctx, t)
 		return err
 	})
+	if mayBe(err) {
+		c.tenantChanged(t.ID)
+	}
 	if err != nil {
 		return eventhose.Tenant{}, false, err
 	}
-	c.tenantChanged(t.ID)
 	return tenant, created, nil
 }
 

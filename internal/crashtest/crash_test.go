@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -57,7 +58,25 @@ type server struct {
 	addr     string
 	cmd      *exec.Cmd
 	exited   chan struct{}
-	out      *bytes.Buffer
+	out      *output
+}
+
+// output is what a process has written so far.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // binary is the real one, with the race detector.
@@ -91,7 +110,7 @@ func freeAddr(t *testing.T) string {
 
 func (s *server) start() {
 	s.t.Helper()
-	s.out = &bytes.Buffer{}
+	s.out = &output{}
 	s.cmd = exec.Command(binary, "serve", "--listen", s.addr, "--allow-networks", "127.0.0.0/8",
 		"--max-in-flight", strconv.Itoa(inFlight), "--log-level", "warn")
 	s.cmd.Env = append(os.Environ(), "EVENTHOSE_ADMIN_KEY="+adminKey)
@@ -118,7 +137,7 @@ func (s *server) kill() {
 	}
 	s.cmd.Process.Kill()
 	<-s.exited
-	if bytes.Contains(s.out.Bytes(), []byte("DATA RACE")) {
+	if strings.Contains(s.out.String(), "DATA RACE") {
 		s.t.Fatalf("data race in the server:\n%s", s.out)
 	}
 }

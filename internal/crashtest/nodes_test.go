@@ -136,6 +136,13 @@ func (f *fleet) write(ctx context.Context) (wait func()) {
 // requests each trouble may repeat.
 func (f *fleet) settle(ctx context.Context) {
 	f.t.Helper()
+	defer func() {
+		if f.t.Failed() {
+			for i, s := range f.nodes {
+				f.t.Logf("node %d:\n%s", i, s.out)
+			}
+		}
+	}()
 	for _, r := range f.receivers {
 		r.well.Store(true)
 	}
@@ -413,7 +420,7 @@ func TestFailover(t *testing.T) {
 	primary := pgtest.Start(t, pgtest.Options{})
 	standby := primary.Standby(t, pgtest.Options{Synchronous: true})
 	f := newFleet(ctx, t, both(t, primary, standby), 2, 3)
-	f.shared(ctx) // or what changes hands on a busy machine may be repeated, and that is not what this is about
+	f.shared(ctx) // so that each of them delivers for a tenant, and has something to lose, when the primary dies
 	writing, stopWriting := context.WithCancel(ctx)
 	defer stopWriting()
 	wait := f.write(writing)

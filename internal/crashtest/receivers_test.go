@@ -1,6 +1,7 @@
 package crashtest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,7 +26,7 @@ type arrival struct {
 	key      string
 	sum      [32]byte // of the data
 	kill     int64    // how many kills there had been
-	taken    bool     // answered 2xx, and not named as failed
+	taken    bool     // about to be answered 2xx, and not named as failed
 	request  int64
 }
 
@@ -96,17 +98,6 @@ func newReceiver(t *testing.T, kills *atomic.Int64, act behaviour) *receiver {
 				Error string `json:"error"`
 			} `json:"failed"`
 		}
-		acted := !r.well.Load() && act(w)
-		for i := range came {
-			came[i].taken = !acted
-			if r.picky && !acted && !r.well.Load() && rand.N(10) == 0 {
-				came[i].taken = false
-				answer.Failed = append(answer.Failed, struct {
-					ID    string `json:"id"`
-					Error string `json:"error"`
-				}{came[i].id, "not now"})
-			}
-		}
 		r.mu.Lock()
 		if why != "" {
 			r.forged = append(r.forged, why)
@@ -115,7 +106,22 @@ func newReceiver(t *testing.T, kills *atomic.Int64, act behaviour) *receiver {
 		for i := range came {
 			came[i].request = r.requests
 		}
+		at := len(r.arrivals)
 		r.arrivals = append(r.arrivals, came...)
+		r.mu.Unlock()
+		acted := !r.well.Load() && act(w) // after the note: a sender whose connection is reset may come again before we go on
+		r.mu.Lock()
+		for i := range came {
+			a := &r.arrivals[at+i]
+			a.taken = !acted
+			if r.picky && !acted && !r.well.Load() && rand.N(10) == 0 {
+				a.taken = false
+				answer.Failed = append(answer.Failed, struct {
+					ID    string `json:"id"`
+					Error string `json:"error"`
+				}{a.id, "not now"})
+			}
+		}
 		r.mu.Unlock()
 		if len(answer.Failed) > 0 {
 			_ = json.NewEncoder(w).Encode(answer)
@@ -242,4 +248,63 @@ func audit(arrivals []arrival, forged []string, log map[uint64][32]byte, ordered
 		}
 	}
 	return wrong
+}
+
+// A receiver notes what comes before it answers, or resets the connection: the sender may be quicker with its retry than the
+// receiver with its note, and what was not taken would look like a repeat of what was.
+func TestReceiversNoteWhatComesFirst(t *testing.T) {
+	reset := behaviours()["resetting"]
+	again := make(chan struct{}) // closed when the retry was taken
+	var came atomic.Int64
+	r := newReceiver(t, new(atomic.Int64), func(w http.ResponseWriter) bool {
+		if came.Add(1) > 1 {
+			return false
+		}
+		for !reset(w) {
+		}
+		<-again
+		return true
+	})
+	hook, err := standardwebhooks.NewWebhook("whsec_" + secretKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.verify = hook
+	body := []byte(`{"id":"e1","sequence":1,"key":"k","data":{}}`)
+	send := func() error {
+		now := time.Now()
+		signature, err := hook.Sign("e1", now, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{"webhook-id": "e1", "webhook-timestamp": strconv.FormatInt(now.Unix(), 10), "webhook-signature": signature,
+			"eventhose-sequence": "1", "eventhose-previous-sequence": "0"} {
+			q.Header.Set(name, value)
+		}
+		resp, err := http.DefaultClient.Do(q)
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		return err
+	}
+	if err := send(); err == nil {
+		t.Fatal("the connection was not reset")
+	}
+	if err := send(); err != nil {
+		t.Fatal(err)
+	}
+	close(again)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	log := map[uint64][32]byte{1: sha256.Sum256([]byte(`{}`))}
+	for _, wrong := range audit(r.arrivals, r.forged, log, true, 1) {
+		t.Error(wrong)
+	}
+	if len(r.arrivals) != 2 || r.arrivals[0].taken || !r.arrivals[1].taken {
+		t.Errorf("what came: %+v", r.arrivals)
+	}
 }

@@ -76,13 +76,18 @@ func (e *Engine) wakeCommit() {
 	}
 }
 
-// commitLoop writes what has changed, one commit after another, until commitEnd is closed and nothing is left.
+// commitLoop writes what has changed, one commit after another, until commitEnd is closed and nothing is left, or a commit is
+// given up: what comes after it would be written beyond what it held.
 func (e *Engine) commitLoop() {
+	defer close(e.committed)
 	timer := time.NewTimer(commitEvery)
 	defer timer.Stop()
 	for {
 		began := time.Now()
-		more := e.commit()
+		more, err := e.commit()
+		if err != nil {
+			return
+		}
 		took := time.Since(began)
 		timer.Reset(max(commitEvery-took, min(3*took, commitRest)))
 		select {
@@ -96,7 +101,8 @@ func (e *Engine) commitLoop() {
 		case <-e.commitC:
 		case <-e.commitEnd:
 			e.commitLazy()
-			for e.commit() {
+			for more = true; more && err == nil; {
+				more, err = e.commit()
 			}
 			return
 		}
@@ -107,10 +113,12 @@ func (e *Engine) commitLoop() {
 type committed struct {
 	lane  *lane
 	taken changes
+	gone  bool // the lane had left: nothing of it is written
 }
 
-// commit writes one group and reports whether there was one that could be written.
-func (e *Engine) commit() bool {
+// commit writes one group and reports whether there was one. With an error it was given up, and nothing may be written any more:
+// all that it held stays as it is, so that nothing of it leaves memory and its slots are not free for more that is not recorded.
+func (e *Engine) commit() (bool, error) {
 	e.mu.Lock()
 	tenants := e.changed
 	e.changed = nil
@@ -119,7 +127,7 @@ func (e *Engine) commit() bool {
 	}
 	e.mu.Unlock()
 	if len(tenants) == 0 {
-		return false
+		return false, nil
 	}
 	var p progress
 	var lanes []committed
@@ -133,6 +141,11 @@ func (e *Engine) commit() bool {
 		}
 	}
 	failed := e.write(p, p.terms())
+	for _, err := range failed {
+		if !errors.Is(err, errElsewhere) {
+			return false, err
+		}
+	}
 	e.giveBack(lanes)
 	for _, c := range lanes {
 		c.lane.committed(c, failed[c.lane.tenant.term])
@@ -146,12 +159,7 @@ func (e *Engine) commit() bool {
 	for _, t := range tenants {
 		e.depart(t)
 	}
-	for _, err := range failed {
-		if !errors.Is(err, errElsewhere) {
-			return false
-		}
-	}
-	return true
+	return true, nil
 }
 
 // collect adds the tenant's changed lanes and its matching position to a commit.
@@ -160,7 +168,7 @@ func (t *tenant) collect(p *progress, lanes []committed) []committed {
 	defer t.mu.Unlock()
 	for _, l := range t.changed {
 		l.isChanged, l.committing = false, true
-		c := committed{lane: l, taken: l.changes}
+		c := committed{lane: l, taken: l.changes, gone: l.gone}
 		l.changes = changes{attempts: l.spare}
 		l.spare = nil
 		if !l.gone && l.loaded {
@@ -251,7 +259,7 @@ func (e *Engine) giveBack(lanes []committed) {
 	}
 }
 
-// committed goes on with a lane whose changes are durable, or with err were not written.
+// committed goes on with a lane whose changes are durable, or were not written because of err, which is errElsewhere.
 func (l *lane) committed(c committed, err error) {
 	t := l.tenant
 	t.mu.Lock()
@@ -262,6 +270,14 @@ func (l *lane) committed(c committed, err error) {
 		l.spare = c.taken.attempts[:0]
 	}
 	l.unsettled -= c.taken.slots
+	switch {
+	case c.gone && t.evicted:
+		err = errElsewhere
+	case c.gone:
+		err = eventhose.NotFound("subscription")
+	case err != nil:
+		err = errLost
+	}
 	for _, w := range c.taken.waiters {
 		w <- err
 	}
@@ -280,24 +296,22 @@ func (l *lane) commitAnd(ctx context.Context) error {
 	l.change()
 	l.update()
 	l.tenant.mu.Unlock()
+	var unknown error
 	select {
 	case err := <-done:
-		if err != nil {
-			return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "the change could not be recorded", RetryAfter: time.Second, Err: err}
-		}
-		return nil
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-l.tenant.left:
-		select {
-		case err := <-done:
-			if err == nil {
-				return nil
-			}
-		default:
-		}
-		return errLost
+		unknown = errLost
 	case <-l.tenant.engine.committed:
-		return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "this node is stopping", RetryAfter: time.Second}
+		unknown = &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "this node is stopping, and nobody knows whether this was recorded",
+			Fix: "see whether it was done before you ask again", RetryAfter: time.Second}
+	}
+	select {
+	case err := <-done:
+		return err
+	default:
+		return unknown
 	}
 }

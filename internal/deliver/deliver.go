@@ -254,7 +254,6 @@ func (e *Engine) Stop(ctx context.Context) error {
 	e.cutSending()
 	close(e.commitEnd)
 	e.committer.Wait()
-	close(e.committed)
 	e.orders.running.Wait()
 	e.release()
 	e.mu.Lock()

@@ -54,3 +54,20 @@ func (e *Engine) Resident() (tenants, subscriptions int) {
 	defer e.mu.Unlock()
 	return len(e.tenants), e.resident
 }
+
+// Gone answers what who waits for a change of a lane is told, if the lane leaves before the committer comes to it: with its tenant,
+// whose term is over, or because its subscription was deleted.
+func (e *Engine) Gone(id eventhose.TenantID, sub eventhose.SubscriptionID, deleted bool) error {
+	t := e.lock(id)
+	l := t.lanes[sub]
+	told := make(chan error, 1)
+	l.changes.waiters = append(l.changes.waiters, told)
+	l.change()
+	if deleted {
+		l.drop()
+	} else {
+		t.abandon()
+	}
+	t.mu.Unlock()
+	return <-told
+}

@@ -109,6 +109,29 @@ func TestWaitersAreTold(t *testing.T) {
 	})
 }
 
+// Who waits for a change that no commit holds, because the lane left before one came to it, is not told that it was recorded.
+func TestWaitersOfALaneThatHasLeft(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		deleted bool
+		want    eventhose.Code
+	}{{false, eventhose.CodeUnavailable}, {true, eventhose.CodeNotFound}} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t)
+			defer c.close()
+			c.populate(1, once)
+			a := c.join("a")
+			sub, id := c.only()
+			c.set(always(failed(400)))
+			c.append(id, 1)
+			pass(time.Minute)
+			if err := a.eng.Gone(id, sub, tc.deleted); eventhose.CodeOf(err) != tc.want {
+				t.Errorf("deleted %v: who waits is told %v", tc.deleted, err)
+			}
+		})
+	}
+}
+
 // A shard is given after what remains of its lease, though an attempt hangs; what comes of it later is not recorded.
 func TestAHangingAttemptKeepsNoShard(t *testing.T) {
 	t.Parallel()

@@ -35,6 +35,7 @@ type world struct {
 	wrap  func(deliver.Store) deliver.Store // what the engine gets in place of the store, if set
 	// system is the same of the log that takes the engine's events.
 	system func(deliver.SystemLog) deliver.SystemLog
+	fatal  func(error) // called when the engine gives up; if nil that is an error
 	ctl    *control.Control
 	log    *eventlog.Log
 	eng    *deliver.Engine
@@ -65,7 +66,9 @@ func (w *world) start() {
 		Erased: func(id eventhose.TenantID, seq eventhose.Sequence) { w.eng.Erased(id, seq) },
 		Lost:   func(id eventhose.TenantID, lost []store.LostParked) { w.eng.Lost(id, lost) }})
 	opts := w.opts
-	opts.Fatal = func(err error) { w.t.Errorf("the engine gave up: %v", err) }
+	if opts.Fatal = w.fatal; opts.Fatal == nil {
+		opts.Fatal = func(err error) { w.t.Errorf("the engine gave up: %v", err) }
+	}
 	opts.Logger = slog.New(slog.DiscardHandler)
 	engineStore := deliver.Store(w.store)
 	if w.wrap != nil {

@@ -20,9 +20,10 @@ type progress struct {
 }
 
 // write commits what relies on some terms (none with a store of one process), and tries again while the store has no room
-// or is away. It gives up when the engine ends or the store has failed, and on what relies on a term that is over, whose
-// tenants then leave memory. It answers why something was not written, by term.
+// or is away. It gives up when commitEnd is closed and one more try has failed, when the store has failed, and on what relies on
+// a term that is over, whose tenants then leave memory. It answers why something was not written, by term.
 func (e *Engine) write(p progress, terms []*term) (failed map[*term]error) {
+	last := false
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		p, terms, failed = e.lasting(p, terms, failed)
 		if len(p.Lanes) == 0 && len(p.Matched) == 0 {
@@ -48,13 +49,17 @@ func (e *Engine) write(p progress, terms []*term) (failed map[*term]error) {
 			e.opts.Fatal(err)
 			return fail(failed, terms, err)
 		}
+		if last {
+			e.logger.Error("cannot record deliveries: what was not recorded is sent again after the next start", "error", err)
+			return fail(failed, terms, err)
+		}
 		e.logger.Error("cannot record deliveries, trying again", "error", err)
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-e.commitEnd:
 			timer.Stop()
-			return fail(failed, terms, err)
+			last = true
 		}
 	}
 }
