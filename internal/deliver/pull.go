@@ -132,7 +132,7 @@ func (e *Engine) Pull(ctx context.Context, tenant eventhose.TenantID, sub eventh
 		if err != nil || len(list) > 0 {
 			leave()
 			if ctx.Err() != nil {
-				e.takeBack(tenant, sub, list)
+				e.takeBack(tenant, sub, leasesOf(list))
 				return nil, ctx.Err()
 			}
 			return list, err
@@ -166,15 +166,19 @@ func (e *Engine) Pull(ctx context.Context, tenant eventhose.TenantID, sub eventh
 	}
 }
 
-// takeBack undoes leases of a worker that has left before it was told of them.
-func (e *Engine) takeBack(tenant eventhose.TenantID, sub eventhose.SubscriptionID, list []eventhose.Leased) {
-	if len(list) == 0 {
+func leasesOf(list []eventhose.Leased) (leases []string) {
+	for i := range list {
+		leases = append(leases, list[i].Lease)
+	}
+	return leases
+}
+
+// takeBack undoes leases of a worker that has left before it was told of them, or cannot be told of them.
+func (e *Engine) takeBack(tenant eventhose.TenantID, sub eventhose.SubscriptionID, leases []string) {
+	if len(leases) == 0 {
 		return
 	}
-	back := eventhose.Answer{Verdict: eventhose.AnswerRelease}
-	for _, l := range list {
-		back.Leases = append(back.Leases, l.Lease)
-	}
+	back := eventhose.Answer{Verdict: eventhose.AnswerRelease, Leases: leases}
 	ctx, cancel := context.WithTimeout(context.Background(), pullTime)
 	defer cancel()
 	var err error
@@ -184,7 +188,7 @@ func (e *Engine) takeBack(tenant eventhose.TenantID, sub eventhose.SubscriptionI
 		_, err = e.answerHere(ctx, tenant, sub, back)
 	}
 	if err != nil {
-		e.logger.Warn("cannot take back what a worker that left was to get; its leases end by themselves", "tenant", tenant, "subscription", sub, "events", len(list), "error", err)
+		e.logger.Warn("cannot take back what a worker was to get; its leases end by themselves", "tenant", tenant, "subscription", sub, "events", len(leases), "error", err)
 	}
 }
 
@@ -205,7 +209,7 @@ func (e *Engine) pullOnce(ctx context.Context, tenant eventhose.TenantID, sub ev
 	var err error
 	if there {
 		if err = e.ask(ctx, opPull, tenant, sub, p, &list); err == nil {
-			list, err = e.fetch(ctx, tenant, list)
+			list, err = e.fetch(ctx, tenant, sub, list)
 		}
 	} else {
 		list, err = e.pullHere(ctx, tenant, sub, p)
@@ -220,13 +224,15 @@ func (e *Engine) pullOnce(ctx context.Context, tenant eventhose.TenantID, sub ev
 	return leased, nil
 }
 
-// fetch reads the events of leases that another node gave. One that is gone meanwhile is left out, and its lease ends.
-func (e *Engine) fetch(ctx context.Context, tenant eventhose.TenantID, list []handing) ([]handing, error) {
-	items := make([]item, len(list))
+// fetch reads the events of leases that another node gave. One that is gone meanwhile is left out, and its lease ends; if they
+// cannot be read all are taken back.
+func (e *Engine) fetch(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, list []handing) ([]handing, error) {
+	items, leases := make([]item, len(list)), make([]string, len(list))
 	for i, h := range list {
-		items[i].seq = h.Sequence
+		items[i].seq, leases[i] = h.Sequence, h.Lease
 	}
 	if err := e.readItems(ctx, tenant, items); err != nil {
+		e.takeBack(tenant, sub, leases)
 		return nil, err
 	}
 	for i := range items {

@@ -127,13 +127,13 @@ func (a *API) pull(w http.ResponseWriter, r *http.Request) {
 	if len(x.body) > 0 {
 		err = unmarshal(x.body, &in)
 	}
+	var head eventhose.Head
+	if err == nil { // before anything is leased, since what fails after that has taken a delivery
+		head, err = a.log.Head(r.Context(), x.tenant)
+	}
 	var list []eventhose.Leased
 	if err == nil {
 		list, err = a.leases(r.Context(), x.tenant, eventhose.SubscriptionID(r.PathValue("id")), in)
-	}
-	var head eventhose.Head
-	if err == nil && len(list) > 0 {
-		head, err = a.log.Head(r.Context(), x.tenant)
 	}
 	if err != nil {
 		a.fail(w, r, err)

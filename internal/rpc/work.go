@@ -153,6 +153,10 @@ func (w *worker) pull() error {
 		if credit == 0 {
 			continue
 		}
+		head, err := w.log.Head(w.ctx, w.c.tenant) // before anything is leased, since what fails after that has taken a delivery
+		if err != nil {
+			return err
+		}
 		list, err := w.delivery.Pull(w.ctx, w.c.tenant, w.sub, eventhose.Pull{Max: min(credit, maxAtOnce), Wait: w.heartbeat, Lease: w.lease})
 		if err != nil {
 			return err
@@ -161,10 +165,6 @@ func (w *worker) pull() error {
 			continue
 		}
 		w.hold(list) // before the client sees them, and grants as many again
-		head, err := w.log.Head(w.ctx, w.c.tenant)
-		if err != nil {
-			return err
-		}
 		if err := w.hand(list, head.Incarnation); err != nil {
 			return err
 		}
