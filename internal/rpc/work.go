@@ -324,8 +324,13 @@ func (w *worker) answer(a eventhose.Answer, at string) error {
 	return w.tell(&v1.WorkResponse{Message: &v1.WorkResponse_Answered{Answered: &v1.Answered{Count: int32(len(a.Leases) - len(lost)), Lost: lost}}})
 }
 
-// giveBack has others work on what the client has not answered. No other goroutine of the worker is left.
+// giveBack has others work on what the client has not answered. If it left, it may have died of an event, so the delivery
+// counts; if the server stops, it does not. No other goroutine of the worker is left.
 func (w *worker) giveBack() {
+	verdict := eventhose.AnswerNack
+	if w.draining.Err() != nil {
+		verdict = eventhose.AnswerRelease
+	}
 	w.mu.Lock()
 	w.forgetEnded()
 	var leases []string
@@ -338,7 +343,7 @@ func (w *worker) giveBack() {
 	for len(leases) > 0 {
 		part := leases[:min(len(leases), eventhose.MaxPull)]
 		leases = leases[len(part):]
-		answer := eventhose.Answer{Verdict: eventhose.AnswerNack, Leases: part, Message: "the worker's connection has ended"}
+		answer := eventhose.Answer{Verdict: verdict, Leases: part, Message: "the worker's connection has ended"}
 		if _, err := w.delivery.Answer(ctx, w.c.tenant, w.sub, answer); err != nil {
 			w.logger.LogAttrs(ctx, slog.LevelWarn, "rpc: leases of a stream that has ended could not be given back; they end by themselves",
 				slog.String("request_id", w.c.id), slog.String("leases", fmt.Sprint(len(part)+len(leases))), slog.String("error", err.Error()))

@@ -230,6 +230,23 @@ func TestWorkThatFailsTakesNothing(t *testing.T) {
 	}
 }
 
+// A server that stops gives back what workers have in their hands before it is gone, and charges them nothing.
+func TestWorkDrains(t *testing.T) {
+	w := newWorld(t, nil)
+	sub := w.pullSubscription()
+	w.append("acme", 3)
+	h := w.work(w.dial(), sub)
+	h.grant(10)
+	got := h.leases(3)
+	h.say(ack(got[0]))
+	h.next()
+	w.door.Drain()
+	w.refused(h.end(), codes.Unavailable, eventhose.CodeUnavailable, "")
+	if list := w.next(sub); len(list) != 2 || list[0].Deliveries != 1 || list[1].Deliveries != 1 {
+		t.Errorf("%+v", list)
+	}
+}
+
 // Large events come in messages that gRPC's clients take by default.
 func TestWorkLarge(t *testing.T) {
 	w := newWorld(t, nil)
