@@ -250,7 +250,8 @@ type Leased struct {
 
 // Pull asks for work.
 type Pull struct {
-	// Max is how many events are wanted at most, 1 to MaxPull.
+	// Max is how many events are wanted at most, 1 to MaxPull. Fewer come of large ones: together they have at most MaxPageBytes
+	// of data, unless the first alone has more.
 	Max int
 	// Wait is how long the answer is held if there are none.
 	Wait time.Duration

@@ -42,5 +42,5 @@ type PageLimit struct {
 	Bytes int
 }
 
-// MaxPageBytes is the most data that one page holds, but for a single event that is larger.
+// MaxPageBytes is the most data that one page, or one pull, holds, but for a single event that is larger.
 const MaxPageBytes = 4 << 20

@@ -9,7 +9,7 @@ import (
 )
 
 // Pull takes events of a pull subscription to work on, and waits for the first as long as p.Wait. Max 0 is 10, Lease 0
-// eventhose.DefaultLease. What is not acknowledged before its lease ends is handed over again, to any worker.
+// eventhose.DefaultLease. Of large events come fewer than p.Max, as it says; the others are there for the next pull. What is not acknowledged before its lease ends is handed over again, to any worker.
 // CodeConflict if the subscription has a destination.
 func (t *Tenant) Pull(ctx context.Context, sub eventhose.SubscriptionID, p eventhose.Pull) ([]eventhose.Leased, error) {
 	body, err := jsonBody(struct {

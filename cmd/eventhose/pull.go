@@ -24,7 +24,7 @@ acknowledged before its lease ends is handed over again.`,
   eventhose subscriptions pull sub_01h455vb4pex5vsknk084sn02q --max 100 --wait 30s --lease 5m -o jsonl`,
 		Args: args(1, 1),
 	}
-	c.Flags().IntVar(&o.Max, "max", 10, "how many at most, 1 to 1000")
+	c.Flags().IntVar(&o.Max, "max", 10, "how many at most, 1 to 1000; fewer when they are large, since one answer has 4 MiB of data at most")
 	p.waitFlag(c.Flags(), "how long to wait if there are none")
 	c.Flags().DurationVar(&o.Lease, "lease", eventhose.DefaultLease, "how long they are this worker's, 1s to 12h")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {

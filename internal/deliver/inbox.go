@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/eventhose/eventhose"
@@ -14,14 +15,21 @@ func (e *Engine) InboxStatus(ctx context.Context, tenant eventhose.TenantID, sub
 	if len(events) == 0 {
 		return nil, nil
 	}
-	// Where the lane stands is read first: what is parked later was not settled then.
-	row, err := e.standing(ctx, tenant, sub)
+	matched, err := e.matchedTo(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
-	_, keys, err := e.store.Lane(ctx, tenant, sub)
+	// Where the lane stands is read first: what is parked later was not settled then. All is taken from the store, since in memory
+	// a lane has passed an event whose parked row is not stored yet.
+	row, keys, err := e.store.Lane(ctx, tenant, sub)
+	if errors.Is(err, store.ErrNotFound) {
+		err = eventhose.NotFound("subscription")
+	}
 	if err != nil {
 		return nil, err
+	}
+	if !row.Behind {
+		row.Cursor = max(row.Cursor, matched)
 	}
 	first, last := events[0].Sequence, events[len(events)-1].Sequence
 	parked := map[eventhose.Sequence]store.Parked{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -375,4 +376,45 @@ func (c *counted) Commit(ctx context.Context, p store.Progress) error {
 func (c *counted) List(ctx context.Context, id eventhose.TenantID, kind, after string, limit int) ([]store.Record, error) {
 	c.count(&c.lists, 1)
 	return c.Store.List(ctx, id, kind, after, limit)
+}
+
+// blind cannot look events up while it is so.
+type blind struct {
+	deliver.Store
+	is atomic.Bool
+}
+
+func (b *blind) Lookup(ctx context.Context, id eventhose.TenantID, ref store.Ref) (*eventhose.Event, error) {
+	if b.is.Load() {
+		return nil, errors.New("planted")
+	}
+	return b.Store.Lookup(ctx, id, ref)
+}
+
+// A worker at a node that cannot read what the one that delivers has leased for it gets an error, and has taken nothing.
+func TestPullFromAnotherNodeThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		defer c.close()
+		id, sub, owner, other := apart(c, 1, func(s *eventhose.Subscription) { s.Destination = eventhose.Destination{} })
+		other.stop()
+		eyes := &blind{}
+		other = c.join(other.name, func(n *node) { eyes.Store, n.Store = n.Store, eyes })
+		pass(5 * time.Second)
+		if holder := c.table.holder(id); holder != owner.name {
+			t.Fatalf("%s delivers, and %s did", holder, owner.name)
+		}
+		c.append(id, 1)
+		synctest.Wait()
+		p := eventhose.Pull{Max: 10, Lease: time.Hour}
+		eyes.is.Store(true)
+		if list, err := other.eng.Pull(t.Context(), id, sub, p); err == nil {
+			t.Errorf("got %+v", list)
+		}
+		eyes.is.Store(false)
+		list, err := other.eng.Pull(t.Context(), id, sub, p)
+		if err != nil || len(list) != 1 || list[0].Deliveries != 1 {
+			t.Errorf("the next worker got %+v, %v", list, err)
+		}
+	})
 }

@@ -6,6 +6,7 @@ package deliver
 // answer, is an event that is due again, and what waits behind it in its key waits as it would behind one that is retried.
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -106,9 +107,9 @@ func leaseSequence(lease string) (eventhose.Sequence, bool) {
 	return eventhose.Sequence(binary.BigEndian.Uint64(b[:])), ok && is
 }
 
-// Pull hands over at most p.Max events of a pull subscription, waiting for the first for p.Wait. What it hands over is
-// leased durably. CodeInvalid with the field, CodeConflict if the subscription has a destination, CodeNotFound,
-// CodeUnavailable.
+// Pull hands over at most p.Max events of a pull subscription, waiting for the first for p.Wait; fewer if they have more than
+// MaxPageBytes of data together. What it hands over is leased durably. CodeInvalid with the field, CodeConflict if the
+// subscription has a destination, CodeNotFound, CodeUnavailable.
 func (e *Engine) Pull(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, p eventhose.Pull) ([]eventhose.Leased, error) {
 	switch {
 	case p.Max < 1 || p.Max > eventhose.MaxPull:
@@ -131,7 +132,7 @@ func (e *Engine) Pull(ctx context.Context, tenant eventhose.TenantID, sub eventh
 		if err != nil || len(list) > 0 {
 			leave()
 			if ctx.Err() != nil {
-				e.takeBack(tenant, sub, list)
+				e.takeBack(tenant, sub, leasesOf(list))
 				return nil, ctx.Err()
 			}
 			return list, err
@@ -165,15 +166,19 @@ func (e *Engine) Pull(ctx context.Context, tenant eventhose.TenantID, sub eventh
 	}
 }
 
-// takeBack undoes leases of a worker that has left before it was told of them.
-func (e *Engine) takeBack(tenant eventhose.TenantID, sub eventhose.SubscriptionID, list []eventhose.Leased) {
-	if len(list) == 0 {
+func leasesOf(list []eventhose.Leased) (leases []string) {
+	for i := range list {
+		leases = append(leases, list[i].Lease)
+	}
+	return leases
+}
+
+// takeBack undoes leases of a worker that has left before it was told of them, or cannot be told of them.
+func (e *Engine) takeBack(tenant eventhose.TenantID, sub eventhose.SubscriptionID, leases []string) {
+	if len(leases) == 0 {
 		return
 	}
-	back := eventhose.Answer{Verdict: eventhose.AnswerRelease}
-	for _, l := range list {
-		back.Leases = append(back.Leases, l.Lease)
-	}
+	back := eventhose.Answer{Verdict: eventhose.AnswerRelease, Leases: leases}
 	ctx, cancel := context.WithTimeout(context.Background(), pullTime)
 	defer cancel()
 	var err error
@@ -183,7 +188,7 @@ func (e *Engine) takeBack(tenant eventhose.TenantID, sub eventhose.SubscriptionI
 		_, err = e.answerHere(ctx, tenant, sub, back)
 	}
 	if err != nil {
-		e.logger.Warn("cannot take back what a worker that left was to get; its leases end by themselves", "tenant", tenant, "subscription", sub, "events", len(list), "error", err)
+		e.logger.Warn("cannot take back what a worker was to get; its leases end by themselves", "tenant", tenant, "subscription", sub, "events", len(leases), "error", err)
 	}
 }
 
@@ -204,7 +209,7 @@ func (e *Engine) pullOnce(ctx context.Context, tenant eventhose.TenantID, sub ev
 	var err error
 	if there {
 		if err = e.ask(ctx, opPull, tenant, sub, p, &list); err == nil {
-			list, err = e.fetch(ctx, tenant, list)
+			list, err = e.fetch(ctx, tenant, sub, list)
 		}
 	} else {
 		list, err = e.pullHere(ctx, tenant, sub, p)
@@ -219,13 +224,15 @@ func (e *Engine) pullOnce(ctx context.Context, tenant eventhose.TenantID, sub ev
 	return leased, nil
 }
 
-// fetch reads the events of leases that another node gave. One that is gone meanwhile is left out, and its lease ends.
-func (e *Engine) fetch(ctx context.Context, tenant eventhose.TenantID, list []handing) ([]handing, error) {
-	items := make([]item, len(list))
+// fetch reads the events of leases that another node gave. One that is gone meanwhile is left out, and its lease ends; if they
+// cannot be read all are taken back.
+func (e *Engine) fetch(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, list []handing) ([]handing, error) {
+	items, leases := make([]item, len(list)), make([]string, len(list))
 	for i, h := range list {
-		items[i].seq = h.Sequence
+		items[i].seq, leases[i] = h.Sequence, h.Lease
 	}
 	if err := e.readItems(ctx, tenant, items); err != nil {
+		e.takeBack(tenant, sub, leases)
 		return nil, err
 	}
 	for i := range items {
@@ -240,8 +247,12 @@ func (e *Engine) fetch(ctx context.Context, tenant eventhose.TenantID, list []ha
 
 // readItems sorts items by sequence and fills in their events; those that are gone stay nil.
 func (e *Engine) readItems(ctx context.Context, tenant eventhose.TenantID, items []item) error {
-	slices.SortFunc(items, func(a, b item) int { return int(a.seq) - int(b.seq) })
+	sortItems(items)
 	return e.readAll(ctx, tenant, items)
+}
+
+func sortItems(items []item) {
+	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.seq, b.seq) })
 }
 
 // offer answers what the next worker is handed, nil if there is nothing. It changes nothing.
@@ -261,9 +272,14 @@ func (e *Engine) pullHere(ctx context.Context, tenant eventhose.TenantID, sub ev
 		l.expire(now)
 		l.order()
 		var jobs []*job
+		var chosen portion
 		for len(jobs) < p.Max {
 			next := l.offer(now)
 			if next == nil {
+				break
+			}
+			// Parked ones come first, and how large they are is not known yet.
+			if n := next.one[0].entry; n != nil && !chosen.add(n.size) {
 				break
 			}
 			j := new(job)
@@ -290,45 +306,104 @@ func (e *Engine) pullHere(ctx context.Context, tenant eventhose.TenantID, sub ev
 	return list, err
 }
 
-// fillIn reads what jobs of one event are about and decides what becomes of each.
+// portion is how much one pull hands over: MaxPageBytes of data together, unless one event alone has more.
+type portion struct {
+	events, bytes int
+	full          bool
+}
+
+// add reports whether there was room. After the first that there was none for there is none for smaller ones either: those
+// would always pass by it.
+func (p *portion) add(size int) bool {
+	p.full = p.full || p.events > 0 && p.bytes+size > eventhose.MaxPageBytes
+	if p.full {
+		return false
+	}
+	p.events++
+	p.bytes += size
+	return true
+}
+
+// fillIn reads what jobs of one event are about and decides what becomes of each. What a portion has no room for is kept.
 func (e *Engine) fillIn(ctx context.Context, tenant eventhose.TenantID, jobs []*job) error {
+	var room portion
+	events, err := e.readParked(ctx, tenant, jobs, &room)
 	var unread []item
 	for _, j := range jobs {
-		if j.one[0].event == nil {
-			unread = append(unread, j.one[0])
+		switch it := &j.one[0]; {
+		case it.parked != nil:
+		case !room.add(it.entry.size):
+			j.keep(0)
+		case it.event == nil:
+			unread = append(unread, *it)
 		}
 	}
-	err := e.readItems(ctx, tenant, unread)
-	events := map[eventhose.Sequence]*eventhose.Event{}
+	if err == nil {
+		err = e.readItems(ctx, tenant, unread)
+	}
 	for i := range unread {
 		events[unread[i].seq] = unread[i].event
 	}
 	for _, j := range jobs {
-		if err != nil {
+		it, read := &j.one[0], true
+		if it.event == nil {
+			it.event, read = events[it.seq]
+		}
+		if err != nil || !read {
 			j.keep(0)
-			continue
 		}
-		if it := &j.one[0]; it.event == nil {
-			it.event = events[it.seq]
+		if it.verdict != kept {
+			e.prepare(j)
 		}
-		e.prepare(j)
 	}
 	return err
 }
 
-// handOut leases what jobs hold.
+// readParked reads the parked events of jobs that there is room for, nil for those that are gone. Their sizes show when they are
+// read, so it reads by the page, and no further than the room goes.
+func (e *Engine) readParked(ctx context.Context, tenant eventhose.TenantID, jobs []*job, room *portion) (map[eventhose.Sequence]*eventhose.Event, error) {
+	var items []item
+	for _, j := range jobs {
+		if j.one[0].parked != nil {
+			items = append(items, j.one[0])
+		}
+	}
+	sortItems(items)
+	events := map[eventhose.Sequence]*eventhose.Event{}
+	for len(items) > 0 && !room.full {
+		n, err := e.readPage(ctx, tenant, items)
+		if err != nil {
+			return events, err
+		}
+		for _, it := range items[:n] {
+			if it.event == nil || room.add(len(it.event.Data)) {
+				events[it.seq] = it.event
+			}
+		}
+		items = items[n:]
+	}
+	return events, nil
+}
+
+// handOut leases what jobs hold, and puts back what is kept.
 func (l *lane) handOut(jobs []*job, lease time.Duration) []handing {
 	now := time.Now()
 	until := now.Add(lease).UTC().Truncate(time.Microsecond)
 	list := make([]handing, 0, len(jobs))
+	for _, j := range slices.Backward(jobs) { // so that each is put before those that it was before
+		if j.one[0].verdict == kept {
+			l.spend(-1)
+			l.settleAll(j, fate{})
+		}
+	}
 	for _, j := range jobs {
 		l.sending--
 		l.under--
 		l.unsettled--
-		if l.gone {
+		it := &j.one[0]
+		if l.gone || it.verdict == kept {
 			continue
 		}
-		it := &j.one[0]
 		if it.verdict != sent {
 			l.settleAll(j, fate{})
 			continue

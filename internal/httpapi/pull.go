@@ -13,7 +13,7 @@ import (
 
 // PullRequest is the body of POST …/pull.
 type PullRequest struct {
-	Max   int                `json:"max,omitempty" doc:"How many events at most, 1 to 1000; 10 if left out"`
+	Max   int                `json:"max,omitempty" doc:"How many events at most, 1 to 1000; 10 if left out. Fewer come when they are large"`
 	Wait  eventhose.Duration `json:"wait,omitempty" doc:"How long the answer is held if there are none; not at all if left out"`
 	Lease eventhose.Duration `json:"lease,omitempty" doc:"How long the events are this worker's, 1s to 12h; 30s if left out"`
 }
@@ -83,7 +83,7 @@ func (a *API) addPull() {
 	a.direct(work, huma.Operation{
 		OperationID: "pull", Method: http.MethodPost, Path: path + "/pull", Tags: tags,
 		Summary:     "Take events to work on",
-		Description: "From a subscription without a destination. What is not acknowledged before its lease ends is handed over again, to any worker; after as many deliveries as `retry.schedule` has entries (5 if it was left out) the event is dead.",
+		Description: "From a subscription without a destination. An answer has 4 MiB of data at most, so it has fewer events when they are large; the next pull gets the others. What is not acknowledged before its lease ends is handed over again, to any worker; after as many deliveries as `retry.schedule` has entries (5 if it was left out) the event is dead.",
 		Parameters:  []*huma.Param{pathParameter("tenant", "The tenant"), pathParameter("id", "The subscription")},
 		RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{typeJSON: {Schema: schemaOf[PullRequest](a)}}},
 		Responses:   map[string]*huma.Response{"200": a.jsonResponse("What there is; none after wait", schemaOf[Leases](a))},
@@ -127,13 +127,13 @@ func (a *API) pull(w http.ResponseWriter, r *http.Request) {
 	if len(x.body) > 0 {
 		err = unmarshal(x.body, &in)
 	}
+	var head eventhose.Head
+	if err == nil { // before anything is leased, since what fails after that has taken a delivery
+		head, err = a.log.Head(r.Context(), x.tenant)
+	}
 	var list []eventhose.Leased
 	if err == nil {
 		list, err = a.leases(r.Context(), x.tenant, eventhose.SubscriptionID(r.PathValue("id")), in)
-	}
-	var head eventhose.Head
-	if err == nil && len(list) > 0 {
-		head, err = a.log.Head(r.Context(), x.tenant)
 	}
 	if err != nil {
 		a.fail(w, r, err)

@@ -79,6 +79,10 @@ func (s *socket) sendWork() error {
 			}
 			continue
 		}
+		head, err := s.a.log.Head(s.ctx, s.x.tenant) // before anything is leased, since what fails after that has taken a delivery
+		if err != nil {
+			return err
+		}
 		list, err := s.a.delivery.Pull(s.ctx, s.x.tenant, s.work.sub, eventhose.Pull{Max: min(credit, maxAtOnce), Wait: s.a.streams.heartbeat, Lease: s.work.lease})
 		if err != nil {
 			return err
@@ -87,10 +91,6 @@ func (s *socket) sendWork() error {
 			continue
 		}
 		s.hold(list)
-		head, err := s.a.log.Head(s.ctx, s.x.tenant)
-		if err != nil {
-			return err
-		}
 		for i := range list {
 			frame = appendLeasedFrame(frame[:0], &list[i], head)
 			s.sends(&list[i])

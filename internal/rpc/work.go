@@ -153,6 +153,10 @@ func (w *worker) pull() error {
 		if credit == 0 {
 			continue
 		}
+		head, err := w.log.Head(w.ctx, w.c.tenant) // before anything is leased, since what fails after that has taken a delivery
+		if err != nil {
+			return err
+		}
 		list, err := w.delivery.Pull(w.ctx, w.c.tenant, w.sub, eventhose.Pull{Max: min(credit, maxAtOnce), Wait: w.heartbeat, Lease: w.lease})
 		if err != nil {
 			return err
@@ -161,10 +165,6 @@ func (w *worker) pull() error {
 			continue
 		}
 		w.hold(list) // before the client sees them, and grants as many again
-		head, err := w.log.Head(w.ctx, w.c.tenant)
-		if err != nil {
-			return err
-		}
 		if err := w.hand(list, head.Incarnation); err != nil {
 			return err
 		}
@@ -324,8 +324,13 @@ func (w *worker) answer(a eventhose.Answer, at string) error {
 	return w.tell(&v1.WorkResponse{Message: &v1.WorkResponse_Answered{Answered: &v1.Answered{Count: int32(len(a.Leases) - len(lost)), Lost: lost}}})
 }
 
-// giveBack has others work on what the client has not answered. No other goroutine of the worker is left.
+// giveBack has others work on what the client has not answered. If it left, it may have died of an event, so the delivery
+// counts; if the server stops, it does not. No other goroutine of the worker is left.
 func (w *worker) giveBack() {
+	verdict := eventhose.AnswerNack
+	if w.draining.Err() != nil {
+		verdict = eventhose.AnswerRelease
+	}
 	w.mu.Lock()
 	w.forgetEnded()
 	var leases []string
@@ -338,7 +343,7 @@ func (w *worker) giveBack() {
 	for len(leases) > 0 {
 		part := leases[:min(len(leases), eventhose.MaxPull)]
 		leases = leases[len(part):]
-		answer := eventhose.Answer{Verdict: eventhose.AnswerNack, Leases: part, Message: "the worker's connection has ended"}
+		answer := eventhose.Answer{Verdict: verdict, Leases: part, Message: "the worker's connection has ended"}
 		if _, err := w.delivery.Answer(ctx, w.c.tenant, w.sub, answer); err != nil {
 			w.logger.LogAttrs(ctx, slog.LevelWarn, "rpc: leases of a stream that has ended could not be given back; they end by themselves",
 				slog.String("request_id", w.c.id), slog.String("leases", fmt.Sprint(len(part)+len(leases))), slog.String("error", err.Error()))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -188,6 +189,61 @@ func TestWorkerDies(t *testing.T) {
 		if l.GetDeliveries() != 2 {
 			t.Errorf("%v", l)
 		}
+	}
+}
+
+// headless is the log, whose head cannot be read while it is away.
+type headless struct {
+	rpc.Log
+	away atomic.Bool
+}
+
+func (h *headless) Head(ctx context.Context, id eventhose.TenantID) (eventhose.Head, error) {
+	if h.away.Load() {
+		return eventhose.Head{}, errors.New("planted")
+	}
+	return h.Log.Head(ctx, id)
+}
+
+// next answers what the next worker gets of a subscription.
+func (w *world) next(sub string) []eventhose.Leased {
+	w.t.Helper()
+	list, err := w.engine.Pull(w.t.Context(), "acme", eventhose.SubscriptionID(sub), eventhose.Pull{Max: 10, Wait: callTime, Lease: time.Minute})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return list
+}
+
+// A worker whose stream ends before it got anything has taken nothing.
+func TestWorkThatFailsTakesNothing(t *testing.T) {
+	log := &headless{}
+	w := newWorld(t, func(o *rpc.Options) { log.Log, o.Log = o.Log, log })
+	sub := w.pullSubscription()
+	w.append("acme", 1)
+	h := w.work(w.dial(), sub)
+	log.away.Store(true)
+	h.grant(10)
+	w.refused(h.end(), codes.Internal, eventhose.CodeInternal, "")
+	if list := w.next(sub); len(list) != 1 || list[0].Deliveries != 1 {
+		t.Errorf("%+v", list)
+	}
+}
+
+// A server that stops gives back what workers have in their hands before it is gone, and charges them nothing.
+func TestWorkDrains(t *testing.T) {
+	w := newWorld(t, nil)
+	sub := w.pullSubscription()
+	w.append("acme", 3)
+	h := w.work(w.dial(), sub)
+	h.grant(10)
+	got := h.leases(3)
+	h.say(ack(got[0]))
+	h.next()
+	w.door.Drain()
+	w.refused(h.end(), codes.Unavailable, eventhose.CodeUnavailable, "")
+	if list := w.next(sub); len(list) != 2 || list[0].Deliveries != 1 || list[1].Deliveries != 1 {
+		t.Errorf("%+v", list)
 	}
 }
 

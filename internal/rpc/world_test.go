@@ -46,6 +46,7 @@ type world struct {
 	t      testing.TB
 	ctl    *control.Control
 	log    *eventlog.Log
+	engine *deliver.Engine
 	door   *rpc.Door
 	server *httptest.Server
 	logs   *lockedBuffer
@@ -89,16 +90,15 @@ func newWorldIn(t testing.TB, dir string, change func(*rpc.Options)) *world {
 	if w.ctl, err = control.New(st, control.Options{AdminKey: rootKey, SecretKey: make([]byte, 32)}); err != nil {
 		t.Fatal(err)
 	}
-	var engine *deliver.Engine
-	w.log = eventlog.New(st, w.ctl, eventlog.Options{Appended: func(id eventhose.TenantID) { engine.Appended(id) },
+	w.log = eventlog.New(st, w.ctl, eventlog.Options{Appended: func(id eventhose.TenantID) { w.engine.Appended(id) },
 		Erased: func(id eventhose.TenantID, _ eventhose.Sequence) { w.door.Forget(id) }})
-	engine = deliver.New(st, w.ctl, w.log, nil, deliver.Options{Logger: slog.New(slog.DiscardHandler),
+	w.engine = deliver.New(st, w.ctl, w.log, nil, deliver.Options{Logger: slog.New(slog.DiscardHandler),
 		Fatal: func(err error) { t.Errorf("the engine gave up: %v", err) }})
-	w.ctl.Announce(engine.Changed)
-	if err := engine.Start(context.Background()); err != nil {
+	w.ctl.Announce(w.engine.Changed)
+	if err := w.engine.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	o := rpc.Options{Log: w.log, Control: w.ctl, Delivery: engine, Logger: slog.New(slog.NewTextHandler(w.logs, nil))}
+	o := rpc.Options{Log: w.log, Control: w.ctl, Delivery: w.engine, Logger: slog.New(slog.NewTextHandler(w.logs, nil))}
 	if change != nil {
 		change(&o)
 	}
@@ -120,7 +120,7 @@ func newWorldIn(t testing.TB, dir string, change func(*rpc.Options)) *world {
 		w.server.Client().CloseIdleConnections()
 		w.server.Close()
 		w.door.Close()
-		if err := errors.Join(engine.Stop(context.Background()), w.log.Close(), st.Close()); err != nil {
+		if err := errors.Join(w.engine.Stop(context.Background()), w.log.Close(), st.Close()); err != nil {
 			t.Error(err)
 		}
 	})
