@@ -103,11 +103,15 @@ func Serves(path string) bool { return strings.HasPrefix(path, pathPrefix) }
 
 const (
 	// maxBodies is what the bodies of all requests under way may take together, in bytes, and maxTenantBodies those of one tenant:
-	// who makes senders stall holds up nobody else's.
+	// who makes senders stall holds up nobody else's. keptBodies of it are for those tenants that have no more than firstBody, which is a
+	// longest one as it comes.
 	maxBodies       = 128 << 20
 	maxTenantBodies = 32 << 20
-	// maxHeld is how many answers of inspect may be held at once.
-	maxHeld = 1000
+	keptBodies      = 32 << 20
+	firstBody       = 2 * gateway.MaxBody
+	// maxHeld is how many answers of inspect may be held at once, maxTenantHeld of one tenant.
+	maxHeld       = 1000
+	maxTenantHeld = 100
 	// maxKept is how many verifiers are kept.
 	maxKept = 10_000
 )
@@ -123,7 +127,7 @@ type Door struct {
 	metrics  *metrics
 
 	bodies   overload.Shares
-	held     overload.Budget
+	held     overload.Shares
 	kept     verifiers
 	pace     overload.Pace[eventhose.SourceID]
 	draining context.Context
@@ -149,8 +153,9 @@ func New(o Options) (*Door, error) {
 		return nil, err
 	}
 	d := &Door{log: o.Log, sources: o.Sources, delivery: o.Delivery, checker: o.Checker, logger: o.Logger, overload: o.Overload, metrics: m}
-	d.held.Set(maxHeld)
+	d.held.Set(maxHeld, maxTenantHeld)
 	d.bodies.Set(maxBodies, maxTenantBodies)
+	d.bodies.Keep(keptBodies, firstBody)
 	d.pace.Set(burst, perSecond)
 	d.draining, d.drain = context.WithCancel(context.Background())
 	return d, nil
