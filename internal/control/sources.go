@@ -146,9 +146,9 @@ func (c *Control) Source(ctx context.Context, tenant eventhose.TenantID, id even
 }
 
 // FindSource answers the source with an id, whosever it is, with its secrets, from memory if it can. The answer is shared:
-// do not change it. CodeNotFound.
+// do not change it. CodeNotFound, CodeUnavailable when too many ids are looked up that are not in memory.
 func (c *Control) FindSource(ctx context.Context, id eventhose.SourceID) (eventhose.Source, error) {
-	return c.sources.get(id, func() (eventhose.Source, error) {
+	return c.sources.find(ctx, id, func() (eventhose.Source, error) {
 		var whose sourceOfRecord
 		_, err := c.load(ctx, "", kindSourceOf, string(id), &whose)
 		if errors.Is(err, store.ErrNotFound) {

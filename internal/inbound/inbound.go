@@ -2,8 +2,8 @@
 // sent, appends it, and answers 200 once it is on disk. What is not taken is kept for a while, with the reason, for the owner
 // of the source. The inbox tells what became of each event.
 //
-// No request of a stranger costs more than its own reading: sources and their verifiers are kept in memory, bodies are
-// bounded alone and together, and rejected requests are kept at a bounded pace.
+// No request of a stranger costs more than its own reading: sources and their verifiers are kept in memory, few are looked up at once that
+// are not, bodies are bounded alone and together, and rejected requests are kept at a bounded pace.
 package inbound
 
 import (
@@ -32,7 +32,8 @@ type Log interface {
 
 // Sources is what the door needs of the sources and the requests that they rejected.
 type Sources interface {
-	// FindSource answers the source with an id with its secrets, from memory if it can. CodeNotFound.
+	// FindSource answers the source with an id with its secrets, from memory if it can. CodeNotFound, CodeUnavailable when too many are looked up
+	// that are not in memory.
 	FindSource(ctx context.Context, id eventhose.SourceID) (eventhose.Source, error)
 	// Source is one of a tenant, as it is stored now. CodeNotFound.
 	Source(ctx context.Context, tenant eventhose.TenantID, id eventhose.SourceID) (eventhose.Source, error)

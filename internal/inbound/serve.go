@@ -108,8 +108,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			d.metrics.duration.Observe(took.Seconds())
 		}
 		level := slog.LevelInfo
-		switch x.outcome {
-		case appended, repeated, unknown: // what was taken is in the log of events
+		if x.outcome == appended || x.outcome == repeated || x.source.ID == "" { // what was taken is in the log of events, and who makes ids up fills none
 			level = slog.LevelDebug
 		}
 		if d.logger.Enabled(ctx, level) {

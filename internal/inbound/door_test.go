@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -137,6 +138,27 @@ func TestHeldAnswersAreBounded(t *testing.T) {
 			t.Errorf("%d are held", held)
 		}
 	})
+}
+
+// busy is sources of which too many are looked up.
+type busy struct{ *control.Control }
+
+func (busy) FindSource(context.Context, eventhose.SourceID) (eventhose.Source, error) {
+	return eventhose.Source{}, &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "too many", RetryAfter: time.Second}
+}
+
+// Who comes while too many ids are made up is told to come again, and the server's log is not filled with it.
+func TestTooManyAreLookedUp(t *testing.T) {
+	var logs bytes.Buffer
+	d, err := New(Options{Sources: busy{}, Logger: slog.New(slog.NewTextHandler(&logs, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", Path("src_00000000000000000000000000"), nil))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" || logs.Len() > 0 {
+		t.Errorf("%d, %v, %s", w.Code, w.Header(), logs.String())
+	}
 }
 
 // Senders who stall in the name of four tenants leave another its first body.
