@@ -102,7 +102,7 @@ func (t *Tenant) Rejection(ctx context.Context, id eventhose.SourceID, rejection
 }
 
 // RetryRejection verifies a rejected request again, as of when it came, with the settings that its source has now, and
-// appends it. CodeNotFound, CodeConflict if it is rejected again.
+// appends it. CodeNotFound, CodeConflict if it is rejected again, or if an event with its id and other content is in the log.
 func (t *Tenant) RetryRejection(ctx context.Context, id eventhose.SourceID, rejection string) (eventhose.Placement, error) {
 	var answer eventhose.Placement
 	err := t.c.send(ctx, http.MethodPost, t.source(id, "rejections", rejection, "retry"), nil, &answer)

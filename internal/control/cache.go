@@ -1,8 +1,18 @@
 package control
 
 import (
+	"context"
 	"sync"
 	"time"
+
+	"github.com/eventhose/eventhose"
+)
+
+const (
+	// unknownAtOnce is how many values of a cache are looked up at once by keys that it does not know, unknownTurn how long it is waited to be
+	// one of them.
+	unknownAtOnce = 4
+	unknownTurn   = time.Second
 )
 
 // cache keeps what was loaded from the store, at most limit values, each for at most keep if that is set. Whoever changes a stored value calls forget once
@@ -11,6 +21,8 @@ import (
 type cache[K comparable, V any] struct {
 	limit int
 	keep  time.Duration
+	// unknown has room for those who look up a key that is not known.
+	unknown chan struct{}
 
 	mu         sync.Mutex
 	values     map[K]cached[V]
@@ -18,17 +30,65 @@ type cache[K comparable, V any] struct {
 }
 
 type cached[V any] struct {
-	value V
-	until time.Time // zero: for ever
+	value     V
+	until     time.Time // zero: for ever
+	forgotten bool      // without a value: that there was one is all that is known
 }
 
 func newCache[K comparable, V any](limit int, keep time.Duration) *cache[K, V] {
-	return &cache[K, V]{limit: limit, keep: keep, values: map[K]cached[V]{}}
+	return &cache[K, V]{limit: limit, keep: keep, unknown: make(chan struct{}, unknownAtOnce), values: map[K]cached[V]{}}
+}
+
+// find is get for keys that anybody may make up. Those of which there was a value before are found as ever; of all others few are looked up at once,
+// so that a flood of them leaves the store to what is known. It loads what is not kept, so a new value is found at once. What load finds
+// missing (CodeNotFound) is not known any more. CodeUnavailable when too many are looked up.
+func (c *cache[K, V]) find(ctx context.Context, key K, load func() (V, error)) (V, error) {
+	if !c.knows(key) {
+		if err := c.turn(ctx); err != nil {
+			var none V
+			return none, err
+		}
+		defer func() { <-c.unknown }()
+	}
+	v, err := c.get(key, load)
+	if eventhose.CodeOf(err) == eventhose.CodeNotFound {
+		c.mu.Lock()
+		delete(c.values, key)
+		c.mu.Unlock()
+	}
+	return v, err
+}
+
+func (c *cache[K, V]) knows(key K) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.values[key]
+	return ok
+}
+
+// turn waits to be one of those who look up an unknown key.
+func (c *cache[K, V]) turn(ctx context.Context) error {
+	select {
+	case c.unknown <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(unknownTurn)
+	defer timer.Stop()
+	select {
+	case c.unknown <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "too much is looked up at once that is not known", Fix: "try again", RetryAfter: time.Second}
+	case <-ctx.Done():
+		return failed("look it up", ctx.Err())
+	}
 }
 
 func (c *cache[K, V]) get(key K, load func() (V, error)) (V, error) {
 	c.mu.Lock()
 	had, ok := c.values[key]
+	ok = ok && !had.forgotten
 	generation := c.generation
 	c.mu.Unlock()
 	var until time.Time
@@ -48,16 +108,21 @@ func (c *cache[K, V]) get(key K, load func() (V, error)) (V, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.generation != generation { // it may have been read before the change
+	_, there := c.values[key]
+	late := c.generation != generation // it may have been read before the change
+	if late && there {
 		return v, nil
 	}
-	if len(c.values) >= c.limit {
+	if !there && len(c.values) >= c.limit {
 		for other := range c.values {
 			delete(c.values, other)
 			break
 		}
 	}
-	c.values[key] = cached[V]{v, until}
+	c.values[key] = cached[V]{value: v, until: until}
+	if late {
+		c.drop(key)
+	}
 	return v, nil
 }
 
@@ -65,12 +130,21 @@ func (c *cache[K, V]) forget(key K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.generation++
-	delete(c.values, key)
+	c.drop(key)
+}
+
+// drop keeps of a value that it was there. c.mu is held.
+func (c *cache[K, V]) drop(key K) {
+	if _, there := c.values[key]; there {
+		c.values[key] = cached[V]{forgotten: true}
+	}
 }
 
 func (c *cache[K, V]) forgetAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.generation++
-	clear(c.values)
+	for key := range c.values {
+		c.drop(key)
+	}
 }

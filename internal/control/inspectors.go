@@ -164,9 +164,9 @@ func (c *Control) Inspector(ctx context.Context, tenant eventhose.TenantID, id e
 }
 
 // FindInspector answers the inspector with an id, whosever it is, with its secret, as it was at most a second ago, or later than
-// the last change by this node. CodeNotFound.
+// the last change by this node. CodeNotFound, CodeUnavailable when too many ids are looked up that are not in memory.
 func (c *Control) FindInspector(ctx context.Context, id eventhose.InspectorID) (eventhose.Inspector, error) {
-	return c.inspectors.get(id, func() (eventhose.Inspector, error) {
+	return c.inspectors.find(ctx, id, func() (eventhose.Inspector, error) {
 		r, err := c.inspector(ctx, "", id)
 		return r.Inspector, err
 	})

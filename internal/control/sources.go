@@ -102,7 +102,10 @@ func (c *Control) CreateSource(ctx context.Context, s eventhose.Source) (eventho
 	if err != nil {
 		return none, err
 	}
-	if err = c.saveSourceCounted(ctx, s.Tenant, 1, []store.RecordChange{change, whose, inboxChange}, lane); mayBe(err) {
+	err = again(func() error {
+		return c.saveSourceCounted(ctx, s.Tenant, 1, []store.RecordChange{change, whose, inboxChange}, lane)
+	})
+	if mayBe(err) {
 		c.changed(s.Tenant, s.Subscription)
 	}
 	if err != nil {
@@ -118,20 +121,19 @@ func (c *Control) judgeSource(s eventhose.Source) error {
 	return c.checkSource(s)
 }
 
-// saveSourceCounted saves the creation (by 1) or deletion (by -1) of a source and its inbox together with the tenant's counts.
+// saveSourceCounted saves the creation (by 1) or deletion (by -1) of a source and its inbox together with the tenant's counts. An error
+// that is ErrVersion stays one: what of it was changed by others, the caller has to read again.
 func (c *Control) saveSourceCounted(ctx context.Context, tenant eventhose.TenantID, by int, changes []store.RecordChange, lane store.LaneChange) error {
 	defer c.lockCounts(tenant)()
-	return again(func() error {
-		sources, err := c.count(ctx, tenant, kindSource, by, eventhose.MaxSources)
-		if err != nil {
-			return err
-		}
-		subscriptions, err := c.count(ctx, tenant, kindSubscription, by, eventhose.MaxSubscriptions)
-		if err != nil {
-			return err
-		}
-		return c.save(ctx, "save a source", append(slices.Clone(changes), sources, subscriptions), lane)
-	})
+	sources, err := c.count(ctx, tenant, kindSource, by, eventhose.MaxSources)
+	if err != nil {
+		return err
+	}
+	subscriptions, err := c.count(ctx, tenant, kindSubscription, by, eventhose.MaxSubscriptions)
+	if err != nil {
+		return err
+	}
+	return c.save(ctx, "save a source", append(slices.Clone(changes), sources, subscriptions), lane)
 }
 
 // Source answers one source of a tenant with its secrets. CodeNotFound.
@@ -146,9 +148,9 @@ func (c *Control) Source(ctx context.Context, tenant eventhose.TenantID, id even
 }
 
 // FindSource answers the source with an id, whosever it is, with its secrets, from memory if it can. The answer is shared:
-// do not change it. CodeNotFound.
+// do not change it. CodeNotFound, CodeUnavailable when too many ids are looked up that are not in memory.
 func (c *Control) FindSource(ctx context.Context, id eventhose.SourceID) (eventhose.Source, error) {
-	return c.sources.get(id, func() (eventhose.Source, error) {
+	return c.sources.find(ctx, id, func() (eventhose.Source, error) {
 		var whose sourceOfRecord
 		_, err := c.load(ctx, "", kindSourceOf, string(id), &whose)
 		if errors.Is(err, store.ErrNotFound) {
@@ -212,7 +214,7 @@ func (c *Control) UpdateSource(ctx context.Context, tenant eventhose.TenantID, i
 }
 
 // DeleteSource removes a source with its inbox and the requests that it has rejected. Its events stay in the log.
-// CodeNotFound.
+// CodeNotFound, CodeVersion when others change it all the time.
 func (c *Control) DeleteSource(ctx context.Context, tenant eventhose.TenantID, id eventhose.SourceID) error {
 	var s eventhose.Source
 	err := again(func() (err error) {
@@ -228,7 +230,9 @@ func (c *Control) DeleteSource(ctx context.Context, tenant eventhose.TenantID, i
 		changes := []store.RecordChange{{Record: r, Delete: true}}
 		for _, at := range []store.Record{{Kind: kindSourceOf, ID: string(id)}, {Tenant: tenant, Kind: kindSubscription, ID: string(s.Subscription)}} {
 			found, err := c.store.Record(ctx, at.Tenant, at.Kind, at.ID)
-			if err != nil {
+			if errors.Is(err, store.ErrNotFound) {
+				continue // gone with the source a moment ago, which the save finds
+			} else if err != nil {
 				return failed("read what belongs to a source", err)
 			}
 			changes = append(changes, store.RecordChange{Record: found, Delete: true})

@@ -193,6 +193,78 @@ func TestRejections(t *testing.T) {
 	})
 }
 
+// meanwhile is a store in which something happens when it is first asked for a kind of records.
+type meanwhile struct {
+	store.Store
+	kind    string
+	happens func()
+}
+
+func (m *meanwhile) Record(ctx context.Context, tenant eventhose.TenantID, kind, id string) (store.Record, error) {
+	if happens := m.happens; kind == m.kind && happens != nil {
+		m.happens = nil
+		happens()
+	}
+	return m.Store.Record(ctx, tenant, kind, id)
+}
+
+// Who deletes a source names no version: it goes whatever others make of it meanwhile, and once.
+func TestDeleteSourceThatIsChanged(t *testing.T) {
+	ctx := t.Context()
+	name := "changed meanwhile"
+	for kind, change := range map[string]struct {
+		by   func(h *house, id eventhose.SourceID) error
+		want eventhose.Code
+	}{
+		"changed": {func(h *house, id eventhose.SourceID) error {
+			_, err := h.UpdateSource(ctx, "acme", id, eventhose.SourcePatch{Name: &name})
+			return err
+		}, ""},
+		"its inbox changed": {func(h *house, id eventhose.SourceID) error {
+			s, err := h.Source(ctx, "acme", id)
+			if err != nil {
+				return err
+			}
+			_, err = h.UpdateSubscription(ctx, "acme", s.Subscription, eventhose.SubscriptionPatch{Name: &name}, nil)
+			return err
+		}, ""},
+		"another made":    {func(h *house, _ eventhose.SourceID) error { h.door("stripe", "whsec_1"); return nil }, ""},
+		"already deleted": {func(h *house, id eventhose.SourceID) error { return h.DeleteSource(ctx, "acme", id) }, eventhose.CodeNotFound},
+	} {
+		for _, at := range []string{kindSourceOf, kindSubscription, kindCount} {
+			t.Run(kind+" before the "+at, func(t *testing.T) {
+				h := newHouse(t)
+				s := h.door("stripe", "whsec_1")
+				st := &meanwhile{Store: h.store, kind: at}
+				node, err := New(st, h.options())
+				if err != nil {
+					t.Fatal(err)
+				}
+				st.happens = func() {
+					if err := change.by(h, s.ID); err != nil {
+						t.Error(err)
+					}
+				}
+				wants(t, "delete", node.DeleteSource(ctx, "acme", s.ID), change.want, "")
+				if st.happens != nil {
+					t.Error("nothing happened meanwhile")
+				}
+				_, err = h.Source(ctx, "acme", s.ID)
+				wants(t, "the source", err, eventhose.CodeNotFound, "")
+				left, err := h.Sources(ctx, "acme", "", 10)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, counted := range []string{kindSource, kindSubscription} {
+					if r, err := h.store.Record(ctx, "acme", kindCount, counted); err != nil || string(r.Value) != fmt.Sprint(len(left)) {
+						t.Errorf("counts %s of %s, %v; there are %d", r.Value, counted, err, len(left))
+					}
+				}
+			})
+		}
+	}
+}
+
 // A source whose rejected requests cannot be removed now is gone all the same, and says so: they vanish by themselves.
 func TestDeleteSourceThoughItsRejectionsStay(t *testing.T) {
 	h := newHouse(t)

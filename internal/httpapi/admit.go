@@ -82,8 +82,14 @@ func (a *API) authorize(w http.ResponseWriter, r *http.Request, x *exchange, op 
 	if r.PathValue("tenant") != "" {
 		x.wish.Tenant = x.tenant
 	}
-	if err := a.identify(w, r, x, ru); err != nil || x.principal.KeyID == "" {
+	if err := a.identify(w, r, x, ru); err != nil {
 		return err
+	}
+	if !validText(r.URL.Path) { // nothing has such a name, and not every store can be asked for one
+		return eventhose.NotFound("route")
+	}
+	if x.principal.KeyID == "" {
+		return nil
 	}
 	if err := access.Permit(r.Context(), a.control, x.principal, x.wish); err != nil {
 		return err
@@ -161,7 +167,7 @@ func parametersOf(op *huma.Operation) map[string]bool {
 	return known
 }
 
-// readQuery parses a query strictly: nothing unknown unless that is let pass, nothing twice, nothing that is not UTF-8.
+// readQuery parses a query strictly: nothing unknown unless that is let pass, nothing twice, nothing that is no text.
 func readQuery(raw string, known map[string]bool, pass bool) (url.Values, error) {
 	q, err := url.ParseQuery(raw)
 	if err != nil {
@@ -177,7 +183,7 @@ func readQuery(raw string, known map[string]bool, pass bool) (url.Values, error)
 		}
 		for _, v := range values {
 			if !validText(v) {
-				return nil, &eventhose.Error{Code: eventhose.CodeMalformed, Field: name, Message: "is not UTF-8"}
+				return nil, &eventhose.Error{Code: eventhose.CodeMalformed, Field: name, Message: "is not UTF-8, or holds a NUL"}
 			}
 		}
 	}

@@ -117,7 +117,8 @@ func jsonType(h http.Header, allowed ...string) (string, error) {
 	return "", refused
 }
 
-func validText(s string) bool { return utf8.ValidString(s) }
+// validText reports whether s is what every store takes for text.
+func validText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 // clip bounds what of a client's text is told back.
 func clip(s string) string {

@@ -9,7 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/embedded"
+	"github.com/eventhose/eventhose/internal/pgtest"
+	"github.com/eventhose/eventhose/internal/postgres"
+	"github.com/eventhose/eventhose/internal/store"
 )
 
 // open are the routes that need no key. Adding one is a decision, taken here.
@@ -247,6 +253,71 @@ func TestRouteMatrix(t *testing.T) {
 		t.Errorf("rows without a route: %v", unused)
 	}
 	t.Logf("%d refusals", refusals)
+}
+
+// What is no text in a path names nothing, and in a query it cannot be read, whichever store is behind: PostgreSQL takes neither a NUL nor
+// what is not UTF-8 for text.
+func TestNoText(t *testing.T) {
+	for name, open := range map[string]func(*testing.T) (store.Store, error){
+		"embedded": func(*testing.T) (store.Store, error) {
+			return embedded.Open("data", embedded.Options{FS: vfs.NewMem(), MinFree: -1})
+		},
+		"postgresql": func(t *testing.T) (store.Store, error) {
+			return postgres.Open(t.Context(), pgtest.Database(t), postgres.Options{})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st, err := open(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := newWorldOver(t, st, nil)
+			source, rejection := w.source("acme")
+			subscription := w.subscribe("acme", "")
+			own := map[string]string{"{tenant}": "acme", "{rejection}": rejection, "{attempt}": w.tried("acme", subscription)}
+			var described struct {
+				Paths map[string]map[string]struct {
+					Parameters []struct{ Name, In string }
+				}
+			}
+			if err := json.Unmarshal(w.want(200, w.root("GET", "/openapi.json", "")).body, &described); err != nil {
+				t.Fatal(err)
+			}
+			for _, route := range w.api.Routes() {
+				own["{id}"] = subscription
+				if strings.Contains(route.Path, "/sources/") {
+					own["{id}"] = source
+				}
+				with := func(part, text string) string {
+					path := route.Path
+					for name, value := range own {
+						if name == part {
+							value = text
+						}
+						path = strings.Replace(path, name, value, 1)
+					}
+					return path
+				}
+				for _, text := range []string{"%00", "a%00b", "%ff", "a%c3"} {
+					for name := range own {
+						if !strings.Contains(route.Path, name) {
+							continue
+						}
+						w.refused("unauthenticated", "", w.call("", route.Method, with(name, text), ""))
+						w.refused("not_found", "", w.root(route.Method, with(name, text), rows[route.Method+" "+route.Path].body))
+					}
+					for _, p := range described.Paths[route.Path][strings.ToLower(route.Method)].Parameters {
+						if p.In == "query" && p.Name != "ticket" {
+							w.refused("malformed", p.Name, w.root(route.Method, with("", "")+"?"+p.Name+"="+text, ""))
+						}
+					}
+				}
+			}
+			if logs := w.logs.String(); strings.Contains(logs, "level=ERROR") {
+				t.Errorf("the log has errors: %s", logs)
+			}
+		})
+	}
 }
 
 func path0(kind, tenant, id string) string {

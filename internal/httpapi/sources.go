@@ -187,7 +187,8 @@ func (a *API) addSources(sources Sources) {
 	})
 	manage(a, changes(eventhose.ScopeManage), huma.Operation{
 		OperationID: "retryRejection", Method: http.MethodPost, Path: path + "/{id}/rejections/{rejection}/retry", Tags: tags,
-		Summary: "Verify it again, as of when it came, with the settings that the source has now, and append it",
+		Summary:     "Verify it again, as of when it came, with the settings that the source has now, and append it",
+		Description: "It is kept no longer then. 409 if it is rejected again, or if an event with its id and other content is in the log: then it stays.",
 	}, func(ctx context.Context, in *InRejection) (*placementOutput, error) {
 		p, err := sources.Retry(ctx, in.Tenant, in.ID, in.Rejection)
 		return &placementOutput{p}, err

@@ -2,8 +2,8 @@
 // sent, appends it, and answers 200 once it is on disk. What is not taken is kept for a while, with the reason, for the owner
 // of the source. The inbox tells what became of each event.
 //
-// No request of a stranger costs more than its own reading: sources and their verifiers are kept in memory, bodies are
-// bounded alone and together, and rejected requests are kept at a bounded pace.
+// No request of a stranger costs more than its own reading: sources and their verifiers are kept in memory, few are looked up at once that
+// are not, bodies are bounded alone and together, and rejected requests are kept at a bounded pace.
 package inbound
 
 import (
@@ -32,7 +32,8 @@ type Log interface {
 
 // Sources is what the door needs of the sources and the requests that they rejected.
 type Sources interface {
-	// FindSource answers the source with an id with its secrets, from memory if it can. CodeNotFound.
+	// FindSource answers the source with an id with its secrets, from memory if it can. CodeNotFound, CodeUnavailable when too many are looked up
+	// that are not in memory.
 	FindSource(ctx context.Context, id eventhose.SourceID) (eventhose.Source, error)
 	// Source is one of a tenant, as it is stored now. CodeNotFound.
 	Source(ctx context.Context, tenant eventhose.TenantID, id eventhose.SourceID) (eventhose.Source, error)
@@ -103,11 +104,15 @@ func Serves(path string) bool { return strings.HasPrefix(path, pathPrefix) }
 
 const (
 	// maxBodies is what the bodies of all requests under way may take together, in bytes, and maxTenantBodies those of one tenant:
-	// who makes senders stall holds up nobody else's.
+	// who makes senders stall holds up nobody else's. keptBodies of it are for those tenants that have no more than firstBody, which is a
+	// longest one as it comes.
 	maxBodies       = 128 << 20
 	maxTenantBodies = 32 << 20
-	// maxHeld is how many answers of inspect may be held at once.
-	maxHeld = 1000
+	keptBodies      = 32 << 20
+	firstBody       = 2 * gateway.MaxBody
+	// maxHeld is how many answers of inspect may be held at once, maxTenantHeld of one tenant.
+	maxHeld       = 1000
+	maxTenantHeld = 100
 	// maxKept is how many verifiers are kept.
 	maxKept = 10_000
 )
@@ -123,7 +128,7 @@ type Door struct {
 	metrics  *metrics
 
 	bodies   overload.Shares
-	held     overload.Budget
+	held     overload.Shares
 	kept     verifiers
 	pace     overload.Pace[eventhose.SourceID]
 	draining context.Context
@@ -149,8 +154,9 @@ func New(o Options) (*Door, error) {
 		return nil, err
 	}
 	d := &Door{log: o.Log, sources: o.Sources, delivery: o.Delivery, checker: o.Checker, logger: o.Logger, overload: o.Overload, metrics: m}
-	d.held.Set(maxHeld)
+	d.held.Set(maxHeld, maxTenantHeld)
 	d.bodies.Set(maxBodies, maxTenantBodies)
+	d.bodies.Keep(keptBodies, firstBody)
 	d.pace.Set(burst, perSecond)
 	d.draining, d.drain = context.WithCancel(context.Background())
 	return d, nil

@@ -192,6 +192,53 @@ func TestRetry(t *testing.T) {
 	}
 }
 
+// A rejected request whose id has come with other content since is not taken, and stays: there is no other copy of it.
+func TestRetryOfAnotherContent(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.source(`{"provider": "github", "secret": "a-typing-error"}`)
+	path := "/sources/" + s.ID
+	send := func(body string) int {
+		return w.send("POST", s.URL, body, "X-Hub-Signature-256", github(secret, body), "X-GitHub-Delivery", "d-1").StatusCode
+	}
+	rejected := func() (list struct{ Data []eventhose.Rejection }) {
+		w.manage(200, "GET", path+"/rejections", "", &list)
+		return list
+	}
+	const first, changed = `{"attempt":1}`, `{"attempt":2}`
+	if got := send(first); got != 401 {
+		t.Fatalf("%d", got)
+	}
+	w.manage(200, "PATCH", path, `{"secrets": ["`+secret+`"]}`, nil)
+	if got := send(changed); got != 200 {
+		t.Fatalf("%d", got)
+	}
+	id := rejected().Data[0].ID
+	var problem struct{ Code, Detail string }
+	w.manage(409, "POST", path+"/rejections/"+id+"/retry", "", &problem)
+	if problem.Code != "conflict" || !strings.Contains(problem.Detail, "other content") {
+		t.Errorf("%+v", problem)
+	}
+	var one eventhose.Rejection
+	w.manage(200, "GET", path+"/rejections/"+id, "", &one)
+	if string(one.Request.Body) != first {
+		t.Errorf("%+v", one.Request)
+	}
+	if events := w.events(); len(events) != 1 || string(events[0].Data) != changed {
+		t.Errorf("%+v", events)
+	}
+	// The same content is a repeat, and done with.
+	w.manage(200, "PATCH", path, `{"secrets": ["a-typing-error"]}`, nil)
+	if got := send(changed); got != 401 {
+		t.Fatalf("%d", got)
+	}
+	w.manage(200, "PATCH", path, `{"secrets": ["`+secret+`"]}`, nil)
+	var placed eventhose.Placement
+	w.manage(200, "POST", path+"/rejections/"+rejected().Data[0].ID+"/retry", "", &placed)
+	if list := rejected().Data; !placed.Duplicate || placed.Sequence != 1 || len(list) != 1 || list[0].ID != id {
+		t.Errorf("%+v, %+v", placed, list)
+	}
+}
+
 func TestUnknown(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.source(`{"provider": "github", "secret": "long-enough"}`)

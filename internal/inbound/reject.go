@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -65,8 +66,8 @@ func (d *Door) owned(ctx context.Context, s *eventhose.Source, r *gateway.Reques
 }
 
 // Retry verifies a rejected request again, as of when it came and with the settings that its source has now, appends
-// it, and forgets the rejection. CodeNotFound; CodeConflict if it is rejected again, if it was a handshake, which nobody waits
-// for any more, or if its body was too long to be kept.
+// it, and forgets the rejection. CodeNotFound; CodeConflict, and the rejection stays, if it is rejected again, if it was a handshake, which nobody
+// waits for any more, if its body was too long to be kept, or if an event with its id and other content is in the log.
 func (d *Door) Retry(ctx context.Context, tenant eventhose.TenantID, source eventhose.SourceID, id string) (eventhose.Placement, error) {
 	none := eventhose.Placement{}
 	s, err := d.sources.Source(ctx, tenant, source)
@@ -95,9 +96,12 @@ func (d *Door) Retry(ctx context.Context, tenant eventhose.TenantID, source even
 	if verdict.Event.ID == "" {
 		verdict.Event.ID = id // it is taken once, also if it is asked for twice
 	}
-	placed, _, err := d.place(ctx, &s, "", verdict.Event)
-	if err != nil {
+	placed, o, err := d.place(ctx, &s, "", verdict.Event)
+	switch {
+	case err != nil:
 		return none, err
+	case o == different: // nobody is to be answered 200 here, and the rejection is all that there is of it
+		return none, &eventhose.Error{Code: eventhose.CodeConflict, Message: fmt.Sprintf("an event with the id %q and other content is in the log", placed.ID), Fix: "compare the two: what is in the log stays, and so does this until it expires"}
 	}
 	return placed, d.sources.ForgetRejection(ctx, tenant, source, id)
 }

@@ -108,8 +108,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			d.metrics.duration.Observe(took.Seconds())
 		}
 		level := slog.LevelInfo
-		switch x.outcome {
-		case appended, repeated, unknown: // what was taken is in the log of events
+		if x.outcome == appended || x.outcome == repeated || x.source.ID == "" { // what was taken is in the log of events, and who makes ids up fills none
 			level = slog.LevelDebug
 		}
 		if d.logger.Enabled(ctx, level) {
@@ -167,9 +166,22 @@ func (d *Door) take(ctx context.Context, w http.ResponseWriter, r *http.Request,
 		d.fail(ctx, w, x, err)
 		return
 	}
-	body, give, ok := d.read(ctx, w, r, x)
+	o, answer, ok := d.receive(ctx, w, r, x, verifier)
 	if !ok {
 		return
+	}
+	if taken := o == appended || o == repeated || o == different; taken && x.source.Answer != nil {
+		answer = d.hold(ctx, x.source.Tenant, x.source.Answer)
+	}
+	x.answer(w, o, answer)
+}
+
+// receive reads a body and does with it what is to be done. If it cannot, it has answered. When it returns nothing of the body is held: who waits
+// for an answer takes none of the room of others.
+func (d *Door) receive(ctx context.Context, w http.ResponseWriter, r *http.Request, x *exchange, verifier *gateway.Verifier) (o outcome, answer gateway.Answer, ok bool) {
+	body, give, ok := d.read(ctx, w, r, x)
+	if !ok {
+		return "", answer, false
 	}
 	defer give()
 	request := &gateway.Request{Method: r.Method, Query: r.URL.RawQuery, Header: x.header, Body: body, Received: time.Now()}
@@ -179,14 +191,18 @@ func (d *Door) take(ctx context.Context, w http.ResponseWriter, r *http.Request,
 		d.reject(ctx, x, request, verdict.Rejection)
 		if verdict.Rejection.Reason == gateway.ReasonUnavailable {
 			x.again(w, 5*time.Second)
-			return
+			return "", answer, false
 		}
-		x.answer(w, refused, verdict.Answer)
+		return refused, verdict.Answer, true
 	case verdict.Event == nil:
-		x.answer(w, shook, verdict.Answer)
-	default:
-		d.append(ctx, w, x, verdict)
+		return shook, verdict.Answer, true
 	}
+	o, err := d.append(ctx, x, verdict.Event)
+	if err != nil {
+		d.fail(ctx, w, x, err)
+		return "", answer, false
+	}
+	return o, verdict.Answer, true
 }
 
 // read reads the body whole. If it cannot, it has answered. give must be called once the body is done with.
@@ -217,27 +233,19 @@ func (d *Door) read(ctx context.Context, w http.ResponseWriter, r *http.Request,
 	return nil, nil, false
 }
 
-// append puts a verified event into the log, and answers once it is on disk.
-func (d *Door) append(ctx context.Context, w http.ResponseWriter, x *exchange, v gateway.Verdict) {
+// append puts a verified event into the log, on disk.
+func (d *Door) append(ctx context.Context, x *exchange, e *eventhose.Event) (outcome, error) {
 	done, err := d.overload.Take(x.source.Tenant)
 	if err != nil {
-		d.fail(ctx, w, x, err)
-		return
+		return failure, err
 	}
-	_, o, err := d.place(ctx, &x.source, x.rest, v.Event)
-	done()
-	if err != nil {
-		d.fail(ctx, w, x, err)
-		return
-	}
+	defer done()
+	_, o, err := d.place(ctx, &x.source, x.rest, e)
 	if o == different {
 		// Providers redeliver with small changes, so it is no error of theirs; the first is what counts.
 		x.why = "an event with this id and other content is in the log; the first one stays"
 	}
-	if x.source.Answer != nil {
-		v.Answer = d.hold(ctx, x.source.Answer)
-	}
-	x.answer(w, o, v.Answer)
+	return o, err
 }
 
 // place appends an event of a source.
@@ -262,9 +270,9 @@ func (d *Door) place(ctx context.Context, s *eventhose.Source, rest string, e *e
 	return placed[0], appended, nil
 }
 
-// hold answers what an inspected sender is told, after its delay.
-func (d *Door) hold(ctx context.Context, a *eventhose.InspectAnswer) gateway.Answer {
-	if a.Delay > 0 && d.held.Take(1) {
+// hold answers what an inspected sender is told, after its delay, or at once if too many of the tenant's are held.
+func (d *Door) hold(ctx context.Context, tenant eventhose.TenantID, a *eventhose.InspectAnswer) gateway.Answer {
+	if a.Delay > 0 && d.held.Take(tenant, 1) {
 		timer := time.NewTimer(time.Duration(a.Delay))
 		select {
 		case <-timer.C:
@@ -272,7 +280,7 @@ func (d *Door) hold(ctx context.Context, a *eventhose.InspectAnswer) gateway.Ans
 		case <-d.draining.Done():
 		}
 		timer.Stop()
-		d.held.Give(1)
+		d.held.Give(tenant, 1)
 	}
 	answer := gateway.Answer{Status: a.Status, Body: []byte(a.Body)}
 	if answer.Status == 0 {

@@ -25,7 +25,7 @@ import (
 // Inspectors is what the door needs of the inspectors and of what they got.
 type Inspectors interface {
 	// FindInspector answers the inspector with an id, whosever it is, with its secret, as it was at most a second ago and after
-	// the last change by this node. CodeNotFound.
+	// the last change by this node. CodeNotFound, CodeUnavailable when too many are looked up that are not in memory.
 	FindInspector(ctx context.Context, id eventhose.InspectorID) (eventhose.Inspector, error)
 	// KeepInspected keeps a request and counts it, and drops the oldest beyond MaxInspected. CodeNotFound.
 	KeepInspected(ctx context.Context, tenant eventhose.TenantID, id eventhose.InspectorID, r eventhose.InspectedRequest) (eventhose.InspectedRequest, error)

@@ -11,10 +11,11 @@ import (
 // Shares is a bound on what the requests of all tenants hold, and on those of each: who makes senders stall holds up nobody
 // else's. It is safe for concurrent use; without Set nothing is to be had of it.
 type Shares struct {
-	mu        sync.Mutex
-	max, each int64
-	all       int64
-	of        map[eventhose.TenantID]int64
+	mu          sync.Mutex
+	max, each   int64
+	kept, first int64
+	all         int64
+	of          map[eventhose.TenantID]int64
 }
 
 // Set says how much there is for all together, and for one tenant. It is called before the first Take.
@@ -22,15 +23,23 @@ func (s *Shares) Set(all, each int64) {
 	s.max, s.each, s.of = all, each, map[eventhose.TenantID]int64{}
 }
 
+// Keep keeps a part of it all for those of whom each holds no more than first: as many tenants as have their whole share cannot take all.
+// It is called before the first Take.
+func (s *Shares) Keep(part, first int64) { s.kept, s.first = part, first }
+
 // Take answers whether there was room; what was taken must be given back.
 func (s *Shares) Take(tenant eventhose.TenantID, n int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.all+n > s.max || s.of[tenant]+n > s.each {
+	mine, room := s.of[tenant]+n, s.max
+	if mine > s.first {
+		room -= s.kept
+	}
+	if s.all+n > room || mine > s.each {
 		return false
 	}
 	s.all += n
-	s.of[tenant] += n
+	s.of[tenant] = mine
 	return true
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/eventhose/eventhose"
 )
 
 // What is only declared takes no room, and what one tenant's senders hold leaves the others theirs.
@@ -55,6 +57,30 @@ func TestBodiesAreBounded(t *testing.T) {
 	}
 	if b.all != 0 || len(b.of) != 0 {
 		t.Errorf("%d are not given back, %v", b.all, b.of)
+	}
+}
+
+// Tenants that have taken all that they may leave those their first who have nothing, as far as that goes.
+func TestSharesKeepSome(t *testing.T) {
+	const all, each, kept, first = 64, 16, 16, 4
+	var s Shares
+	s.Set(all, each)
+	s.Keep(kept, first)
+	for i, want := range []int64{each, each, each, first, first, first, first, 0} {
+		tenant, n := eventhose.TenantID(rune('a'+i)), int64(0)
+		for s.Take(tenant, 1) {
+			n++
+		}
+		if n != want {
+			t.Errorf("%s had room for %d, want %d", tenant, n, want)
+		}
+	}
+	if s.all != all {
+		t.Errorf("%d of %d are taken", s.all, all)
+	}
+	s.Give("a", each)
+	if !s.Take("h", first) || s.Take("h", 1) {
+		t.Error("what was given back is not the first of who has nothing")
 	}
 }
 

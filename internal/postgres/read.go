@@ -267,6 +267,9 @@ func (s *Store) Lookup(ctx context.Context, tenant tenantID, ref store.Ref) (*ev
 	if ref.Sequence > 0 {
 		return s.at(ctx, tenant, ref.Sequence)
 	}
+	if !isText(ref.Scope) || !isText(ref.ID) {
+		return nil, store.ErrNotFound
+	}
 	for _, key := range lookupKeys(tenant, ref) {
 		var seq sequence
 		err := s.row(ctx, "look up an id", "SELECT seq FROM eventhose.event_ids WHERE id = $1", []any{[16]byte(key)}, &seq)

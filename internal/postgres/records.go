@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,6 +21,9 @@ func (s *Store) Record(ctx context.Context, tenant tenantID, kind, id string) (s
 		return store.Record{}, err
 	}
 	defer s.end()
+	if !isText(string(tenant)) || !isText(id) {
+		return store.Record{}, store.ErrNotFound
+	}
 	r := store.Record{Tenant: tenant, Kind: kind, ID: id}
 	var expires *time.Time
 	err := s.row(ctx, "read a "+kind, "SELECT version, value, expires FROM eventhose.records WHERE tenant = $1 AND kind = $2 AND id = $3 AND "+liveRecord,
@@ -31,6 +36,9 @@ func (s *Store) Record(ctx context.Context, tenant tenantID, kind, id string) (s
 	}
 	return r, err
 }
+
+// isText reports whether PostgreSQL takes s for text; else nothing has it for a name, and to ask would be an error.
+func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 // List implements store.Records.
 func (s *Store) List(ctx context.Context, tenant tenantID, kind, after string, limit int) ([]store.Record, error) {

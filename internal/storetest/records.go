@@ -107,6 +107,18 @@ func recordCases() []Case {
 			t.save(past)
 			t.same("list", t.list(acme, "answer", "", 10), []string{"future", "past"})
 		}},
+		{"records/text", "nothing has an id that is no text", func(t *trial) {
+			t.save(record(acme, "key", "1", 0, "a"))
+			t.append(acme, event("mine", "1", 1))
+			for _, id := range []string{"\x00", "1\x00", "\xff", "1\xc3"} {
+				_, err := t.s.Record(t.ctx, acme, "key", id)
+				t.is(fmt.Sprintf("record %q", id), err, store.ErrNotFound)
+				_, err = t.s.Record(t.ctx, eventhose.TenantID(id), "key", "1")
+				t.is(fmt.Sprintf("record of %q", id), err, store.ErrNotFound)
+				t.noLookup(acme, store.Ref{ID: id})
+				t.noLookup(acme, store.Ref{Scope: id, ID: "mine"})
+			}
+		}},
 		{"records/owner", "a store keeps nothing of the value that it was given", func(t *trial) {
 			c := record(acme, "key", "1", 0, "before")
 			t.save(c)
