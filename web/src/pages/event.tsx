@@ -1,5 +1,6 @@
 import { useEffect, useState } from "preact/hooks"
 import { change, Problem, text, useGet, type List } from "../api"
+import { quoted } from "../parts/command"
 import { called } from "../parts/condition"
 import { Code, Copy, decoded, Tree } from "../parts/data"
 import { Ask } from "../parts/dialog"
@@ -346,7 +347,6 @@ function Erase({ e, path, done }: { e: EventStatus; path: string; done: () => vo
 
 /** The append that would make this event again. */
 function curl(e: EventStatus, raw: string | undefined): string {
-  const quoted = (s: string) => "'" + s.replaceAll("'", `'\\''`) + "'"
   const { type, key, version, attributes, content_type } = e
   const head = JSON.stringify({ type, key: key || undefined, version, attributes, ...(raw === undefined ? { content_type, data_base64: e.data_base64 } : {}) })
   const body = raw === undefined ? head : head.slice(0, -1) + `,"data":${raw}}`
