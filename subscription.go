@@ -182,7 +182,8 @@ type Destination struct {
 	// Type is "webhook".
 	Type string `json:"type"`
 	URL  string `json:"url"`
-	// Headers are sent with each request. Their values are secrets: encrypted at rest, and shown as "***".
+	// Headers are sent with each request. Names are of letters, digits, "-", "_" and ".". Values are secrets: encrypted at rest,
+	// and shown as "***".
 	Headers map[string]Secret `json:"headers,omitempty"`
 	// Signature is "v1" (HMAC-SHA256, the default) or "v1a" (Ed25519), as in Standard Webhooks.
 	Signature string `json:"signature,omitempty"`

@@ -138,7 +138,12 @@ func (t *Tenant) SearchParked(ctx context.Context, state eventhose.ParkedState, 
 // RetryNow has retrying events due at once: those with the given ids, or with none given all. It answers how many. CodeNotFound
 // with the field if one is not retrying there.
 func (t *Tenant) RetryNow(ctx context.Context, id eventhose.SubscriptionID, events ...string) (int, error) {
-	return t.settle(ctx, id, "retry", events)
+	return t.settle(ctx, id, "retry", chosen{Events: events})
+}
+
+// RetryNowAt is RetryNow for the events with the given sequences; with none given it does nothing.
+func (t *Tenant) RetryNowAt(ctx context.Context, id eventhose.SubscriptionID, sequences ...eventhose.Sequence) (int, error) {
+	return t.settleAt(ctx, id, "retry", sequences)
 }
 
 // Resend hands one event over once more, to the given subscriptions, or with none given to all that want it, and answers

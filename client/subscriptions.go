@@ -228,29 +228,47 @@ func (t *Tenant) Parked(ctx context.Context, id eventhose.SubscriptionID, state 
 	return list[eventhose.Parked](ctx, t.c, t.subscription(id, "parked"), q)
 }
 
-// Redrive tries dead events again at once: those with the given ids, or with none given all. It answers how many.
-// CodeNotFound with the field if one is not dead there.
+// Redrive tries dead events again at once: those with the given ids, or with none given all. It answers how many. An id that
+// several sources have in use is the first dead event that has it; RedriveAt tells them apart. CodeNotFound with the field if
+// one is not dead there.
 func (t *Tenant) Redrive(ctx context.Context, id eventhose.SubscriptionID, events ...string) (int, error) {
-	return t.settle(ctx, id, "redrive", events)
+	return t.settle(ctx, id, "redrive", chosen{Events: events})
+}
+
+// RedriveAt is Redrive for the events with the given sequences; with none given it does nothing.
+func (t *Tenant) RedriveAt(ctx context.Context, id eventhose.SubscriptionID, sequences ...eventhose.Sequence) (int, error) {
+	return t.settleAt(ctx, id, "redrive", sequences)
 }
 
 // Discard gives up dead events, in the same way.
 func (t *Tenant) Discard(ctx context.Context, id eventhose.SubscriptionID, events ...string) (int, error) {
-	return t.settle(ctx, id, "discard", events)
+	return t.settle(ctx, id, "discard", chosen{Events: events})
 }
 
-func (t *Tenant) settle(ctx context.Context, id eventhose.SubscriptionID, verb string, events []string) (int, error) {
-	var body any
-	if len(events) > 0 {
-		body = struct {
-			Events []string `json:"events"`
-		}{events}
-	}
+// DiscardAt is Discard for the events with the given sequences; with none given it does nothing.
+func (t *Tenant) DiscardAt(ctx context.Context, id eventhose.SubscriptionID, sequences ...eventhose.Sequence) (int, error) {
+	return t.settleAt(ctx, id, "discard", sequences)
+}
+
+// chosen says which parked events something is about; all if it names none.
+type chosen struct {
+	Events    []string             `json:"events,omitempty"`
+	Sequences []eventhose.Sequence `json:"sequences,omitempty"`
+}
+
+func (t *Tenant) settle(ctx context.Context, id eventhose.SubscriptionID, verb string, which chosen) (int, error) {
 	var answer struct {
 		Count int `json:"count"`
 	}
-	err := t.c.send(ctx, http.MethodPost, t.subscription(id, "parked", verb), body, &answer)
+	err := t.c.send(ctx, http.MethodPost, t.subscription(id, "parked", verb), which, &answer)
 	return answer.Count, err
+}
+
+func (t *Tenant) settleAt(ctx context.Context, id eventhose.SubscriptionID, verb string, sequences []eventhose.Sequence) (int, error) {
+	if len(sequences) == 0 { // naming none is all to the server
+		return 0, nil
+	}
+	return t.settle(ctx, id, verb, chosen{Sequences: sequences})
 }
 
 // NewReplay asks for events of a subscription to be sent once more. From and To are a sequence in digits, a cursor, or an

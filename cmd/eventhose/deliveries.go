@@ -137,16 +137,39 @@ func parkedRow(e eventhose.Parked) []string {
 	return []string{strconv.FormatUint(uint64(e.Sequence), 10), oneLine(e.Event), e.Type, oneLine(e.Key), string(e.State), strconv.Itoa(e.Attempts), stamp(e.Due), last}
 }
 
-func (p *program) subscriptionsSettle(verb, short, state string, settle func(*client.Tenant, context.Context, eventhose.SubscriptionID, ...string) (int, error)) *cobra.Command {
+// subscriptionsSettle is a command about parked events, named by their ids or by their sequences.
+func (p *program) subscriptionsSettle(verb, short, state string, settle func(*client.Tenant, context.Context, eventhose.SubscriptionID, ...string) (int, error),
+	settleAt func(*client.Tenant, context.Context, eventhose.SubscriptionID, ...eventhose.Sequence) (int, error)) *cobra.Command {
 	var all bool
+	var sequences []uint
+	const example = " sub_01h455vb4pex5vsknk084sn02q "
 	c := &cobra.Command{Use: verb + " SUBSCRIPTION [EVENT...]", Short: short, Args: args(1, -1),
-		Example: "  eventhose subscriptions " + verb + " sub_01h455vb4pex5vsknk084sn02q order-4711\n  eventhose subscriptions " + verb + " sub_01h455vb4pex5vsknk084sn02q --all"}
+		Long: short + `. Events are named by their ids, or by their sequences: an id that several sources have in use is the first
+of its events that is ` + state + `.`,
+		Example: "  eventhose subscriptions " + verb + example + "order-4711\n  eventhose subscriptions " + verb + example + "--sequence 81204\n  eventhose subscriptions " + verb + example + "--all"}
 	c.Flags().BoolVar(&all, "all", false, "all "+state+" events of the subscription")
+	c.Flags().UintSliceVar(&sequences, "sequence", nil, "the event with this sequence, as subscriptions parked lists it; may be given several times")
 	return p.inTenant(c, func(ctx context.Context, t *client.Tenant, args []string) error {
-		if all == (len(args) > 1) {
-			return &usageError{what: "name the events, or give --all", fix: c.CommandPath() + " " + args[0] + " --all"}
+		ways := 0
+		for _, given := range []bool{all, len(args) > 1, len(sequences) > 0} {
+			if given {
+				ways++
+			}
 		}
-		n, err := settle(t, ctx, eventhose.SubscriptionID(args[0]), args[1:]...)
+		if ways != 1 {
+			return &usageError{what: "name the events, or give --sequence or --all", fix: c.CommandPath() + " " + args[0] + " --all"}
+		}
+		var n int
+		var err error
+		if id := eventhose.SubscriptionID(args[0]); len(sequences) > 0 {
+			at := make([]eventhose.Sequence, len(sequences))
+			for i, s := range sequences {
+				at[i] = eventhose.Sequence(s)
+			}
+			n, err = settleAt(t, ctx, id, at...)
+		} else {
+			n, err = settle(t, ctx, id, args[1:]...)
+		}
 		if err != nil {
 			return err
 		}

@@ -128,11 +128,14 @@ func post(ts *testscript.TestScript, _ bool, args []string) {
 func capture(ts *testscript.TestScript, _ bool, args []string) {
 	var v map[string]any
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &v))
-	s, ok := v[args[1]].(string)
-	if !ok {
-		ts.Fatalf("no member %q that is text", args[1])
+	switch v := v[args[1]].(type) {
+	case string:
+		ts.Setenv(args[0], v)
+	case float64:
+		ts.Setenv(args[0], strconv.FormatFloat(v, 'f', -1, 64))
+	default:
+		ts.Fatalf("no member %q that is text or a number", args[1])
 	}
-	ts.Setenv(args[0], s)
 }
 
 func everyCommand(c *cobra.Command, visit func(*cobra.Command)) {

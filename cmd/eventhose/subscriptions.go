@@ -24,9 +24,9 @@ func (p *program) subscriptionsCommand() *cobra.Command {
 		p.subscriptionsState("resume", "Go on after a pause or after being disabled", (*client.Tenant).Resume),
 		p.subscriptionsPull(), p.subscriptionsAck(), p.subscriptionsNack(), p.subscriptionsExtend(),
 		p.subscriptionsTest(), p.subscriptionsSecret(), p.subscriptionsRotate(), p.subscriptionsBatches(), p.subscriptionsParked(),
-		p.subscriptionsSettle("retry", "Try retrying events at once", "retrying", (*client.Tenant).RetryNow),
-		p.subscriptionsSettle("redrive", "Try dead events again at once", "dead", (*client.Tenant).Redrive),
-		p.subscriptionsSettle("discard", "Give up dead events", "dead", (*client.Tenant).Discard))
+		p.subscriptionsSettle("retry", "Try retrying events at once", "retrying", (*client.Tenant).RetryNow, (*client.Tenant).RetryNowAt),
+		p.subscriptionsSettle("redrive", "Try dead events again at once", "dead", (*client.Tenant).Redrive, (*client.Tenant).RedriveAt),
+		p.subscriptionsSettle("discard", "Give up dead events", "dead", (*client.Tenant).Discard, (*client.Tenant).DiscardAt))
 }
 
 // subscriptionFlags are what create and update share.

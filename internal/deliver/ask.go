@@ -4,6 +4,7 @@ package deliver
 // node that delivers for it (orders.go).
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,14 +24,18 @@ func decided(op string) eventhose.ParkedState {
 	return eventhose.ParkedDead
 }
 
-// rowsFor finds the parked rows that an operation is about: those with the given event ids, or all.
-func (e *Engine) rowsFor(ctx context.Context, op string, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) ([]store.Parked, error) {
+// rowsFor finds by sequence the parked rows that an operation is about: those with the given event ids and those at the given places, or
+// with neither all.
+func (e *Engine) rowsFor(ctx context.Context, op string, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string, at []eventhose.Sequence) ([]store.Parked, error) {
 	state := decided(op)
+	rows, err := e.rowsAt(ctx, state, tenant, sub, at)
+	if err != nil || len(at) > 0 && len(events) == 0 {
+		return rows, err
+	}
 	places := map[string]int{}
 	for i, id := range events {
 		places[id] = i
 	}
-	var rows []store.Parked
 	for after := eventhose.Sequence(0); ; {
 		page, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{State: state, After: after, Limit: 1000})
 		if err != nil {
@@ -54,32 +59,68 @@ func (e *Engine) rowsFor(ctx context.Context, op string, tenant eventhose.Tenant
 		}
 	}
 	if missing >= 0 {
-		err := eventhose.NotFound(string(state) + " event")
-		err.Field = fmt.Sprintf("events[%d]", missing)
-		return nil, err
+		return nil, notParked(state, "events", missing)
+	}
+	if len(at) > 0 { // one may be named in both ways
+		slices.SortFunc(rows, func(a, b store.Parked) int { return cmp.Compare(a.Sequence, b.Sequence) })
+		rows = slices.CompactFunc(rows, func(a, b store.Parked) bool { return a.Sequence == b.Sequence })
 	}
 	return rows, nil
 }
 
-// Redrive tries dead events of a subscription again at once, with a new schedule: those with the given ids, or all. It
-// answers how many. CodeNotFound with the field if one is not dead there; then nothing is changed.
-func (e *Engine) Redrive(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error) {
-	return e.decide(ctx, opRedrive, tenant, sub, events)
+// rowsAt finds by sequence the parked rows at places.
+func (e *Engine) rowsAt(ctx context.Context, state eventhose.ParkedState, tenant eventhose.TenantID, sub eventhose.SubscriptionID, at []eventhose.Sequence) (rows []store.Parked, err error) {
+	left := slices.Compact(slices.Sorted(slices.Values(at)))
+	for len(left) > 0 {
+		var page []store.Parked
+		if left[0] > 0 {
+			if page, err = e.store.Parked(ctx, tenant, sub, store.ParkedQuery{After: left[0] - 1, Limit: len(left)}); err != nil {
+				return nil, err
+			}
+		}
+		if len(page) == 0 || page[0].Sequence > left[0] {
+			return nil, notParked(state, "sequences", slices.Index(at, left[0]))
+		}
+		for _, p := range page {
+			if len(left) == 0 || p.Sequence < left[0] {
+				continue
+			}
+			if p.Sequence > left[0] || p.State != state {
+				return nil, notParked(state, "sequences", slices.Index(at, left[0]))
+			}
+			rows = append(rows, p)
+			left = left[1:]
+		}
+	}
+	return rows, nil
+}
+
+func notParked(state eventhose.ParkedState, field string, i int) error {
+	err := eventhose.NotFound(string(state) + " event")
+	err.Field = fmt.Sprintf("%s[%d]", field, i)
+	return err
+}
+
+// Redrive tries dead events of a subscription again at once, with a new schedule: those with the given ids and those at the
+// given places, or with neither all. An id that several sources have in use is the first dead event that has it. It answers
+// how many. CodeNotFound with the field ("events[2]", "sequences[0]") if one is not dead there; then nothing is changed.
+func (e *Engine) Redrive(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string, at ...eventhose.Sequence) (int, error) {
+	return e.decide(ctx, opRedrive, tenant, sub, events, at)
 }
 
 // Discard gives up dead events of a subscription, in the same way.
-func (e *Engine) Discard(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error) {
-	return e.decide(ctx, opDiscard, tenant, sub, events)
+func (e *Engine) Discard(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string, at ...eventhose.Sequence) (int, error) {
+	return e.decide(ctx, opDiscard, tenant, sub, events, at)
 }
 
 // Retry has retrying events of a subscription due at once, in the same way. Their schedule goes on from where it was; what is
 // under way at this moment is left alone.
-func (e *Engine) Retry(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error) {
-	return e.decide(ctx, opRetry, tenant, sub, events)
+func (e *Engine) Retry(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string, at ...eventhose.Sequence) (int, error) {
+	return e.decide(ctx, opRetry, tenant, sub, events, at)
 }
 
-func (e *Engine) decide(ctx context.Context, op string, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (n int, err error) {
-	rows, err := e.rowsFor(ctx, op, tenant, sub, events)
+func (e *Engine) decide(ctx context.Context, op string, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string, at []eventhose.Sequence) (n int, err error) {
+	rows, err := e.rowsFor(ctx, op, tenant, sub, events, at)
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}
@@ -87,7 +128,7 @@ func (e *Engine) decide(ctx context.Context, op string, tenant eventhose.TenantI
 		return e.decideHere(ctx, op, tenant, sub, rows)
 	}
 	var named []eventhose.Sequence // none are all
-	if len(events) > 0 {
+	if len(events)+len(at) > 0 {
 		for _, p := range rows {
 			named = append(named, p.Sequence)
 		}
@@ -98,7 +139,7 @@ func (e *Engine) decide(ctx context.Context, op string, tenant eventhose.TenantI
 
 // decideNamed is decide on the node that delivers, for the events at some places, or all.
 func (e *Engine) decideNamed(ctx context.Context, op string, tenant eventhose.TenantID, sub eventhose.SubscriptionID, named []eventhose.Sequence) (int, error) {
-	rows, err := e.rowsFor(ctx, op, tenant, sub, nil)
+	rows, err := e.rowsFor(ctx, op, tenant, sub, nil, nil)
 	if err != nil {
 		return 0, err
 	}

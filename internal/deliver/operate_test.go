@@ -238,6 +238,89 @@ func TestRedriveByID(t *testing.T) {
 	})
 }
 
+// Events of several sources may have one id: what names a place is about the event at it, and about no other.
+func TestDecideByPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(once)
+		later := w.subscribe(func(s *eventhose.Subscription) {
+			s.Ordering, s.Retry.Schedule = eventhose.OrderingNone, []eventhose.Duration{0, eventhose.Duration(24 * time.Hour)}
+		})
+		w.sink.set(always(failed(400)))
+		events := some(6, 0)
+		for i := range events {
+			events[i].ID, events[i].Scope = "1", fmt.Sprintf("/shop/%d", i)
+		}
+		placed := w.append(events...)
+		pass(time.Minute)
+		w.sink.set(nil)
+		came := func() (of []eventhose.Sequence) {
+			pass(time.Minute)
+			for _, d := range w.sink.firsts() {
+				if d.sub == id {
+					of = append(of, d.seq)
+				}
+			}
+			return of
+		}
+		rows := func(sub eventhose.SubscriptionID) (left []eventhose.Sequence) {
+			list, err := w.eng.Parked(t.Context(), tenant, sub, "", 0, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range list {
+				left = append(left, p.Sequence)
+			}
+			return left
+		}
+		expect := func(what string, got []eventhose.Sequence, places ...int) {
+			t.Helper()
+			var want []eventhose.Sequence
+			for _, i := range places {
+				want = append(want, placed[i].Sequence)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %v, want %v", what, got, want)
+			}
+		}
+
+		for _, bad := range []eventhose.Sequence{0, placed[5].Sequence + 1} {
+			_, err := w.eng.Redrive(t.Context(), tenant, id, nil, placed[0].Sequence, bad)
+			var e *eventhose.Error
+			if !errors.As(err, &e) || e.Code != eventhose.CodeNotFound || e.Field != "sequences[1]" {
+				t.Errorf("redriving what is not dead: %v", err)
+			}
+		}
+		expect("a refused redrive", rows(id), 0, 1, 2, 3, 4, 5)
+		if n, err := w.eng.Redrive(t.Context(), tenant, id, nil, placed[3].Sequence); n != 1 || err != nil {
+			t.Errorf("redrive: %d, %v", n, err)
+		}
+		expect("redriven", came(), 3)
+		if n, err := w.eng.Discard(t.Context(), tenant, id, nil, placed[5].Sequence, placed[2].Sequence, placed[5].Sequence); n != 2 || err != nil {
+			t.Errorf("discard: %d, %v", n, err)
+		}
+		pass(time.Minute)
+		expect("after the discard", rows(id), 0, 1, 4)
+		list, err := w.eng.Resend(t.Context(), w.everything()[4], []eventhose.SubscriptionID{id})
+		if err != nil || len(list) != 1 || list[0].Did != "redrive" {
+			t.Errorf("resend: %+v, %v", list, err)
+		}
+		expect("handed over once more", came(), 3, 4)
+		if n, err := w.eng.Redrive(t.Context(), tenant, id, []string{"1"}, placed[1].Sequence); n != 2 || err != nil { // the id is the first that has it
+			t.Errorf("redrive by both: %d, %v", n, err)
+		}
+		came()
+		expect("after all", rows(id))
+
+		if n, err := w.eng.Retry(t.Context(), tenant, later, nil, placed[4].Sequence); n != 1 || err != nil {
+			t.Errorf("retry: %d, %v", n, err)
+		}
+		pass(time.Minute)
+		expect("after the retry", rows(later), 0, 1, 2, 3, 5)
+	})
+}
+
 // What became of an event is told at each subscription that it concerns; every try is on record, newest first.
 func TestDeliveriesAndAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

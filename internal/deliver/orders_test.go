@@ -92,11 +92,14 @@ func TestAskingAnotherNode(t *testing.T) {
 				if !errors.As(err, &e) || e.Code != eventhose.CodeNotFound || e.Field != "events[0]" {
 					t.Errorf("redriving what is not dead: %v", err)
 				}
-				pass(time.Second)
-				if n := c.came() - before; n != 2 {
-					t.Errorf("%d came, and 2 were redriven", n)
+				if n, err := other.eng.Redrive(t.Context(), id, sub, nil, rows[7].Sequence); n != 1 || err != nil {
+					t.Errorf("redrive by place: %d, %v", n, err)
 				}
-				if n, err := other.eng.Redrive(t.Context(), id, sub, nil); n != 7 || err != nil {
+				pass(time.Second)
+				if n := c.came() - before; n != 3 {
+					t.Errorf("%d came, and 3 were redriven", n)
+				}
+				if n, err := other.eng.Redrive(t.Context(), id, sub, nil); n != 6 || err != nil {
 					t.Errorf("redrive of all: %d, %v", n, err)
 				}
 				c.drained()

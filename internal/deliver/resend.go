@@ -136,7 +136,7 @@ func (e *Engine) resend(ctx context.Context, event *eventhose.Event, sub eventho
 		case eventhose.ParkedLeased:
 			return r, nil
 		}
-		n, err := e.decide(ctx, op, event.Tenant, sub, []string{event.ID})
+		n, err := e.decide(ctx, op, event.Tenant, sub, nil, []eventhose.Sequence{event.Sequence})
 		if err != nil && eventhose.CodeOf(err) != eventhose.CodeNotFound {
 			return r, err
 		}

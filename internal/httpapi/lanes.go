@@ -71,7 +71,8 @@ type ReplayAnswer struct {
 
 // Chosen is the body of retry, redrive and discard.
 type Chosen struct {
-	Events []string `json:"events,omitempty" maxItems:"1000" doc:"The ids of events in the state that this is for; all of them if left out"`
+	Events    []string             `json:"events,omitempty" maxItems:"1000" doc:"The ids of events in the state that this is for; an id that several sources have in use is the first of them. All events in the state if this and sequences are left out"`
+	Sequences []eventhose.Sequence `json:"sequences,omitempty" maxItems:"1000" doc:"The sequences of events in the state that this is for, beside those in events"`
 }
 
 // Count is the answer of retry, redrive and discard.
@@ -172,20 +173,25 @@ func (a *API) addLanes() {
 		}
 		return listed(list, in.Limit, func(p eventhose.Parked) string { return strconv.FormatUint(uint64(p.Sequence), 10) }), nil
 	})
-	settle := func(id, verb, summary, state string, do func(context.Context, eventhose.TenantID, eventhose.SubscriptionID, []string) (int, error)) {
+	settle := func(id, verb, summary, state string, do func(context.Context, eventhose.TenantID, eventhose.SubscriptionID, []string, ...eventhose.Sequence) (int, error)) {
 		manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityReplay), huma.Operation{
 			OperationID: id, Method: http.MethodPost, Path: path + "/parked/" + verb, Tags: tags, Summary: summary,
 		}, func(ctx context.Context, in *chosenInput) (*countOutput, error) {
 			if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
 				return nil, err
 			}
-			var events []string
+			var chosen Chosen
 			if in.Body != nil {
-				if events = in.Body.Events; events != nil && len(events) == 0 {
-					return nil, eventhose.Invalid("events", "must not be empty; leave it out for all %s events", state)
-				}
+				chosen = *in.Body
 			}
-			n, err := do(ctx, in.Tenant, in.ID, events)
+			const empty = "must not be empty; leave it out for all %s events"
+			switch {
+			case chosen.Events != nil && len(chosen.Events) == 0:
+				return nil, eventhose.Invalid("events", empty, state)
+			case chosen.Sequences != nil && len(chosen.Sequences) == 0:
+				return nil, eventhose.Invalid("sequences", empty, state)
+			}
+			n, err := do(ctx, in.Tenant, in.ID, chosen.Events, chosen.Sequences...)
 			return &countOutput{Count{n}}, err
 		})
 	}

@@ -261,6 +261,21 @@ func TestLanes(t *testing.T) {
 		t.Errorf("redrive: %v", got)
 	}
 	w.attempts(1)
+	w.refused("invalid", "sequences", w.root("POST", path+"/parked/discard", `{"sequences":[]}`))
+	w.refused("invalid", "sequences[0]", w.root("POST", path+"/parked/discard", `{"sequences":[-1]}`))
+	w.refused("not_found", "sequences[1]", w.root("POST", path+"/parked/discard", `{"sequences":[2,3]}`))
+	w.sink.answer(500)
+	w.want(202, w.call(rootKey, "POST", "/v1/tenants/acme/events", `{"specversion":"1.0","type":"a","source":"/shop","id":"two","data":3}`, "Content-Type", "application/cloudevents+json"))
+	w.attempts(1)
+	for len(dead) != 2 || dead[1]["sequence"] != 3.0 {
+		dead, _ = list(path + "/parked?state=dead")
+	}
+	if got := w.want(200, w.root("POST", path+"/parked/discard", `{"sequences":[3]}`)).json(t); got["count"] != 1.0 {
+		t.Errorf("discard by sequence: %v", got)
+	}
+	if dead, _ = list(path + "/parked?state=dead"); len(dead) != 1 || dead[0]["sequence"] != 2.0 {
+		t.Errorf("after the discard by sequence: %v", dead)
+	}
 	if got := w.want(200, w.root("POST", path+"/parked/discard", "")).json(t); got["count"] != 1.0 {
 		t.Errorf("discard: %v", got)
 	}

@@ -160,6 +160,16 @@ func TestPortalDocument(t *testing.T) {
 			t.Errorf("docs/portal.md does not say that %s opens %s", c, want)
 		}
 	}
+	// Nor does it keep back what any credential opens.
+	for _, route := range newWorld(t, nil).api.Routes() {
+		want := "`" + route.Method + " " + route.Path + "`"
+		named := slices.ContainsFunc(strings.Split(string(text), "\n"), func(line string) bool {
+			return strings.HasPrefix(line, "| none ") && strings.Contains(line, want)
+		})
+		if named != route.Known {
+			t.Errorf("%s: docs/portal.md says that any link opens it: %v", want, named)
+		}
+	}
 }
 
 // Without the capability data nothing of it is told: no data, no body and no header of an answer, no message of a receiver, and no answer to

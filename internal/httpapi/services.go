@@ -91,13 +91,13 @@ type Delivery interface {
 	Waiting(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, after eventhose.Sequence, limit int) (list []eventhose.Parked, next eventhose.Sequence, err error)
 	// Parked lists by sequence those after one that are not waiting, in one state or with "" in any.
 	Parked(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, state eventhose.ParkedState, after eventhose.Sequence, limit int) ([]eventhose.Parked, error)
-	// Redrive tries dead events again at once: those with the given ids, or all with none given. It answers how many.
-	// CodeNotFound with the field ("events[2]") if one is not dead there.
-	Redrive(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error)
+	// Redrive tries dead events again at once: those with the given ids and those at the given places, or all with neither. It
+	// answers how many. CodeNotFound with the field ("events[2]", "sequences[0]") if one is not dead there.
+	Redrive(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string, at ...eventhose.Sequence) (int, error)
 	// Discard gives up dead events, in the same way.
-	Discard(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error)
+	Discard(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string, at ...eventhose.Sequence) (int, error)
 	// Retry has retrying events due at once, in the same way.
-	Retry(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string) (int, error)
+	Retry(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, events []string, at ...eventhose.Sequence) (int, error)
 	// Resend hands one event over once more, to some subscriptions or with none given to all that want it. CodeErased, CodeLimit,
 	// CodeNotFound and CodeInvalid with the field ("subscriptions[2]"), CodeCursorGone.
 	Resend(ctx context.Context, event eventhose.Event, to []eventhose.SubscriptionID) ([]eventhose.Resent, error)

@@ -22,7 +22,7 @@ type NewSubscription struct {
 	MaxInFlight int                    `json:"max_in_flight,omitempty" doc:"1 to 64; 64 if left out"`
 	MaxRate     int                    `json:"max_rate,omitempty" doc:"How many events a second are sent or handed over at most, tries included: 1 to 100000; no limit if left out or 0"`
 	Batch       eventhose.BatchPolicy  `json:"batch,omitzero" doc:"How many events travel in one request: max_events 1 to 1000, max_bytes of data 1024 to 8388608 (1048576 if left out), max_wait for more events 0s to 60s. Each alone if left out"`
-	Destination *eventhose.Destination `json:"destination,omitempty" doc:"Where events are sent. Without one it is a pull subscription: workers ask for them"`
+	Destination *eventhose.Destination `json:"destination,omitempty" doc:"Where events are sent. Without one it is a pull subscription: workers ask for them. Names of headers are of letters, digits, '-', '_' and '.'"`
 	From        string                 `json:"from,omitempty" doc:"now (the default), start, or a cursor"`
 }
 

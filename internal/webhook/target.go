@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -187,6 +188,21 @@ func checkHeaders(headers map[string]eventhose.Secret) error {
 			return eventhose.Invalid(field, "must be one line without control characters")
 		}
 		seen[lower] = true
+	}
+	return nil
+}
+
+// plainName is what the name of a header is made of. HTTP allows more, ' | ` $ and & among it, and people paste what was sent into
+// shells.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+
+// checkNames answers CodeInvalid for the first header, by name, that may not be set. Those that were set before there was this rule are
+// still sent.
+func checkNames(headers map[string]eventhose.Secret) error {
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		if !plainName.MatchString(name) {
+			return eventhose.Invalid("destination.headers."+sink.Printable(name, 100), "must be a name of letters, digits, '-', '_' and '.'")
+		}
 	}
 	return nil
 }

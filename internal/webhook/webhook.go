@@ -44,7 +44,10 @@ func (s *Sink) Check(d eventhose.Destination) error {
 	if _, err := s.policy.ParseURL("destination.url", d.URL); err != nil {
 		return err
 	}
-	return checkHeaders(d.Headers)
+	if err := checkHeaders(d.Headers); err != nil {
+		return err
+	}
+	return checkNames(d.Headers)
 }
 
 // Send implements sink.Sink. A 2xx counts once its body has been read, to its end or to 64 KiB. Failures that are the

@@ -225,6 +225,37 @@ func TestButtons(t *testing.T) {
 		b.until(`location.pathname.endsWith("/sources")`)
 		b.misses("seen here")
 	})
+	t.Run("generic source", func(t *testing.T) {
+		page("/sources/new")
+		if value[bool](b, `!!document.querySelector("main form [name=scheme]")`) {
+			t.Error("it asks for the scheme of a provider that has its own")
+		}
+		at := func(name, text string) {
+			t.Helper()
+			b.until(fmt.Sprintf(`document.querySelector("main form label:has([name=%s]) .wrong")?.innerText.includes(%s)`, name, quoted(text)))
+		}
+		b.fill("main form", "Provider", "generic")
+		b.fill("main form", "Name", "my own")
+		b.fill("main form", "Signing secret", "a shared secret")
+		b.fill("main form", "Scheme", `{"header": }`)
+		b.press("main form", "Make the source")
+		at("scheme", "JSON")
+		b.expect("422")
+		b.fill("main form", "Scheme", `{"header": "X-Signature", "prefix": "sha256=", "hash": "md5"}`)
+		b.press("main form", "Make the source")
+		at("scheme", "scheme.hash must be")
+		b.fill("main form", "Scheme", `{"header": "X-Signature", "prefix": "sha256=", "hash": "sha512"}`)
+		b.fill("main form", "Naming", `{"type": ["nowhere"]}`)
+		b.press("main form", "Make the source")
+		at("naming", "naming.type[0]")
+		b.fill("main form", "Naming", `{"id": ["json:id"], "type": ["json:kind"]}`)
+		b.press("main form", "Make the source")
+		b.until(`document.querySelector("main h1")?.innerText === "my own"`)
+		made := "/v1/tenants/acme/sources/" + value[string](b, `location.pathname.split("/").pop()`)
+		field(made, "scheme.header", "X-Signature")
+		field(made, "scheme.hash", "sha512")
+		field(made, "naming.type", []string{"json:kind"})
+	})
 	t.Run("inspector", func(t *testing.T) {
 		page("/inspector/" + a.inspector)
 		b.press("main header", "How it answers…")

@@ -170,6 +170,23 @@ func violationsOf(t *testing.T, found string) (faults []string) {
 	return faults
 }
 
+// An address whose escapes are none, or no text, is one of a page all the same: it says that there is nothing of that name.
+func TestAddressesThatAreNoText(t *testing.T) {
+	s := start(t, "embedded")
+	s.call("PUT", "/v1/tenants/acme", object{})
+	b := open(t)
+	s.enter(b, "")
+	b.expect("404")
+	b.expect("422")
+	b.visit(s.url + "/ui/acme/events/%E0")
+	b.shows("It is not here")
+	b.visit(s.url + "/ui/acme/%E0%A4")
+	b.shows("There is no such page")
+	b.visit(s.url + "/ui/%E0/events")
+	b.until(`!!document.querySelector("main h1")`)
+	b.settle()
+}
+
 // The checkers themselves, on a page that is bad.
 func TestPageCheckers(t *testing.T) {
 	s := start(t, "embedded")

@@ -1,6 +1,9 @@
 package browser_test
 
-import "testing"
+import (
+	"net/http"
+	"testing"
+)
 
 // An address with a key signs nobody out: who follows a link that another has sent stays who he is.
 func TestKeyInTheAddress(t *testing.T) {
@@ -46,5 +49,33 @@ func TestPortalTakesToken(t *testing.T) {
 	b.shows("New subscription")
 	if value[bool](b, `location.hash !== ""`) {
 		t.Error("the token stays in the address")
+	}
+}
+
+// Who may only read is told that an inspector's requests are not for him, and they are asked for no more.
+func TestInspectorOfAReader(t *testing.T) {
+	s := start(t, "embedded")
+	s.call("PUT", "/v1/tenants/acme", object{})
+	id := s.call("POST", "/v1/tenants/acme/inspectors", object{"name": "look here"})["id"].(string)
+	key := s.call("POST", "/v1/keys", object{"tenant": "acme", "scopes": []string{"read"}, "name": "reader"})["key"].(string)
+	b := open(t)
+	b.expect("/v1/sessions/current")
+	b.expect("403")
+	b.beforehand(`{ const before = window.setTimeout; window.setTimeout = (f, ms, ...more) => before(f, Math.min(ms ?? 0, 20), ...more) }`)
+	b.visit(s.url + "/ui/#key=" + key)
+	b.until(`!!document.querySelector("nav.side")`)
+	b.visit(s.url + "/ui/acme/inspector/" + id)
+	b.shows("You may not see this")
+	b.shows("look here")
+	b.misses("Waiting for the first request")
+	b.settle()
+	asked := `performance.getEntriesByType("resource").filter(e => e.name.includes("/requests")).length`
+	if n := value[int](b, asked); n != 1 {
+		t.Errorf("it has asked %d times", n)
+	}
+	b.press("main", "Try again")
+	b.until(asked + ` === 2`)
+	if status, _ := s.try("GET", "/v1/tenants/acme/inspectors/"+id+"/requests", nil); status != http.StatusOK {
+		t.Errorf("the inspector answers %d", status)
 	}
 }

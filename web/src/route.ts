@@ -10,12 +10,21 @@ addEventListener("popstate", () => (here.value = location.pathname + location.se
 /** The tenant of a portal, once it is known. */
 export const portalTenant = signal("")
 
-const parts = computed(() => new URL(here.value, location.origin).pathname.split("/").slice(portal ? 2 : 3).filter(Boolean).map(decodeURIComponent))
+/** A piece of an address; one whose escapes are no text stays as it is. */
+function piece(s: string): string {
+  try {
+    return decodeURIComponent(s)
+  } catch {
+    return s
+  }
+}
+
+const parts = computed(() => new URL(here.value, location.origin).pathname.split("/").slice(portal ? 2 : 3).filter(Boolean).map(piece))
 
 /** The tenant whose pages are shown; "" on pages of none. */
 export const tenant = computed(() => {
   if (portal) return portalTenant.value
-  const t = decodeURIComponent(new URL(here.value, location.origin).pathname.split("/")[2] ?? "")
+  const t = piece(new URL(here.value, location.origin).pathname.split("/")[2] ?? "")
   return t === "-" ? "" : t
 })
 

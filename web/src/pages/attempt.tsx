@@ -1,4 +1,5 @@
 import { change, useGet, type List } from "../api"
+import { quoted } from "../parts/command"
 import { called } from "../parts/condition"
 import { Code, Copy, Tree } from "../parts/data"
 import { attemptLink, Mend, subscriptionLink } from "../parts/mend"
@@ -187,7 +188,7 @@ function Sides({ t }: { t: Seen }) {
             {t.event_gone ? <p class="soft">Retention or erasure has taken the data since.</p> : <Body text={q.body} />}
             {q.body_truncated && <p class="soft">This is its beginning.</p>}
             <p class="more">
-              <Copy label="Copy as curl" text={() => `curl -X ${q.method} '${q.url.replaceAll("'", "%27")}' ${Object.entries(q.headers).map(([n, v]) => `-H '${n}: ${v.replaceAll("'", "")}'`).join(" ")} --data-binary @body.json`} />
+              <Copy label="Copy as curl" text={() => curl(q)} />
             </p>
           </>
         ) : (
@@ -203,6 +204,12 @@ function Sides({ t }: { t: Seen }) {
       )}
     </>
   )
+}
+
+/** The request that would send it again; curl takes the address as it is, without patterns of its own. */
+function curl(q: NonNullable<Seen["request"]>): string {
+  const headers = Object.entries(q.headers).map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`)
+  return ["curl --globoff -X", quoted(q.method), quoted(q.url), ...headers, "--data-binary @body.json"].join(" ")
 }
 
 function Headers({ of }: { of: Record<string, string> }) {

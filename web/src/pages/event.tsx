@@ -1,5 +1,6 @@
 import { useEffect, useState } from "preact/hooks"
 import { change, Problem, text, useGet, type List } from "../api"
+import { quoted } from "../parts/command"
 import { called } from "../parts/condition"
 import { Code, Copy, decoded, Tree } from "../parts/data"
 import { Ask } from "../parts/dialog"
@@ -212,6 +213,7 @@ function Lane({ e, d, sub, done }: { e: EventStatus; d: Delivery; sub?: Subscrip
   const first = tries.find((t) => t.outcome === "taken")
   const detail = useGet<Attempt>(last && last.outcome !== "taken" ? api(`/subscriptions/${d.subscription}/attempts/${last.id}`) : null).data
   const of = api(`/subscriptions/${d.subscription}`)
+  const act = (verb: string) => change("POST", `${of}/parked/${verb}`, { sequences: [e.sequence] }).then(done) // others may have its id
   const most = Math.max(1, ...tries.map((t) => millis(t.duration)))
   const batch = first?.batch && (first.events?.length ?? 0) > 1
   return (
@@ -226,11 +228,11 @@ function Lane({ e, d, sub, done }: { e: EventStatus; d: Delivery; sub?: Subscrip
           {tries.length > 1 && ` · ${some(tries.length, "try", "tries")}`}
         </span>
         <span class="end row">
-          {d.state === "retrying" && may("manage", "replay") && <Act kind="do" label="Try now" does={() => change("POST", of + "/parked/retry", { events: [e.id] }).then(done)} done="It is due now." />}
+          {d.state === "retrying" && may("manage", "replay") && <Act kind="do" label="Try now" does={() => act("retry")} done="It is due now." />}
           {d.state === "dead" && may("manage", "replay") && (
             <>
-              <Act label="Discard" does={() => change("POST", of + "/parked/discard", { events: [e.id] }).then(done)} done="It was given up." />
-              <Act kind="do" label="Redrive" does={() => change("POST", of + "/parked/redrive", { events: [e.id] }).then(done)} done="It is tried again." />
+              <Act label="Discard" does={() => act("discard")} done="It was given up." />
+              <Act kind="do" label="Redrive" does={() => act("redrive")} done="It is tried again." />
             </>
           )}
         </span>
@@ -346,7 +348,6 @@ function Erase({ e, path, done }: { e: EventStatus; path: string; done: () => vo
 
 /** The append that would make this event again. */
 function curl(e: EventStatus, raw: string | undefined): string {
-  const quoted = (s: string) => "'" + s.replaceAll("'", `'\\''`) + "'"
   const { type, key, version, attributes, content_type } = e
   const head = JSON.stringify({ type, key: key || undefined, version, attributes, ...(raw === undefined ? { content_type, data_base64: e.data_base64 } : {}) })
   const body = raw === undefined ? head : head.slice(0, -1) + `,"data":${raw}}`

@@ -67,10 +67,12 @@ export function Inspector({ at: [id = ""] }: { at: string[] }) {
   const of = api("/inspectors/" + encodeURIComponent(id))
   const got = useGet<Box>(of)
   const [rows, set] = useState<Inspected[]>([])
+  const [refused, refuse] = useState<Problem>()
   const [editing, edit] = useState(false)
   const [fresh, again] = useState(0)
   useEffect(() => {
     const stop = new AbortController()
+    refuse(undefined)
     const follow = async () => {
       let all: Inspected[] = []
       for (let pause = 0; !stop.signal.aborted; ) {
@@ -82,7 +84,8 @@ export function Inspector({ at: [id = ""] }: { at: string[] }) {
           if (more.length) set(all)
           pause = all.length && more.length ? 0 : 700
         } catch (e) {
-          if (e instanceof Problem && e.status === 404) return
+          if (stop.signal.aborted || (e instanceof Problem && e.status === 404)) return
+          if (e instanceof Problem && (e.status === 401 || e.status === 403)) return refuse(e)
           pause = 2000
         }
         await new Promise((r) => setTimeout(r, pause))
@@ -133,7 +136,9 @@ export function Inspector({ at: [id = ""] }: { at: string[] }) {
         <dt>As a destination</dt>
         <dd class="mono">{box.destination}</dd>
       </dl>
-      {!rows.length ? (
+      {refused ? (
+        <Failed error={refused} again={() => again((n) => n + 1)} />
+      ) : !rows.length ? (
         <Empty title="Waiting for the first request">
           <Code text={`curl ${box.url} -d '{"hello": "there"}'`} />
         </Empty>

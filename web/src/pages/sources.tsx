@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks"
-import { change, useGet } from "../api"
+import { change, Problem, useGet } from "../api"
 import { Code, decoded } from "../parts/data"
 import { Ask } from "../parts/dialog"
 import { Find } from "../parts/find"
@@ -100,13 +100,29 @@ interface Provider {
   needs: { setting: string; required: boolean; what: string }[]
 }
 
+/** The settings that are written as JSON, with an example of each. */
+const asJSON: Record<string, string> = {
+  scheme: '{\n  "header": "X-Signature",\n  "prefix": "sha256=",\n  "content": "{body}",\n  "hash": "sha256"\n}',
+  naming: '{\n  "id": ["json:id"],\n  "type": ["json:type"]\n}',
+}
+
+/** What a field that takes JSON says; undefined if nothing. Throws Problem with the field. */
+function parsed(name: string, text: string): unknown {
+  try {
+    return text ? JSON.parse(text) : undefined
+  } catch (e) {
+    throw new Problem(0, "invalid", `is not JSON: ${(e as Error).message}`, name)
+  }
+}
+
 export function NewSource() {
   const [provider, setProvider] = useState("stripe")
-  const [wrong, setWrong] = useState("")
+  const [wrong, setWrong] = useState<unknown>()
   const [busy, setBusy] = useState(false)
   const providers = useGet<{ data: Provider[] }>("/v1/providers").data?.data ?? []
   const p = providers.find((p) => p.name === provider)
   const need = (setting: string) => p?.needs.find((n) => n.setting === setting)
+  const at = wrong instanceof Problem ? Object.keys(asJSON).find((name) => need("scheme") && (wrong.field === name || wrong.field.startsWith(name + "."))) : undefined
   const options = p?.needs.filter((n) => n.setting.startsWith("options.")) ?? []
   const submit = async (e: SubmitEvent) => {
     e.preventDefault()
@@ -114,7 +130,7 @@ export function NewSource() {
     const said = (n: string) => String(f.get(n) ?? "").trim()
     const of = tenant.value
     setBusy(true)
-    setWrong("")
+    setWrong(undefined)
     try {
       const chosen = Object.fromEntries(options.map((n) => [n.setting.slice("options.".length), said(n.setting)]).filter(([, v]) => v))
       const made = await change<Seen>("POST", api("/sources", of), {
@@ -125,10 +141,12 @@ export function NewSource() {
         verify_token: said("verify_token") || undefined,
         public_url: said("public_url") || undefined,
         options: Object.keys(chosen).length ? chosen : undefined,
+        scheme: parsed("scheme", said("scheme")),
+        naming: parsed("naming", said("naming")),
       })
       go(link(`/sources/${made.id}`, of))
     } catch (e) {
-      setWrong(sentence(e))
+      setWrong(e)
     }
     setBusy(false)
   }
@@ -178,6 +196,22 @@ export function NewSource() {
             <span class="hint">{need("verify_token")?.what ?? "what some providers show when they try the address"}</span>
           </label>
         )}
+        {need("scheme") && (
+          <>
+            <label>
+              <span>Scheme</span>
+              <textarea name="scheme" rows={6} required placeholder={asJSON.scheme} spellcheck={false} aria-invalid={at === "scheme"} />
+              {at === "scheme" && <Wrong what={wrong} />}
+              <span class="hint">{need("scheme")!.what}; written as JSON</span>
+            </label>
+            <label>
+              <span>Naming</span>
+              <textarea name="naming" rows={4} placeholder={asJSON.naming} spellcheck={false} aria-invalid={at === "naming"} />
+              {at === "naming" && <Wrong what={wrong} />}
+              <span class="hint">where id, type, key and time of an event stand, written as JSON; left out, id and type are taken from the body where they usually stand</span>
+            </label>
+          </>
+        )}
         {options.map((n) => (
           <label key={n.setting}>
             <span>{n.setting.slice("options.".length)}</span>
@@ -192,11 +226,7 @@ export function NewSource() {
             <span class="hint">{need("public_url")?.what ?? "for providers that sign the address that they send to"}. It can be given later, once the address is known.</span>
           </label>
         )}
-        {wrong && (
-          <p class="wrong" role="alert">
-            {wrong}
-          </p>
-        )}
+        {wrong !== undefined && !at && <Wrong what={wrong} />}
         <div>
           <button class="first" disabled={busy}>
             Make the source
@@ -206,6 +236,12 @@ export function NewSource() {
     </>
   )
 }
+
+const Wrong = ({ what }: { what: unknown }) => (
+  <span class="wrong" role="alert">
+    {sentence(what)}
+  </span>
+)
 
 const inboxTones: Record<InboxItem["status"], Tone> = { pending: "p", processed: "", failed: "w", dead: "b" }
 

@@ -14,7 +14,7 @@ const tones: Record<Parked["state"], Tone> = { retrying: "w", waiting: "p", leas
 /** Parked events as rows, each with what can be done about it. With subs each says whose it is. */
 export function ParkedRows({ rows, subs, done }: { rows: Parked[]; subs?: Subscription[]; done: () => void }) {
   const replay = may("manage", "replay")
-  const act = (p: Parked, verb: string) => change("POST", api(`/subscriptions/${p.subscription}/parked/${verb}`), { events: [p.event] }).then(done)
+  const act = (p: Parked, verb: string) => change("POST", api(`/subscriptions/${p.subscription}/parked/${verb}`), { sequences: [p.sequence] }).then(done) // others may have its id
   return (
     <div class="scroll" tabindex={0}>
       <table>
@@ -35,7 +35,7 @@ export function ParkedRows({ rows, subs, done }: { rows: Parked[]; subs?: Subscr
           {rows.map((p) => {
             const s = subs?.find((s) => s.id === p.subscription)
             return (
-              <tr key={p.subscription + p.event}>
+              <tr key={`${p.subscription} ${p.sequence}`}>
                 <td class="name">
                   <a data-row href={eventLink(p.event, p.sequence)}>
                     {p.type}
