@@ -22,9 +22,11 @@ import (
 )
 
 const (
-	// pullPoll is how often a worker that waits looks again without a hint, and askedPoll the same at a node that must ask another.
+	// pullPoll is how often a worker that waits looks again without a hint. At a node that must ask another it looks after askedPoll, and
+	// then seldomer, up to askedMost: the store is told of each time, and all nodes.
 	pullPoll  = 5 * time.Second
 	askedPoll = 500 * time.Millisecond
+	askedMost = 2 * time.Second
 	// pullTime bounds one look.
 	pullTime = 30 * time.Second
 )
@@ -125,7 +127,7 @@ func (e *Engine) Pull(ctx context.Context, tenant eventhose.TenantID, sub eventh
 	ref := store.LaneRef{Tenant: tenant, Subscription: sub}
 	waiting, cancel := context.WithTimeout(ctx, p.Wait)
 	defer cancel()
-	for {
+	for asked := askedPoll; ; asked = min(2*asked, askedMost) {
 		told, leave := e.pulls.wait(ref)
 		there := e.elsewhere(tenant)
 		list, err := e.pullOnce(ctx, tenant, sub, p, there)
@@ -139,7 +141,7 @@ func (e *Engine) Pull(ctx context.Context, tenant eventhose.TenantID, sub eventh
 		}
 		poll := pullPoll
 		if there {
-			poll = askedPoll
+			poll = asked
 		}
 		timer := time.NewTimer(poll)
 		again := false

@@ -439,7 +439,7 @@ func unlessZero[T comparable](column []T) []T {
 }
 
 func (s *Store) askPlace(ctx context.Context, args []any) (a answer, err error) {
-	err = s.queryOnce(ctx, appendStatement, args, func(rows pgx.Rows) error {
+	err = queryOnce(ctx, s.pool, appendStatement, args, func(rows pgx.Rows) error {
 		var kind, tenant string
 		var seq sequence
 		var id, digest *[16]byte

@@ -43,7 +43,7 @@ func (s *Store) Claim(ctx context.Context, node string, give []uint8, ttl time.D
 	c := store.Claimed{Shared: true}
 	share := 0
 	var live []string
-	err := s.query(ctx, "claim leases", "SELECT o_shard, o_epoch, o_share, o_nodes FROM eventhose._claim($1, $2, $3)", []any{node, shards, ttl},
+	err := queryOn(ctx, s.claims, "claim leases", "SELECT o_shard, o_epoch, o_share, o_nodes FROM eventhose._claim($1, $2, $3)", []any{node, shards, ttl},
 		func() { c.Leases = nil }, func(r pgx.Rows) error {
 			var shard *int16
 			var epoch *int64

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,6 +60,8 @@ type Options struct {
 const (
 	// statementTimeout bounds one statement, on the server and here.
 	statementTimeout = 30 * time.Second
+	// answerTime is how long an answer is waited for: the server's own bound comes first, unless it is gone without a word.
+	answerTime = statementTimeout + 5*time.Second
 	// lockTimeout bounds how long a statement waits for a row.
 	lockTimeout    = 10 * time.Second
 	connectTimeout = 5 * time.Second
@@ -67,7 +70,9 @@ const (
 
 // Store implements store.Store on PostgreSQL.
 type Store struct {
-	pool   *pgxpool.Pool
+	pool *pgxpool.Pool
+	// claims has one connection, so that a lease is not lost for want of one.
+	claims *pgxpool.Pool
 	logger *slog.Logger
 	opts   Options
 	spans  spans
@@ -113,6 +118,17 @@ func config(url string) (*pgxpool.Config, error) {
 	}
 	if c.ConnConfig.ConnectTimeout == 0 || c.ConnConfig.ConnectTimeout > time.Minute {
 		c.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	c.PingTimeout = connectTimeout
+	dial := c.ConnConfig.DialFunc
+	c.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			if err = attend(tcp); err != nil {
+				conn.Close()
+			}
+		}
+		return conn, err
 	}
 	return c, nil
 }
@@ -164,7 +180,14 @@ func open(ctx context.Context, url string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, failure("connect to the database", err)
 	}
-	s := &Store{pool: pool, logger: o.Logger, opts: o}
+	c = c.Copy()
+	c.MaxConns, c.MinConns, c.MinIdleConns = 1, 0, 0
+	claims, err := pgxpool.NewWithConfig(ctx, c)
+	if err != nil {
+		pool.Close()
+		return nil, failure("connect to the database", err)
+	}
+	s := &Store{pool: pool, claims: claims, logger: o.Logger, opts: o}
 	s.hints.init()
 	s.several.Store(true) // until it is known
 	running, stop := context.WithCancel(context.Background())
@@ -185,6 +208,7 @@ func (s *Store) Close() error {
 	s.stop()
 	s.loops.Wait()
 	s.pool.Close()
+	s.claims.Close()
 	return nil
 }
 
@@ -206,15 +230,19 @@ func (s *Store) end() { s.calls.Done() }
 
 // write is the context of a statement that changes something: once begun it is not given up with its caller, for then nobody would know.
 func write(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), statementTimeout+5*time.Second)
+	return context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 }
 
 // query reads rows, again if the connection turned out to be broken: the pool may hold some from before the server was restarted.
 // each must begin anew when it is called for the first row again, which restart tells.
 func (s *Store) query(ctx context.Context, doing, sql string, args []any, restart func(), each func(pgx.Rows) error) error {
+	return queryOn(ctx, s.pool, doing, sql, args, restart, each)
+}
+
+func queryOn(ctx context.Context, pool *pgxpool.Pool, doing, sql string, args []any, restart func(), each func(pgx.Rows) error) error {
 	for try := 0; ; try++ {
 		restart()
-		err := s.queryOnce(ctx, sql, args, each)
+		err := queryOnce(ctx, pool, sql, args, each)
 		if err == nil {
 			return nil
 		}
@@ -228,8 +256,10 @@ func (s *Store) query(ctx context.Context, doing, sql string, args []any, restar
 // retries is how often a reading is tried again over a new connection.
 const retries = 2
 
-func (s *Store) queryOnce(ctx context.Context, sql string, args []any, each func(pgx.Rows) error) error {
-	rows, err := s.pool.Query(ctx, sql, args...)
+func queryOnce(ctx context.Context, pool *pgxpool.Pool, sql string, args []any, each func(pgx.Rows) error) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	rows, err := pool.Query(ctx, sql, args...)
 	if err != nil {
 		return err
 	}

@@ -397,29 +397,42 @@ func (s *Store) Trim(ctx context.Context, tenant tenantID, t store.Trim) (store.
 	if err := s.classify(ctx, tenant, t); err != nil {
 		return store.Trimmed{}, err
 	}
-	ctx, cancel := write(ctx)
-	defer cancel()
 	lost, err := s.lose(ctx, tenant, t.Lose)
 	if err != nil {
 		return store.Trimmed{}, err
 	}
-	for try := 0; ; try++ {
-		done, err := s.trim(ctx, tenant, t)
+	sum := store.Trimmed{Lost: lost}
+	for try := 0; ; {
+		done, err := s.trimStep(ctx, tenant, t)
 		if state(err) == stateUndefined && try < retries { // a partition was dropped that all events were carried out of
+			try++
 			continue
 		}
-		done.Lost = lost
-		return done, err
+		if err != nil {
+			return sum, err
+		}
+		sum.First, sum.Over = done.First, done.Over
+		sum.Removed += done.Removed
+		sum.Bytes += done.Bytes
+		// What is aside beyond the quota is told of before more comes to it.
+		if done.Removed < maxStep || len(sum.Over) > 0 || ctx.Err() != nil {
+			return sum, ctx.Err()
+		}
 	}
 }
 
-func (s *Store) trim(ctx context.Context, tenant tenantID, t store.Trim) (done store.Trimmed, err error) {
+// maxStep is how many events are trimmed by one statement. That is few enough for those that lie scattered on a slow disk.
+const maxStep = 10_000
+
+func (s *Store) trimStep(ctx context.Context, tenant tenantID, t store.Trim) (done store.Trimmed, err error) {
+	ctx, cancel := write(ctx)
+	defer cancel()
 	var before *time.Time
 	if !t.Before.IsZero() {
 		before = &t.Before
 	}
-	err = s.row(ctx, "trim the log", "SELECT o_first, o_removed, o_bytes FROM eventhose._trim_log($1, $2, $3)",
-		[]any{string(tenant), before, t.Bytes}, &done.First, &done.Removed, &done.Bytes)
+	err = s.row(ctx, "trim the log", "SELECT o_first, o_removed, o_bytes FROM eventhose._trim_log($1, $2, $3, $4)",
+		[]any{string(tenant), before, t.Bytes, maxStep}, &done.First, &done.Removed, &done.Bytes)
 	if done.Removed > 0 || err != nil {
 		s.recent.leave(tenant)
 	}
@@ -434,6 +447,8 @@ func (s *Store) lose(ctx context.Context, tenant tenantID, all []store.LostParke
 	if len(all) == 0 {
 		return nil, nil
 	}
+	ctx, cancel := write(ctx)
+	defer cancel()
 	subs, seqs := make([]string, len(all)), make([]int64, len(all))
 	for i, p := range all {
 		subs[i], seqs[i] = string(p.Subscription), signed(p.Sequence)

@@ -1,8 +1,8 @@
 -- Parked events that there is no room to keep are told of before they are lost: what _trim did at once is done in three steps.
 
--- Moves a log's floor over what is older than before, and over what is too much for max_bytes (0: no bound), at most a million
+-- Moves a log's floor over what is older than before, and over what is too much for max_bytes (0: no bound), at most so many
 -- events at once and never over the newest. Parked events below the floor stay.
-CREATE FUNCTION eventhose._trim_log(of_tenant text, before timestamptz, max_bytes bigint)
+CREATE FUNCTION eventhose._trim_log(of_tenant text, before timestamptz, max_bytes bigint, most bigint)
 RETURNS TABLE (o_first bigint, o_removed bigint, o_bytes bigint) LANGUAGE plpgsql AS $$
 DECLARE
 	log eventhose.logs%ROWTYPE;
@@ -31,7 +31,7 @@ BEGIN
 			CONTINUE WHEN s.until <= next;
 			FOR e IN EXECUTE format('SELECT seq, appended, CASE WHEN origin_tenant IS NULL THEN octet_length(data) ELSE 0 END AS size FROM eventhose.events_%s
 				WHERE tenant = $1 AND seq >= $2 AND seq < $3 ORDER BY seq', s.part) USING of_tenant, next, least(coalesce(s.until, log.last), log.last) LOOP
-				EXIT spans WHEN n >= 1000000 OR NOT (coalesce(e.appended < before, false) OR max_bytes > 0 AND left_bytes > max_bytes);
+				EXIT spans WHEN n >= most OR NOT (coalesce(e.appended < before, false) OR max_bytes > 0 AND left_bytes > max_bytes);
 				next := e.seq + 1;
 				left_bytes := left_bytes - e.size;
 				gone := gone + e.size;
