@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -386,19 +385,6 @@ func TestSocketWorks(t *testing.T) {
 	s.closed(4404, eventhose.CodeNotFound)
 }
 
-// headless is a log whose head cannot be told while it is broken.
-type headless struct {
-	httpapi.Log
-	broken atomic.Bool
-}
-
-func (l *headless) Head(ctx context.Context, tenant eventhose.TenantID) (eventhose.Head, error) {
-	if l.broken.Load() {
-		return eventhose.Head{}, &eventhose.Error{Code: eventhose.CodeUnavailable, Message: "away"}
-	}
-	return l.Log.Head(ctx, tenant)
-}
-
 // What a worker was leased and never sent does not count as a delivery to it.
 func TestSocketWorkUnsent(t *testing.T) {
 	log := &headless{}
@@ -407,10 +393,10 @@ func TestSocketWorkUnsent(t *testing.T) {
 	w.append("acme", `{"type":"job","data":1}`)
 	s := w.dial(rootKey, "lease=10m&subscription="+sub)
 	s.read("ready")
-	log.broken.Store(true)
+	log.away.Store(true)
 	s.send(`{"type":"grant","events":10}`)
-	s.closed(websocket.StatusTryAgainLater, eventhose.CodeUnavailable)
-	log.broken.Store(false)
+	s.closed(websocket.StatusInternalError, eventhose.CodeInternal)
+	log.away.Store(false)
 	list, err := w.engine.Pull(t.Context(), "acme", eventhose.SubscriptionID(sub), eventhose.Pull{Max: 1, Lease: time.Minute, Wait: streamTime})
 	if err != nil || len(list) != 1 || list[0].Deliveries != 1 {
 		t.Errorf("%+v, %v", list, err)
