@@ -48,8 +48,14 @@ type worker struct {
 	// credit is how many events the client has granted and not got; granted is told when there is some.
 	credit  int
 	granted chan struct{}
-	// held are the leases that the client has and has not answered, and until when.
-	held map[string]time.Time
+	// held are the leases that the client has, or is to get, and has not answered.
+	held map[string]heldLease
+}
+
+type heldLease struct {
+	until time.Time
+	// sent says that the client may have got it.
+	sent bool
 }
 
 // Work implements eventhosev1connect.LogServiceHandler.
@@ -63,7 +69,7 @@ func (s service) Work(ctx context.Context, stream *workStream) error {
 		return received(err)
 	}
 	c.out.expect(0) // who works may say nothing for hours; pings tell whether it is there
-	w := &worker{service: s, c: c, out: make(chan *v1.WorkResponse), granted: make(chan struct{}, 1), held: map[string]time.Time{}}
+	w := &worker{service: s, c: c, out: make(chan *v1.WorkResponse), granted: make(chan struct{}, 1), held: map[string]heldLease{}}
 	if err := w.start(ctx, m.GetStart()); err != nil {
 		return err
 	}
@@ -115,6 +121,7 @@ func (w *worker) send(stream *workStream) error {
 	beat := time.NewTicker(w.heartbeat)
 	defer beat.Stop()
 	for {
+		w.sends(m.GetLeases().GetLeases())
 		if err := stream.Send(m); err != nil {
 			return errLeft
 		}
@@ -221,9 +228,18 @@ func (w *worker) hold(list []eventhose.Leased) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range list {
-		w.held[list[i].Lease] = list[i].Until
+		w.held[list[i].Lease] = heldLease{until: list[i].Until}
 	}
 	w.credit -= len(list)
+}
+
+// sends notes that the client may have leases from now on.
+func (w *worker) sends(list []*v1.Lease) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range list {
+		w.held[l.GetLease()] = heldLease{until: l.GetUntil().AsTime(), sent: true}
+	}
 }
 
 // receive does what the client says. It ends with an error: io.EOF when the client has nothing more to say.
@@ -291,8 +307,8 @@ func (w *worker) grant(events int) error {
 // forgetEnded forgets leases that have ended by themselves. w.mu is held.
 func (w *worker) forgetEnded() {
 	now := time.Now()
-	for lease, until := range w.held {
-		if until.Before(now) {
+	for lease, held := range w.held {
+		if held.until.Before(now) {
 			delete(w.held, lease)
 		}
 	}
@@ -316,28 +332,34 @@ func (w *worker) answer(a eventhose.Answer, at string) error {
 	for _, lease := range a.Leases {
 		if a.Verdict != eventhose.AnswerExtend {
 			delete(w.held, lease)
-		} else if _, held := w.held[lease]; held {
-			w.held[lease] = time.Now().Add(a.Delay)
+		} else if held, ok := w.held[lease]; ok {
+			held.until = time.Now().Add(a.Delay)
+			w.held[lease] = held
 		}
 	}
 	w.mu.Unlock()
 	return w.tell(&v1.WorkResponse{Message: &v1.WorkResponse_Answered{Answered: &v1.Answered{Count: int32(len(a.Leases) - len(lost)), Lost: lost}}})
 }
 
-// giveBack has others work on what the client has not answered. If it left, it may have died of an event, so the delivery
-// counts; if the server stops, it does not. No other goroutine of the worker is left.
+// giveBack has others work on what the client has not answered. If it left, it may have died of an event that it was sent, so the
+// delivery counts; of others, and if the server stops, it does not. No other goroutine of the worker is left.
 func (w *worker) giveBack() {
-	verdict := eventhose.AnswerNack
-	if w.draining.Err() != nil {
-		verdict = eventhose.AnswerRelease
-	}
 	w.mu.Lock()
 	w.forgetEnded()
-	var leases []string
-	for lease := range w.held {
-		leases = append(leases, lease)
+	var died, released []string
+	for lease, held := range w.held {
+		if held.sent && w.draining.Err() == nil {
+			died = append(died, lease)
+		} else {
+			released = append(released, lease)
+		}
 	}
 	w.mu.Unlock()
+	w.giveLeases(died, eventhose.AnswerNack)
+	w.giveLeases(released, eventhose.AnswerRelease)
+}
+
+func (w *worker) giveLeases(leases []string, verdict eventhose.Verdict) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), giveBackTime)
 	defer cancel()
 	for len(leases) > 0 {
