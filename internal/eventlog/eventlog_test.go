@@ -405,6 +405,34 @@ func TestNothingPassesForASources(t *testing.T) {
 	}
 }
 
+// What no text of RFC 3339 can say in UTC is no time of an event, whatever offset a client says it at.
+func TestTimesAtTheEdgeOfTheCalendar(t *testing.T) {
+	log, st := open(t, acme)
+	defer closeAll(t, log, st)
+	for text, good := range map[string]bool{
+		"9999-12-31T23:59:59.999999999Z": true, "9999-12-31T23:59:59+01:00": true, "9999-12-31T23:59:59-01:00": false,
+		"0001-01-01T00:00:00.000000001Z": true, "0001-01-01T00:00:00-01:00": true, "0001-01-01T00:00:00+01:00": false,
+	} {
+		e := event(1)
+		var err error
+		if e.Time, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			t.Fatal(err)
+		}
+		placed, err := log.Append(t.Context(), "acme", e)
+		if !good {
+			code(t, err, eventhose.CodeInvalid, "time")
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		got, err := log.Event(t.Context(), "acme", "", placed[0].ID)
+		if b, failed := json.Marshal(got.Time); err != nil || failed != nil || !got.Time.Equal(e.Time) {
+			t.Errorf("%s is read as %s, %v, %v", text, b, failed, err)
+		}
+	}
+}
+
 // An erased event keeps its place and loses its data, in the parent's log too. What is erased in the parent's log its own log still has.
 func TestErase(t *testing.T) {
 	known := tenants{"acme": {ID: "acme", Parent: "platform"}, "platform": {ID: "platform"}}

@@ -40,7 +40,7 @@ func (e *eventRow) into() []any {
 // event makes the event of a row. The row is of no further use.
 func (e *eventRow) event(tenant tenantID) (*eventhose.Event, error) {
 	ev := &eventhose.Event{Tenant: tenant, Sequence: sequence(e.seq), Scope: e.texts[0], Type: e.texts[1], Key: e.texts[2], Version: e.texts[3], ContentType: e.texts[4],
-		Time: e.at.UTC().Add(time.Duration(e.nanos)), Appended: e.appended.UTC(), Erased: e.erased}
+		Time: store.EventTime(e.at.UTC().Add(time.Duration(e.nanos))), Appended: e.appended.UTC(), Erased: e.erased}
 	if len(e.attributes) > 0 {
 		if err := json.Unmarshal(e.attributes, &ev.Attributes); err != nil {
 			return nil, corrupt(fmt.Sprintf("attributes of event %d of %s", ev.Sequence, tenant), err)
