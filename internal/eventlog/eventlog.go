@@ -244,12 +244,7 @@ func (l *Log) Read(ctx context.Context, tenant eventhose.TenantID, after eventho
 				return
 			}
 			for _, e := range events {
-				match, err := compiled.Match(e)
-				if err != nil {
-					yield(eventhose.Event{}, err)
-					return
-				}
-				if match && !yield(*e, nil) {
+				if wants(compiled, e) && !yield(*e, nil) {
 					return
 				}
 				after = e.Sequence
@@ -289,10 +284,7 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 			break
 		}
 		for _, e := range events {
-			match, err := compiled.Match(e)
-			if err != nil {
-				return eventhose.Page{}, err
-			}
+			match := wants(compiled, e)
 			if match && len(page.Events) > 0 && size+len(e.Data) > limit.Bytes {
 				size = limit.Bytes
 				break
@@ -311,6 +303,13 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 	page.Cursor = head.Cursor(seq)
 	page.HasMore = seq < head.Last
 	return page, nil
+}
+
+// wants reports whether a reader is handed an event. What its filter cannot decide it is: one event too many is less than none ever
+// again, and subscriptions are, too.
+func wants(f *filter.Filter, e *eventhose.Event) bool {
+	matches, err := f.Match(e)
+	return matches || err != nil
 }
 
 func (l *Log) read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence) ([]*eventhose.Event, error) {

@@ -98,11 +98,7 @@ func (s *search) step(ctx context.Context) error {
 	var group []eventhose.Event
 	for i := len(events) - 1; i >= 0 && !s.ended && !s.late(); i-- {
 		e := events[i]
-		matches, err := s.look(e)
-		if err != nil {
-			return err
-		}
-		if matches {
+		if s.look(e) {
 			group = append(group, *e)
 		}
 		if len(group) == searchGroup || len(group) > 0 && i == 0 {
@@ -117,17 +113,17 @@ func (s *search) step(ctx context.Context) error {
 }
 
 // look looks at the event before at.
-func (s *search) look(e *eventhose.Event) (matches bool, err error) {
+func (s *search) look(e *eventhose.Event) (matches bool) {
 	if !s.query.Since.IsZero() && e.Appended.Before(s.query.Since) {
 		s.older++
 		s.ended = s.older >= searchSkew
 	} else if s.older = 0; s.query.Until.IsZero() || !e.Appended.After(s.query.Until) {
-		matches, err = s.filter.Match(e)
+		matches = wants(s.filter, e)
 	}
 	s.at = e.Sequence
 	s.page.SearchedTo = e.Appended
 	s.page.Examined++
-	return matches, err
+	return matches
 }
 
 // take adds those of a group of matches that are kept to the page, and reports whether it is full; what lies behind its last

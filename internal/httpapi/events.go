@@ -85,6 +85,9 @@ type Events struct {
 	HasMore bool    `json:"has_more" doc:"The log goes on after cursor"`
 }
 
+// expressionHelp is what is said of the parameter expression.
+const expressionHelp = "CEL over type, key, attributes and data; an event on which it costs too much to be decided is handed out"
+
 func (a *API) addEvents() {
 	const path = "/v1/tenants/{tenant}/events"
 	tags := []string{"events"}
@@ -120,7 +123,7 @@ func (a *API) addEvents() {
 			queryParameter("limit", "How many events at most", huma.Schema{Type: huma.TypeInteger, Minimum: number(1), Maximum: number(maxLimit), Default: defaultLimit}),
 			queryParameter("types", "Types, prefixes such as order.*, or *; repeated or separated by commas", texts),
 			queryParameter("keys", "Ordering keys; repeated", texts),
-			queryParameter("expression", "CEL over type, key, attributes and data", huma.Schema{Type: huma.TypeString}),
+			queryParameter("expression", expressionHelp, huma.Schema{Type: huma.TypeString}),
 			queryParameter("wait", "Hold the answer until there is something, at most this long (60s)", huma.Schema{Type: huma.TypeString}),
 			{Name: "If-None-Match", In: "header", Description: "ETags of answers that the client has", Schema: &huma.Schema{Type: huma.TypeString}},
 		},

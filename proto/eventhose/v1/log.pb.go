@@ -607,7 +607,7 @@ type Filter struct {
 	Types []string `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
 	// Ordering keys.
 	Keys []string `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
-	// CEL over type, key, attributes and data.
+	// CEL over type, key, attributes and data. An event on which it costs too much to be decided is handed out.
 	Expression    string `protobuf:"bytes,3,opt,name=expression,proto3" json:"expression,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
