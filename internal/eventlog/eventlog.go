@@ -22,8 +22,8 @@ type Tenants interface {
 	Tenants(ctx context.Context, after eventhose.TenantID, limit int) ([]eventhose.Tenant, error)
 }
 
-// maxExamined is how many events one Page looks at, so that no filter turns a request into a scan of the log; one that has found
-// nothing by then answers after eventhose.SearchTime.
+// maxExamined is how many events one Page looks at, so that no filter turns a request into a scan of the log. One that has found
+// nothing, or evaluates an expression, answers after eventhose.SearchTime.
 const maxExamined = eventhose.MaxExamined
 
 // A page read from the store.
@@ -253,7 +253,7 @@ func (l *Log) Read(ctx context.Context, tenant eventhose.TenantID, after eventho
 	}
 }
 
-// Page reads matching events after a cursor, examining at most 10,000. Errors are Read's, and CodeCursorGone.
+// Page reads matching events after a cursor, examining at most 10,000, and with an expression for about eventhose.SearchTime. Errors are Read's, and CodeCursorGone.
 func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter, limit eventhose.PageLimit) (eventhose.Page, error) {
 	if limit.Bytes <= 0 {
 		limit.Bytes = eventhose.MaxPageBytes
@@ -271,9 +271,11 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 		return eventhose.Page{}, err
 	}
 	var page eventhose.Page
-	size, until := 0, time.Now().Add(eventhose.SearchTime)
+	size, evaluates := 0, f.Expression != ""
+	var until time.Time
+	late := func() bool { return !time.Now().Before(until) }
 	for examined := 0; examined < maxExamined && len(page.Events) < limit.Events && size < limit.Bytes; {
-		if examined > 0 && len(page.Events) == 0 && !time.Now().Before(until) {
+		if examined > 0 && (evaluates || len(page.Events) == 0) && late() {
 			break
 		}
 		events, err := l.read(ctx, tenant, seq)
@@ -282,6 +284,9 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 		}
 		if len(events) == 0 {
 			break
+		}
+		if examined == 0 { // a store that was slow is no reason to throw away what it has read
+			until = time.Now().Add(eventhose.SearchTime)
 		}
 		for _, e := range events {
 			match := wants(compiled, e)
@@ -295,7 +300,7 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 				page.Events = append(page.Events, *e)
 				size += len(e.Data)
 			}
-			if len(page.Events) == limit.Events || examined == maxExamined {
+			if len(page.Events) == limit.Events || examined == maxExamined || evaluates && late() {
 				break
 			}
 		}

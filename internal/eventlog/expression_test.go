@@ -65,3 +65,43 @@ func TestDearEventsStopNoReader(t *testing.T) {
 		t.Errorf("%v are found, want %v", got, want)
 	}
 }
+
+// A page ends soon whatever its expression costs, also when there is something on it, and the next goes on behind it.
+func TestDearPagesEndSoon(t *testing.T) {
+	log, st := open(t, acme)
+	defer closeAll(t, log, st)
+	const n = 10
+	for i := range n {
+		typ := "other"
+		if i%2 == 0 {
+			typ = "wanted"
+		}
+		append1by1(t, log, dear(typ, 1000, 90)) // some 20 ms for each
+	}
+	for name, f := range map[string]eventhose.Filter{"half match": {Expression: dearExpression}, "none match": {Expression: dearExpression + ` && type == "none"`}} {
+		found, most := 0, eventhose.Sequence(0)
+		for after := (eventhose.Cursor{}); ; {
+			page, err := log.Page(t.Context(), "acme", after, f, eventhose.PageLimit{Events: 1000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range page.Events {
+				if e.Type != "wanted" {
+					t.Errorf("%s: %s is on a page", name, e.Type)
+				}
+			}
+			found += len(page.Events)
+			most = max(most, page.Cursor.Sequence-after.Sequence)
+			if after = page.Cursor; !page.HasMore {
+				break
+			}
+		}
+		want := n / 2
+		if name == "none match" {
+			want = 0
+		}
+		if found != want || most == n {
+			t.Errorf("%s: %d found, want %d; one page has looked at %d of %d events", name, found, want, most, n)
+		}
+	}
+}

@@ -745,7 +745,7 @@ func (x *ReadRequest) GetWait() *durationpb.Duration {
 
 type ReadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// There may be none and yet more behind it: a read looks at 10,000 events at most.
+	// There may be none and yet more behind it: a read looks at 10,000 events at most, and with an expression for about 50 ms.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// What after is for the next page.
 	Cursor string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
