@@ -158,6 +158,18 @@ func (e *Event) Validate() error {
 	return nil
 }
 
+// eventSize is about what an event takes beside its texts and its data: numbers, times, the names of fields.
+const eventSize = 256
+
+// Size is about how many bytes the event takes in memory and in an answer: all that it holds, and something for the rest.
+func (e *Event) Size() int {
+	n := eventSize + len(e.ID) + len(e.Scope) + len(e.Type) + len(e.Key) + len(e.Version) + len(e.ContentType) + len(e.Origin.Tenant) + len(e.Data)
+	for name, value := range e.Attributes {
+		n += len(name) + len(value)
+	}
+	return n
+}
+
 // JSON reports whether Data is JSON, by its content type.
 func (e *Event) JSON() bool {
 	if e.ContentType == "" {

@@ -155,12 +155,13 @@ func (l *Log) append(ctx context.Context, tenant eventhose.TenantID, events []ev
 	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	entry := store.Append{Tenant: tenant, Parent: t.Parent, Events: make([]store.NewEvent, len(events))}
-	size := 0
+	size, data := 0, 0
 	for i, e := range events {
 		if err := e.Validate(); err != nil {
 			return nil, at(i, len(events), err)
 		}
-		size += len(e.Data)
+		size += e.Size()
+		data += len(e.Data)
 		var digest [16]byte
 		if e.ID != "" {
 			digest = digestOf(&e)
@@ -172,7 +173,7 @@ func (l *Log) append(ctx context.Context, tenant eventhose.TenantID, events []ev
 		e.Time = e.Time.UTC()
 		entry.Events[i] = store.NewEvent{Event: e, Digest: digest}
 	}
-	if size > eventhose.MaxAppendBytes {
+	if data > eventhose.MaxAppendBytes {
 		return nil, &eventhose.Error{Code: eventhose.CodeTooLarge, Field: "events", Message: fmt.Sprintf("hold more than %d bytes of data", eventhose.MaxAppendBytes), Fix: "append in several requests"}
 	}
 	res, err := l.commits.append(ctx, entry, size)
@@ -290,7 +291,7 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 		}
 		for _, e := range events {
 			match := wants(compiled, e)
-			if match && len(page.Events) > 0 && size+len(e.Data) > limit.Bytes {
+			if match && len(page.Events) > 0 && size+e.Size() > limit.Bytes {
 				size = limit.Bytes
 				break
 			}
@@ -298,7 +299,7 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 			examined++
 			if match {
 				page.Events = append(page.Events, *e)
-				size += len(e.Data)
+				size += e.Size()
 			}
 			if len(page.Events) == limit.Events || examined == maxExamined || evaluates && late() {
 				break

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -256,6 +257,47 @@ func pageAdvances(t *testing.T) {
 	page, err := log.Page(ctx, "acme", eventhose.Cursor{}, eventhose.Filter{}, eventhose.PageLimit{Events: 10})
 	if err != nil || len(page.Events) != 10 || page.Cursor.Sequence != 10 || !page.HasMore {
 		t.Errorf("%d events, %+v, %v", len(page.Events), page.Cursor, err)
+	}
+}
+
+// A page's bytes are all that its events have, not their data only.
+func TestPageCountsAttributes(t *testing.T) {
+	log, st := open(t, acme)
+	defer closeAll(t, log, st)
+	attributes := map[string]string{}
+	for i := range eventhose.MaxAttributes {
+		attributes[fmt.Sprint("a", i)] = strings.Repeat("v", eventhose.MaxAttribute)
+	}
+	const n, each = 300, 32 << 10
+	for range n / 10 {
+		events := make([]eventhose.Event, 10)
+		for i := range events {
+			events[i] = eventhose.Event{Type: "a", Attributes: attributes, Data: []byte("1")}
+		}
+		if _, err := log.Append(t.Context(), "acme", events...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := 0
+	for after := (eventhose.Cursor{}); read < n; {
+		page, err := log.Page(t.Context(), "acme", after, eventhose.Filter{}, eventhose.PageLimit{Events: 1000})
+		if err != nil || len(page.Events) == 0 || len(page.Events)*each > eventhose.MaxPageBytes+each {
+			t.Fatalf("a page of %d events with 32 KiB of attributes each, %v", len(page.Events), err)
+		}
+		read, after = read+len(page.Events), page.Cursor
+	}
+	for before := eventhose.Sequence(0); ; {
+		page, err := log.Search(t.Context(), "acme", eventhose.Search{Before: before, Limit: 1000, MaxData: 2048}, nil)
+		if err != nil || len(page.Found)*each > eventhose.MaxPageBytes+each {
+			t.Fatalf("%d events with 32 KiB of attributes each are found at once, %v", len(page.Found), err)
+		}
+		if read -= len(page.Found); page.Next == 0 {
+			break
+		}
+		before = page.Next
+	}
+	if read != 0 {
+		t.Errorf("of %d events %d are not found", n, read)
 	}
 }
 

@@ -68,11 +68,13 @@ type search struct {
 	until     time.Time
 	older     int  // how many in a row were older than what is asked for
 	ended     bool // what is left is
+	full      bool
+	size      int // of what was found
 	page      eventhose.SearchPage
 }
 
 func (s *search) more() bool {
-	return s.at > s.first && !s.ended && len(s.page.Found) < s.query.Limit && s.page.Examined < eventhose.MaxExamined && !s.late()
+	return s.at > s.first && !s.ended && !s.full && s.page.Examined < eventhose.MaxExamined && !s.late()
 }
 
 func (s *search) late() bool { return s.page.Examined > 0 && !time.Now().Before(s.until) }
@@ -147,7 +149,8 @@ func (s *search) take(ctx context.Context, group []eventhose.Event) (full bool, 
 			found.Event.Data = nil
 		}
 		s.page.Found = append(s.page.Found, found)
-		if len(s.page.Found) == s.query.Limit {
+		s.size += found.Event.Size()
+		if s.full = len(s.page.Found) == s.query.Limit || s.size >= eventhose.MaxPageBytes; s.full {
 			s.at, s.page.SearchedTo, s.ended = e.Sequence, e.Appended, false
 			return true, nil
 		}

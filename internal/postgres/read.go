@@ -129,12 +129,13 @@ const maxLooks = 5
 
 // readPart reads from one partition, and answers the log's last sequence.
 func (s *Store) readPart(ctx context.Context, tenant tenantID, after sequence, part int32, limit store.ReadLimit) (events []*eventhose.Event, last sequence, err error) {
-	// The page ends before the event with which it would hold more than the bytes asked for. Data is only fetched of what is within.
+	// The page ends before the event with which its sizes would be more than the bytes asked for. Data is only fetched of what is within.
 	// A log that has none there answers one row without an event.
 	statement := fmt.Sprintf(`SELECT l.first, l.last, %s FROM eventhose.logs l LEFT JOIN LATERAL (
-		SELECT * FROM (SELECT x.*, sum(coalesce(octet_length(x.data), 0)) OVER (ORDER BY x.seq) AS size FROM
+		SELECT * FROM (SELECT x.*, sum(%d + coalesce(octet_length(x.data), 0) +
+			octet_length(concat(x.id, x.scope, x.type, x.key, x.version, x.content_type, x.attributes, x.origin_tenant))) OVER (ORDER BY x.seq) AS size FROM
 			(SELECT * FROM eventhose.events_%d WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT $3) x) y
-		WHERE y.size <= $4 OR y.seq = $2 + 1) e ON l.first <= $2 + 1 WHERE l.tenant = $1`, eventColumns, part)
+		WHERE y.size <= $4 OR y.seq = $2 + 1) e ON l.first <= $2 + 1 WHERE l.tenant = $1`, eventColumns, (&eventhose.Event{}).Size(), part)
 	first, next := sequence(1), after
 	var row eventRow
 	into := append([]any{&first, &last}, row.into()...)

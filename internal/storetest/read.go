@@ -29,6 +29,30 @@ func readCases() []Case {
 				t.fatalf("page of one byte holds %d events", len(page))
 			}
 		}},
+		{"read/limits of what is beside the data", "what an event has beside its data counts as much as data", func(t *trial) {
+			value := strings.Repeat("v", eventhose.MaxAttribute)
+			for i := range 8 {
+				e := event(strings.Repeat(fmt.Sprint(i), eventhose.MaxEventID), "1", 1)
+				e.Event.Attributes = map[string]string{}
+				for n := range eventhose.MaxAttributes {
+					e.Event.Attributes[fmt.Sprint("a", n)] = value
+				}
+				t.append(acme, e)
+			}
+			for range 2 {
+				page, err := t.s.Read(t.ctx, acme, 2, store.ReadLimit{Events: 100, Bytes: 3 * 34 << 10})
+				t.ok("read", err)
+				if len(page) != 3 {
+					t.fatalf("page of %d bytes holds %d events of 33 KiB", 3*34<<10, len(page))
+				}
+				page, err = t.s.Read(t.ctx, acme, 2, store.ReadLimit{Events: 100, Bytes: 1})
+				t.ok("read", err)
+				if len(page) != 1 {
+					t.fatalf("page of one byte holds %d events", len(page))
+				}
+				t.reopen()
+			}
+		}},
 		{"read/times", "what an older version took reads as the nearest time that can be written down", func(t *trial) {
 			last := time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC)
 			times := map[time.Time]time.Time{last: last, last.Add(1): last, last.Add(time.Hour): last, time.Time{}.Add(1): time.Time{}.Add(1), time.Time{}.Add(-1): {}, time.Time{}.Add(-time.Hour): {}}

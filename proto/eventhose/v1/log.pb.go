@@ -670,7 +670,7 @@ type ReadRequest struct {
 	// A cursor. 0, or nothing, is the beginning of the log, and now its end.
 	After  string  `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
 	Filter *Filter `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
-	// How many events at most, 1 to 1000; 100 if left out. A page has 2 MiB of data at most, unless one event alone has more.
+	// How many events at most, 1 to 1000; 100 if left out. A page has 2 MiB of events at most, unless one alone has more.
 	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Hold the answer until there is something, at most this long; 60 s at most.
 	Wait          *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
