@@ -142,8 +142,8 @@ func (e *Event) Validate() error {
 		return Invalid("attributes", "must be at most %d", MaxAttributes)
 	case e.ContentType != "" && e.ContentType != "application/json" && (len(e.ContentType) > 256 || !contentType.MatchString(e.ContentType)):
 		return Invalid("content_type", "is not a media type")
-	case !e.Time.IsZero() && (e.Time.Year() < 1 || e.Time.Year() > 9999):
-		return Invalid("time", "must be between the years 1 and 9999")
+	case e.Time.UTC().Year() < 1 || e.Time.UTC().Year() > 9999: // it is kept in UTC, and RFC 3339 has no other years
+		return Invalid("time", "must be between the years 1 and 9999 in UTC")
 	case len(e.Data) > MaxData:
 		return &Error{Code: CodeTooLarge, Field: "data", Message: "is larger than 1 MiB", Fix: "store large payloads elsewhere and send a link"}
 	}
@@ -156,6 +156,18 @@ func (e *Event) Validate() error {
 		}
 	}
 	return nil
+}
+
+// eventSize is about what an event takes beside its texts and its data: numbers, times, the names of fields.
+const eventSize = 256
+
+// Size is about how many bytes the event takes in memory and in an answer: all that it holds, and something for the rest.
+func (e *Event) Size() int {
+	n := eventSize + len(e.ID) + len(e.Scope) + len(e.Type) + len(e.Key) + len(e.Version) + len(e.ContentType) + len(e.Origin.Tenant) + len(e.Data)
+	for name, value := range e.Attributes {
+		n += len(name) + len(value)
+	}
+	return n
 }
 
 // JSON reports whether Data is JSON, by its content type.

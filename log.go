@@ -38,9 +38,9 @@ type Page struct {
 type PageLimit struct {
 	// Events is how many it holds at most.
 	Events int
-	// Bytes is how much data they hold together at most, unless the first alone has more; 0 is MaxPageBytes.
+	// Bytes is what their sizes are together at most, unless the first alone has more; 0 is MaxPageBytes.
 	Bytes int
 }
 
-// MaxPageBytes is the most data that one page, or one pull, holds, but for a single event that is larger.
+// MaxPageBytes is the size of the events that one page, or one pull, holds at most, but for a single one that is larger.
 const MaxPageBytes = 4 << 20

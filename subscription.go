@@ -16,7 +16,8 @@ type Filter struct {
 	Keys []string `json:"keys,omitempty"`
 	// Attributes must all be equal.
 	Attributes map[string]string `json:"attributes,omitempty"`
-	// Expression is CEL over type, key, attributes and data, and must yield a boolean.
+	// Expression is CEL over type, key, attributes and data, and must yield a boolean. What an evaluation costs is bounded: an event
+	// on which it costs more matches, so that nobody waits for it in vain.
 	Expression string `json:"expression,omitempty"`
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/row"
+	"github.com/eventhose/eventhose/internal/store"
 )
 
 // A record batch is the value that holds a run of events of one log:
@@ -358,7 +359,7 @@ func readRecord(r *row.Reader, rec *record) uint64 {
 	}
 	e.Time = e.Appended
 	if flags&hasTime != 0 {
-		e.Time = r.Time()
+		e.Time = store.EventTime(r.Time())
 	}
 	e.Erased = flags&hasErased != 0
 	if flags&hasOrigin != 0 {

@@ -156,12 +156,12 @@ func (p *page) add(b *batch) error {
 			}
 			e = resolved
 		}
-		if len(p.events) > 0 && (len(p.events) >= p.limit.Events || p.bytes+len(e.Data) > p.limit.Bytes) {
+		if len(p.events) > 0 && (len(p.events) >= p.limit.Events || p.bytes+e.Size() > p.limit.Bytes) {
 			p.full = true
 			return nil
 		}
 		p.events = append(p.events, e)
-		p.bytes += len(e.Data)
+		p.bytes += e.Size()
 		p.next++
 	}
 	p.full = len(p.events) >= p.limit.Events

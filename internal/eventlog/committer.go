@@ -29,7 +29,6 @@ const (
 	turnBytes   = 512 << 10 // of one tenant in one turn
 	queueBytes  = 64 << 20  // waiting in all
 	tenantBytes = 32 << 20  // waiting of one tenant
-	eventCost   = 256       // what an event costs beside its data
 
 	// busyFor is how long a request lets the store find its log held by somebody else.
 	busyFor = 10 * time.Second
@@ -98,7 +97,7 @@ func newCommitter(st store.Log, appended func(eventhose.TenantID)) *committer {
 // log, it is not appended; if it ends later nobody knows.
 func (c *committer) append(ctx context.Context, entry store.Append, size int) (store.AppendResult, error) {
 	entry.Skip = true
-	r := &request{entry: entry, size: size + eventCost*len(entry.Events), since: time.Now(), done: make(chan struct{})}
+	r := &request{entry: entry, size: size, since: time.Now(), done: make(chan struct{})}
 	if err := c.enqueue(r); err != nil {
 		return store.AppendResult{}, err
 	}

@@ -22,8 +22,8 @@ type Tenants interface {
 	Tenants(ctx context.Context, after eventhose.TenantID, limit int) ([]eventhose.Tenant, error)
 }
 
-// maxExamined is how many events one Page looks at, so that no filter turns a request into a scan of the log; one that has found
-// nothing by then answers after eventhose.SearchTime.
+// maxExamined is how many events one Page looks at, so that no filter turns a request into a scan of the log. One that has found
+// nothing, or evaluates an expression, answers after eventhose.SearchTime.
 const maxExamined = eventhose.MaxExamined
 
 // A page read from the store.
@@ -155,12 +155,13 @@ func (l *Log) append(ctx context.Context, tenant eventhose.TenantID, events []ev
 	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	entry := store.Append{Tenant: tenant, Parent: t.Parent, Events: make([]store.NewEvent, len(events))}
-	size := 0
+	size, data := 0, 0
 	for i, e := range events {
 		if err := e.Validate(); err != nil {
 			return nil, at(i, len(events), err)
 		}
-		size += len(e.Data)
+		size += e.Size()
+		data += len(e.Data)
 		var digest [16]byte
 		if e.ID != "" {
 			digest = digestOf(&e)
@@ -172,7 +173,7 @@ func (l *Log) append(ctx context.Context, tenant eventhose.TenantID, events []ev
 		e.Time = e.Time.UTC()
 		entry.Events[i] = store.NewEvent{Event: e, Digest: digest}
 	}
-	if size > eventhose.MaxAppendBytes {
+	if data > eventhose.MaxAppendBytes {
 		return nil, &eventhose.Error{Code: eventhose.CodeTooLarge, Field: "events", Message: fmt.Sprintf("hold more than %d bytes of data", eventhose.MaxAppendBytes), Fix: "append in several requests"}
 	}
 	res, err := l.commits.append(ctx, entry, size)
@@ -244,12 +245,7 @@ func (l *Log) Read(ctx context.Context, tenant eventhose.TenantID, after eventho
 				return
 			}
 			for _, e := range events {
-				match, err := compiled.Match(e)
-				if err != nil {
-					yield(eventhose.Event{}, err)
-					return
-				}
-				if match && !yield(*e, nil) {
+				if wants(compiled, e) && !yield(*e, nil) {
 					return
 				}
 				after = e.Sequence
@@ -258,7 +254,7 @@ func (l *Log) Read(ctx context.Context, tenant eventhose.TenantID, after eventho
 	}
 }
 
-// Page reads matching events after a cursor, examining at most 10,000. Errors are Read's, and CodeCursorGone.
+// Page reads matching events after a cursor, examining at most 10,000, and with an expression for about eventhose.SearchTime. Errors are Read's, and CodeCursorGone.
 func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventhose.Cursor, f eventhose.Filter, limit eventhose.PageLimit) (eventhose.Page, error) {
 	if limit.Bytes <= 0 {
 		limit.Bytes = eventhose.MaxPageBytes
@@ -276,9 +272,11 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 		return eventhose.Page{}, err
 	}
 	var page eventhose.Page
-	size, until := 0, time.Now().Add(eventhose.SearchTime)
+	size, evaluates := 0, f.Expression != ""
+	var until time.Time
+	late := func() bool { return !time.Now().Before(until) }
 	for examined := 0; examined < maxExamined && len(page.Events) < limit.Events && size < limit.Bytes; {
-		if examined > 0 && len(page.Events) == 0 && !time.Now().Before(until) {
+		if examined > 0 && (evaluates || len(page.Events) == 0) && late() {
 			break
 		}
 		events, err := l.read(ctx, tenant, seq)
@@ -288,12 +286,12 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 		if len(events) == 0 {
 			break
 		}
+		if examined == 0 { // a store that was slow is no reason to throw away what it has read
+			until = time.Now().Add(eventhose.SearchTime)
+		}
 		for _, e := range events {
-			match, err := compiled.Match(e)
-			if err != nil {
-				return eventhose.Page{}, err
-			}
-			if match && len(page.Events) > 0 && size+len(e.Data) > limit.Bytes {
+			match := wants(compiled, e)
+			if match && len(page.Events) > 0 && size+e.Size() > limit.Bytes {
 				size = limit.Bytes
 				break
 			}
@@ -301,9 +299,9 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 			examined++
 			if match {
 				page.Events = append(page.Events, *e)
-				size += len(e.Data)
+				size += e.Size()
 			}
-			if len(page.Events) == limit.Events || examined == maxExamined {
+			if len(page.Events) == limit.Events || examined == maxExamined || evaluates && late() {
 				break
 			}
 		}
@@ -311,6 +309,13 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 	page.Cursor = head.Cursor(seq)
 	page.HasMore = seq < head.Last
 	return page, nil
+}
+
+// wants reports whether a reader is handed an event. What its filter cannot decide it is: one event too many is less than none ever
+// again, and subscriptions are, too.
+func wants(f *filter.Filter, e *eventhose.Event) bool {
+	matches, err := f.Match(e)
+	return matches || err != nil
 }
 
 func (l *Log) read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence) ([]*eventhose.Event, error) {

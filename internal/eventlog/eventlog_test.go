@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -259,6 +260,47 @@ func pageAdvances(t *testing.T) {
 	}
 }
 
+// A page's bytes are all that its events have, not their data only.
+func TestPageCountsAttributes(t *testing.T) {
+	log, st := open(t, acme)
+	defer closeAll(t, log, st)
+	attributes := map[string]string{}
+	for i := range eventhose.MaxAttributes {
+		attributes[fmt.Sprint("a", i)] = strings.Repeat("v", eventhose.MaxAttribute)
+	}
+	const n, each = 300, 32 << 10
+	for range n / 10 {
+		events := make([]eventhose.Event, 10)
+		for i := range events {
+			events[i] = eventhose.Event{Type: "a", Attributes: attributes, Data: []byte("1")}
+		}
+		if _, err := log.Append(t.Context(), "acme", events...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := 0
+	for after := (eventhose.Cursor{}); read < n; {
+		page, err := log.Page(t.Context(), "acme", after, eventhose.Filter{}, eventhose.PageLimit{Events: 1000})
+		if err != nil || len(page.Events) == 0 || len(page.Events)*each > eventhose.MaxPageBytes+each {
+			t.Fatalf("a page of %d events with 32 KiB of attributes each, %v", len(page.Events), err)
+		}
+		read, after = read+len(page.Events), page.Cursor
+	}
+	for before := eventhose.Sequence(0); ; {
+		page, err := log.Search(t.Context(), "acme", eventhose.Search{Before: before, Limit: 1000, MaxData: 2048}, nil)
+		if err != nil || len(page.Found)*each > eventhose.MaxPageBytes+each {
+			t.Fatalf("%d events with 32 KiB of attributes each are found at once, %v", len(page.Found), err)
+		}
+		if read -= len(page.Found); page.Next == 0 {
+			break
+		}
+		before = page.Next
+	}
+	if read != 0 {
+		t.Errorf("of %d events %d are not found", n, read)
+	}
+}
+
 // Retention by age and size tells a reader that it has overtaken it, and names what of parked events is lost.
 func TestRetention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -402,6 +444,34 @@ func TestNothingPassesForASources(t *testing.T) {
 	}
 	if head, err := log.Head(t.Context(), "acme"); err != nil || head.Last != 6 {
 		t.Errorf("%d events are in the log, %v", head.Last, err)
+	}
+}
+
+// What no text of RFC 3339 can say in UTC is no time of an event, whatever offset a client says it at.
+func TestTimesAtTheEdgeOfTheCalendar(t *testing.T) {
+	log, st := open(t, acme)
+	defer closeAll(t, log, st)
+	for text, good := range map[string]bool{
+		"9999-12-31T23:59:59.999999999Z": true, "9999-12-31T23:59:59+01:00": true, "9999-12-31T23:59:59-01:00": false,
+		"0001-01-01T00:00:00.000000001Z": true, "0001-01-01T00:00:00-01:00": true, "0001-01-01T00:00:00+01:00": false,
+	} {
+		e := event(1)
+		var err error
+		if e.Time, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			t.Fatal(err)
+		}
+		placed, err := log.Append(t.Context(), "acme", e)
+		if !good {
+			code(t, err, eventhose.CodeInvalid, "time")
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		got, err := log.Event(t.Context(), "acme", "", placed[0].ID)
+		if b, failed := json.Marshal(got.Time); err != nil || failed != nil || !got.Time.Equal(e.Time) {
+			t.Errorf("%s is read as %s, %v, %v", text, b, failed, err)
+		}
 	}
 }
 

@@ -68,11 +68,13 @@ type search struct {
 	until     time.Time
 	older     int  // how many in a row were older than what is asked for
 	ended     bool // what is left is
+	full      bool
+	size      int // of what was found
 	page      eventhose.SearchPage
 }
 
 func (s *search) more() bool {
-	return s.at > s.first && !s.ended && len(s.page.Found) < s.query.Limit && s.page.Examined < eventhose.MaxExamined && !s.late()
+	return s.at > s.first && !s.ended && !s.full && s.page.Examined < eventhose.MaxExamined && !s.late()
 }
 
 func (s *search) late() bool { return s.page.Examined > 0 && !time.Now().Before(s.until) }
@@ -98,11 +100,7 @@ func (s *search) step(ctx context.Context) error {
 	var group []eventhose.Event
 	for i := len(events) - 1; i >= 0 && !s.ended && !s.late(); i-- {
 		e := events[i]
-		matches, err := s.look(e)
-		if err != nil {
-			return err
-		}
-		if matches {
+		if s.look(e) {
 			group = append(group, *e)
 		}
 		if len(group) == searchGroup || len(group) > 0 && i == 0 {
@@ -117,17 +115,17 @@ func (s *search) step(ctx context.Context) error {
 }
 
 // look looks at the event before at.
-func (s *search) look(e *eventhose.Event) (matches bool, err error) {
+func (s *search) look(e *eventhose.Event) (matches bool) {
 	if !s.query.Since.IsZero() && e.Appended.Before(s.query.Since) {
 		s.older++
 		s.ended = s.older >= searchSkew
 	} else if s.older = 0; s.query.Until.IsZero() || !e.Appended.After(s.query.Until) {
-		matches, err = s.filter.Match(e)
+		matches = wants(s.filter, e)
 	}
 	s.at = e.Sequence
 	s.page.SearchedTo = e.Appended
 	s.page.Examined++
-	return matches, err
+	return matches
 }
 
 // take adds those of a group of matches that are kept to the page, and reports whether it is full; what lies behind its last
@@ -151,7 +149,8 @@ func (s *search) take(ctx context.Context, group []eventhose.Event) (full bool, 
 			found.Event.Data = nil
 		}
 		s.page.Found = append(s.page.Found, found)
-		if len(s.page.Found) == s.query.Limit {
+		s.size += found.Event.Size()
+		if s.full = len(s.page.Found) == s.query.Limit || s.size >= eventhose.MaxPageBytes; s.full {
 			s.at, s.page.SearchedTo, s.ended = e.Sequence, e.Appended, false
 			return true, nil
 		}

@@ -85,6 +85,9 @@ type Events struct {
 	HasMore bool    `json:"has_more" doc:"The log goes on after cursor"`
 }
 
+// expressionHelp is what is said of the parameter expression.
+const expressionHelp = "CEL over type, key, attributes and data; an event on which it costs too much to be decided is handed out"
+
 func (a *API) addEvents() {
 	const path = "/v1/tenants/{tenant}/events"
 	tags := []string{"events"}
@@ -114,13 +117,13 @@ func (a *API) addEvents() {
 	a.direct(reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "readEvents", Method: http.MethodGet, Path: path, Tags: tags,
 		Summary:     "Read the log after a cursor",
-		Description: "A page may be empty and yet have more behind it: a read examines at most 10,000 events. Read on with `cursor`.",
+		Description: "A page may be empty and yet have more behind it: a read examines at most 10,000 events, and takes about 50 ms if it finds nothing or has an expression. Read on with `cursor`.",
 		Parameters: []*huma.Param{tenant,
 			queryParameter("after", "A cursor; 0 is the beginning, now the end of the log", huma.Schema{Type: huma.TypeString, Default: "0"}),
 			queryParameter("limit", "How many events at most", huma.Schema{Type: huma.TypeInteger, Minimum: number(1), Maximum: number(maxLimit), Default: defaultLimit}),
 			queryParameter("types", "Types, prefixes such as order.*, or *; repeated or separated by commas", texts),
 			queryParameter("keys", "Ordering keys; repeated", texts),
-			queryParameter("expression", "CEL over type, key, attributes and data", huma.Schema{Type: huma.TypeString}),
+			queryParameter("expression", expressionHelp, huma.Schema{Type: huma.TypeString}),
 			queryParameter("wait", "Hold the answer until there is something, at most this long (60s)", huma.Schema{Type: huma.TypeString}),
 			{Name: "If-None-Match", In: "header", Description: "ETags of answers that the client has", Schema: &huma.Schema{Type: huma.TypeString}},
 		},

@@ -162,6 +162,39 @@ func TestLongPoll(t *testing.T) {
 	}
 }
 
+// TestReadersPassDearEvents: what an expression cannot decide comes to a reader of pages and to one of a stream, and both go on behind it.
+func TestReadersPassDearEvents(t *testing.T) {
+	w := newWorld(t, nil)
+	const expression = "expression=data.l.all(x,data.l==data.l)"
+	for _, body := range []string{`{"type":"first","data":{"l":[1]}}`, `{"type":"dear","data":{"l":[` + strings.Repeat("1,", 5000) + `1]}}`, `{"type":"no","data":{}}`, `{"type":"last","data":{"l":[1]}}`} {
+		w.append("acme", body)
+	}
+	const want = "first dear last"
+	var got toldPage
+	for more, after := true, "0"; more; {
+		page := w.page(events + "?" + expression + "&after=" + after)
+		got.Data = append(got.Data, page.Data...)
+		more, after = page.HasMore, page.Cursor
+	}
+	if types(got) != want {
+		t.Errorf("pages hold %s, want %s", types(got), want)
+	}
+	p := w.open(rootKey, expression, "Accept", "application/x-ndjson")
+	got = toldPage{}
+	for len(got.Data) < 3 {
+		var e told
+		if err := json.Unmarshal([]byte(p.line()), &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Type != "" { // else it says where the stream stands
+			got.Data = append(got.Data, e)
+		}
+	}
+	if types(got) != want {
+		t.Errorf("the stream brings %s, want %s", types(got), want)
+	}
+}
+
 func TestEvent(t *testing.T) {
 	w := newWorld(t, nil)
 	sub := w.subscribe("acme", `"filter":{"types":["t"]},`)

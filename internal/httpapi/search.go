@@ -99,7 +99,7 @@ func (a *API) addSearch() {
 			queryParameter("until", "Only what was appended at this time or before", text),
 			queryParameter("types", "Types, prefixes such as order.*, or *; repeated or separated by commas", texts),
 			queryParameter("keys", "Ordering keys; repeated", texts),
-			queryParameter("expression", "CEL over type, key, attributes and data", text),
+			queryParameter("expression", expressionHelp, text),
 			queryParameter("id", "Only the event with this id", text),
 			queryParameter("source", "The scope of id: a CloudEvents source", text),
 			queryParameter("status", "Only what any subscription has so; failed is retrying or dead", huma.Schema{Type: huma.TypeString, Enum: []any{"taken", "pending", "retrying", "waiting", "dead", "failed"}}),

@@ -113,7 +113,7 @@ func (a *API) addStreams() {
 			queryParameter("after", "A cursor; 0 is the beginning, now the end of the log", huma.Schema{Type: huma.TypeString, Default: "0"}),
 			queryParameter("types", "Types, prefixes such as order.*, or *; repeated or separated by commas", texts),
 			queryParameter("keys", "Ordering keys; repeated", texts),
-			queryParameter("expression", "CEL over type, key, attributes and data", text),
+			queryParameter("expression", expressionHelp, text),
 			queryParameter("ticket", "Instead of an Authorization header, which browsers cannot set here: see createTicket", text),
 		}, more...)
 	}

@@ -40,7 +40,7 @@ func (e *eventRow) into() []any {
 // event makes the event of a row. The row is of no further use.
 func (e *eventRow) event(tenant tenantID) (*eventhose.Event, error) {
 	ev := &eventhose.Event{Tenant: tenant, Sequence: sequence(e.seq), Scope: e.texts[0], Type: e.texts[1], Key: e.texts[2], Version: e.texts[3], ContentType: e.texts[4],
-		Time: e.at.UTC().Add(time.Duration(e.nanos)), Appended: e.appended.UTC(), Erased: e.erased}
+		Time: store.EventTime(e.at.UTC().Add(time.Duration(e.nanos))), Appended: e.appended.UTC(), Erased: e.erased}
 	if len(e.attributes) > 0 {
 		if err := json.Unmarshal(e.attributes, &ev.Attributes); err != nil {
 			return nil, corrupt(fmt.Sprintf("attributes of event %d of %s", ev.Sequence, tenant), err)
@@ -129,12 +129,13 @@ const maxLooks = 5
 
 // readPart reads from one partition, and answers the log's last sequence.
 func (s *Store) readPart(ctx context.Context, tenant tenantID, after sequence, part int32, limit store.ReadLimit) (events []*eventhose.Event, last sequence, err error) {
-	// The page ends before the event with which it would hold more than the bytes asked for. Data is only fetched of what is within.
+	// The page ends before the event with which its sizes would be more than the bytes asked for. Data is only fetched of what is within.
 	// A log that has none there answers one row without an event.
 	statement := fmt.Sprintf(`SELECT l.first, l.last, %s FROM eventhose.logs l LEFT JOIN LATERAL (
-		SELECT * FROM (SELECT x.*, sum(coalesce(octet_length(x.data), 0)) OVER (ORDER BY x.seq) AS size FROM
+		SELECT * FROM (SELECT x.*, sum(%d + coalesce(octet_length(x.data), 0) +
+			octet_length(concat(x.id, x.scope, x.type, x.key, x.version, x.content_type, x.attributes, x.origin_tenant))) OVER (ORDER BY x.seq) AS size FROM
 			(SELECT * FROM eventhose.events_%d WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT $3) x) y
-		WHERE y.size <= $4 OR y.seq = $2 + 1) e ON l.first <= $2 + 1 WHERE l.tenant = $1`, eventColumns, part)
+		WHERE y.size <= $4 OR y.seq = $2 + 1) e ON l.first <= $2 + 1 WHERE l.tenant = $1`, eventColumns, (&eventhose.Event{}).Size(), part)
 	first, next := sequence(1), after
 	var row eventRow
 	into := append([]any{&first, &last}, row.into()...)

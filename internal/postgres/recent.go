@@ -35,8 +35,8 @@ type piece struct {
 const (
 	recentFor   = 2 * time.Second
 	recentBytes = 64 << 20
-	// recentEvent is what an event costs beside its data.
-	recentEvent = 512
+	// recentEvent is what an event costs beside its size.
+	recentEvent = 256
 )
 
 // add takes in events that were committed, one log's, in order and without gap.
@@ -47,7 +47,7 @@ func (r *recent) add(events []*eventhose.Event, now time.Time) {
 	tenant, last := events[0].Tenant, events[len(events)-1].Sequence
 	size := 0
 	for _, e := range events {
-		size += len(e.Data) + recentEvent
+		size += e.Size() + recentEvent
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -122,7 +122,7 @@ func (r *recent) read(tenant tenantID, after sequence, limit store.ReadLimit, no
 	n, size := 0, 0
 	events := t.events[from:]
 	for n < len(events) && n < limit.Events {
-		if size += len(events[n].Data); n > 0 && size > limit.Bytes {
+		if size += events[n].Size(); n > 0 && size > limit.Bytes {
 			break
 		}
 		n++

@@ -43,7 +43,7 @@ func eventsOf(list []*v1.NewEvent) ([]eventhose.Event, error) {
 func check(n *v1.NewEvent, e *eventhose.Event) error {
 	if t := n.GetTime(); t != nil {
 		if t.CheckValid() != nil {
-			return eventhose.Invalid("time", "must be between the years 1 and 9999")
+			return eventhose.Invalid("time", "must be between the years 1 and 9999 in UTC")
 		}
 		e.Time = t.AsTime()
 	}

@@ -16,7 +16,7 @@ const (
 	// defaultLimit and maxLimit are of a page's events.
 	defaultLimit = 100
 	maxLimit     = 1000
-	// maxPage is how much data a page has, in bytes: with what is around it, it stays below the 4 MiB that gRPC's clients take.
+	// maxPage is what the events of a page take, in bytes: with what is around it, it stays below the 4 MiB that gRPC's clients take.
 	maxPage = 2 << 20
 )
 

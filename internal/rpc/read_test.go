@@ -113,6 +113,43 @@ func TestSubscribe(t *testing.T) {
 	}
 }
 
+// appendWide adds n events of some data and as many attributes as there may be.
+func (w *world) appendWide(n, data int) {
+	w.t.Helper()
+	attributes := map[string]string{}
+	for i := range eventhose.MaxAttributes {
+		attributes[fmt.Sprintf("%064d", i)] = strings.Repeat("v", eventhose.MaxAttribute)
+	}
+	for range n {
+		if _, err := w.log.Append(w.t.Context(), "acme", eventhose.Event{Type: "wide", Attributes: attributes, ContentType: "text/plain", Data: make([]byte, data)}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// What events have beside their data makes no message larger than clients take, which is 4 MiB.
+func TestWideEventsFitIntoMessages(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.dial()
+	const n = 300
+	w.appendWide(n, 1)
+	s, err := c.subscribe(w.as(rootKey), &v1.SubscribeRequest{Tenant: "acme"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := take(s, n); err != nil {
+		t.Errorf("subscribed: %d events, then %v", len(got), err)
+	}
+	read := 0
+	for after := ""; read < n; {
+		page, err := c.read(w.as(rootKey), &v1.ReadRequest{Tenant: "acme", After: after, Limit: 1000})
+		if err != nil {
+			t.Fatalf("read: %d events, then %v", read, err)
+		}
+		read, after = read+len(page.GetEvents()), page.GetCursor()
+	}
+}
+
 // Data that was erased is not sent to those who come later.
 func TestSubscribeErased(t *testing.T) {
 	w := newWorld(t, nil)

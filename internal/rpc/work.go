@@ -25,7 +25,7 @@ const (
 	maxCredit = 10_000
 	// maxAtOnce is how many events are leased at once: what is leased waits for the client to take what comes before it.
 	maxAtOnce = 100
-	// maxLeases is how much data one message of leases has, in bytes, unless one event alone has more.
+	// maxLeases is what the events of one message of leases take, in bytes, unless one event alone takes more.
 	maxLeases = 1 << 20
 	// giveBackTime bounds how long is tried to give back the leases of a stream that has ended.
 	giveBackTime = 10 * time.Second
@@ -178,13 +178,13 @@ func (w *worker) pull() error {
 	}
 }
 
-// hand sends leases, in as many messages as their data needs.
+// hand sends leases, in as many messages as their events need.
 func (w *worker) hand(list []eventhose.Leased, incarnation eventhose.Incarnation) error {
 	var part []*v1.Lease
 	size := 0
 	for i := range list {
 		l := &list[i]
-		if len(part) > 0 && size+len(l.Event.Data) > maxLeases {
+		if len(part) > 0 && size+l.Event.Size() > maxLeases {
 			if err := w.tell(leases(part)); err != nil {
 				return err
 			}
@@ -193,7 +193,7 @@ func (w *worker) hand(list []eventhose.Leased, incarnation eventhose.Incarnation
 		message := messagesOf([]eventhose.Event{l.Event}, incarnation)
 		part = append(part, &v1.Lease{Lease: l.Lease, Event: &message[0], Deliveries: int32(l.Deliveries), Until: timestamppb.New(l.Until),
 			PreviousSequence: uint64(l.Previous), Replay: l.Replay})
-		size += len(l.Event.Data)
+		size += l.Event.Size()
 	}
 	return w.tell(leases(part))
 }

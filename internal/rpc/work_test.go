@@ -256,9 +256,12 @@ func TestWorkLarge(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	w.appendWide(100, 10<<10)
 	h := w.work(w.dial(), sub)
 	h.grant(8)
 	h.leases(8)
+	h.grant(100)
+	h.leases(100)
 }
 
 func TestWorkRefuses(t *testing.T) {

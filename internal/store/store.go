@@ -62,7 +62,7 @@ type Log interface {
 	// from its first on. The method's own error means that nothing of the group is stored, except ErrFailed, after which nobody knows.
 	Append(ctx context.Context, group []Append) ([]AppendResult, error)
 	// Read answers the events directly after a sequence, in order and without gap, up to the durable head: at most
-	// limit.Events and about limit.Bytes of data, at least one if there is one. ErrTrimmed if after+1 is no longer there.
+	// limit.Events, and with sizes of about limit.Bytes together, at least one if there is one. ErrTrimmed if after+1 is no longer there.
 	Read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence, limit ReadLimit) ([]*eventhose.Event, error)
 	// Lookup finds one event by place or by id; kept events of parked sequences are found after they were trimmed, by
 	// place and by id. ErrNotFound otherwise.

@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/store"
@@ -26,6 +27,48 @@ func readCases() []Case {
 			t.ok("read", err)
 			if len(page) != 1 || page[0].Sequence != 4 {
 				t.fatalf("page of one byte holds %d events", len(page))
+			}
+		}},
+		{"read/limits of what is beside the data", "what an event has beside its data counts as much as data", func(t *trial) {
+			value := strings.Repeat("v", eventhose.MaxAttribute)
+			for i := range 8 {
+				e := event(strings.Repeat(fmt.Sprint(i), eventhose.MaxEventID), "1", 1)
+				e.Event.Attributes = map[string]string{}
+				for n := range eventhose.MaxAttributes {
+					e.Event.Attributes[fmt.Sprint("a", n)] = value
+				}
+				t.append(acme, e)
+			}
+			for range 2 {
+				page, err := t.s.Read(t.ctx, acme, 2, store.ReadLimit{Events: 100, Bytes: 3 * 34 << 10})
+				t.ok("read", err)
+				if len(page) != 3 {
+					t.fatalf("page of %d bytes holds %d events of 33 KiB", 3*34<<10, len(page))
+				}
+				page, err = t.s.Read(t.ctx, acme, 2, store.ReadLimit{Events: 100, Bytes: 1})
+				t.ok("read", err)
+				if len(page) != 1 {
+					t.fatalf("page of one byte holds %d events", len(page))
+				}
+				t.reopen()
+			}
+		}},
+		{"read/times", "what an older version took reads as the nearest time that can be written down", func(t *trial) {
+			last := time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC)
+			times := map[time.Time]time.Time{last: last, last.Add(1): last, last.Add(time.Hour): last, time.Time{}.Add(1): time.Time{}.Add(1), time.Time{}.Add(-1): {}, time.Time{}.Add(-time.Hour): {}}
+			want := map[string]time.Time{}
+			for at, reads := range times {
+				e := event(fmt.Sprint("e", len(want)), "1", 1)
+				e.Event.Time = at
+				t.group(store.Append{Tenant: acme, Parent: platform, Events: []store.NewEvent{e}})
+				want[e.Event.ID] = reads
+			}
+			t.reopen()
+			for _, e := range append(t.read(acme, 0), t.read(platform, 0)...) {
+				id := strings.TrimPrefix(e.ID, string(acme)+"/")
+				if !e.Time.Equal(want[id]) || !t.lookup(e.Tenant, store.Ref{Sequence: e.Sequence}).Time.Equal(want[id]) {
+					t.fatalf("time of %s reads as %v, want %v", e.ID, e.Time, want[id])
+				}
 			}
 		}},
 		{"read/end", "reading ends at the head, and an unknown log is empty", func(t *trial) {

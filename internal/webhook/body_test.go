@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/store"
 )
 
 func TestBody(t *testing.T) {
@@ -133,9 +134,11 @@ func TestBodyProperties(t *testing.T) {
 func FuzzBody(f *testing.F) {
 	f.Add("order.paid", "evt_1", "k", []byte(`{"a": [1, 2.50]}`), "", uint64(1), int64(1764000000))
 	f.Add("a", "é\"\\", "\x7f", []byte{0xff}, "text/plain", uint64(0), int64(0))
+	f.Add("a", "", "", []byte("1"), "", uint64(1), int64(253402300800)) // the year 10000
+	f.Add("a", "", "", []byte("1"), "", uint64(1), int64(-62135596801)) // the year 0
 	f.Fuzz(func(t *testing.T, typ, id, key string, data []byte, contentType string, sequence uint64, seconds int64) {
-		e := &eventhose.Event{Type: typ, ID: id, Key: key, Data: data, ContentType: contentType, Sequence: eventhose.Sequence(sequence), Time: time.Unix(seconds, 0)}
-		if e.Validate() != nil || e.Time.UTC().Year() < 1 || e.JSON() && !json.Valid(data) {
+		e := &eventhose.Event{Type: typ, ID: id, Key: key, Data: data, ContentType: contentType, Sequence: eventhose.Sequence(sequence), Time: store.EventTime(time.Unix(seconds, 0))}
+		if e.Validate() != nil || e.JSON() && !json.Valid(data) {
 			return // what no door lets in
 		}
 		checkBody(t, e)

@@ -607,7 +607,7 @@ type Filter struct {
 	Types []string `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
 	// Ordering keys.
 	Keys []string `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
-	// CEL over type, key, attributes and data.
+	// CEL over type, key, attributes and data. An event on which it costs too much to be decided is handed out.
 	Expression    string `protobuf:"bytes,3,opt,name=expression,proto3" json:"expression,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -670,7 +670,7 @@ type ReadRequest struct {
 	// A cursor. 0, or nothing, is the beginning of the log, and now its end.
 	After  string  `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
 	Filter *Filter `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
-	// How many events at most, 1 to 1000; 100 if left out. A page has 2 MiB of data at most, unless one event alone has more.
+	// How many events at most, 1 to 1000; 100 if left out. A page has 2 MiB of events at most, unless one alone has more.
 	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Hold the answer until there is something, at most this long; 60 s at most.
 	Wait          *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
@@ -745,7 +745,7 @@ func (x *ReadRequest) GetWait() *durationpb.Duration {
 
 type ReadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// There may be none and yet more behind it: a read looks at 10,000 events at most.
+	// There may be none and yet more behind it: a read looks at 10,000 events at most, and with an expression for about 50 ms.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// What after is for the next page.
 	Cursor string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
