@@ -42,5 +42,5 @@ type PageLimit struct {
 	Bytes int
 }
 
-// MaxPageBytes is the size of the events that one page, or one pull, holds at most, but for a single one that is larger.
+// MaxPageBytes is the size of the events that one page holds at most, and the data of those of one pull, but for a single one that is larger.
 const MaxPageBytes = 4 << 20
