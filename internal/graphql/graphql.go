@@ -102,22 +102,24 @@ type Options struct {
 const (
 	// queryTime is how long a query may take.
 	queryTime = 30 * time.Second
-	// maxQueries is how many are executed at once; others wait.
-	maxQueries = 64
+	// maxQueries is how many are executed at once, and maxTenantQueries of one tenant; others wait.
+	maxQueries       = 64
+	maxTenantQueries = maxQueries / 4
 	// maxStrangers is how many WebSockets may be open whose client has not said yet who it is.
 	maxStrangers = 1000
 )
 
 // Door answers GraphQL. It is safe for concurrent use. Close must be called of it.
 type Door struct {
-	o      Options
-	logger *slog.Logger
-	schema *ast.Schema
-	rules  *rules.Rules
-	engine *engine.Schema
-	pages  *follow.Pages[[]byte]
-	// queries has a place for each that is executed, strangers for each that has not said who it is.
-	queries, strangers chan struct{}
+	o       Options
+	logger  *slog.Logger
+	schema  *ast.Schema
+	rules   *rules.Rules
+	engine  *engine.Schema
+	pages   *follow.Pages[[]byte]
+	queries *shares
+	// strangers has a place for each that has not said who it is.
+	strangers chan struct{}
 
 	// draining ends when the server prepares to stop.
 	draining context.Context
@@ -146,7 +148,7 @@ func New(o Options) (*Door, error) {
 		o.InitTime = 3 * time.Second
 	}
 	d := &Door{o: o, logger: o.Logger, rules: rules.NewDefaultRules(),
-		queries: make(chan struct{}, maxQueries), strangers: make(chan struct{}, maxStrangers)}
+		queries: newShares(maxQueries, maxTenantQueries), strangers: make(chan struct{}, maxStrangers)}
 	var err error
 	if d.schema, err = gqlparser.LoadSchema(&ast.Source{Name: "schema.graphql", Input: SDL}); err != nil {
 		return nil, fmt.Errorf("graphql: the schema: %w", err)

@@ -45,12 +45,11 @@ func (d *Door) operation(tenant eventhose.TenantID) *operation {
 func (d *Door) query(ctx context.Context, tenant eventhose.TenantID, doc *document) (response []byte, wrong faults) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	select {
-	case d.queries <- struct{}{}:
-		defer func() { <-d.queries }()
-	case <-ctx.Done():
-		return nil, faultsOf(ctx.Err())
+	give, err := d.queries.take(ctx, tenant)
+	if err != nil {
+		return nil, faultsOf(err)
 	}
+	defer give()
 	o := d.operation(tenant)
 	return o.response(ctx, d.engine.Exec(context.WithValue(ctx, operationKey{}, o), doc.query, doc.name, doc.variables), o.room)
 }
