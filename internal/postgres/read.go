@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,7 +121,7 @@ func (s *Store) Read(ctx context.Context, tenant tenantID, after sequence, limit
 		case err != nil:
 			return nil, failure("read the log", err)
 		default:
-			return events, s.resolve(ctx, events)
+			return s.resolve(ctx, events, limit.Bytes)
 		}
 	}
 }
@@ -165,9 +167,11 @@ func (s *Store) readPart(ctx context.Context, tenant tenantID, after sequence, p
 // elsewhere reports whether an event's data is that of another log's event.
 func elsewhere(e *eventhose.Event) bool { return e.Origin.Tenant != "" && !e.Erased && e.Data == nil }
 
-// resolve puts in the data of events that stand for another log's. Those whose event is gone read as erased.
-func (s *Store) resolve(ctx context.Context, events []*eventhose.Event) error {
+// resolve puts in the data of those of a page's events that stand for another log's, and answers the page up to the first for which that would
+// be more than the bytes given; one is answered in any case. Those whose event is gone read as erased.
+func (s *Store) resolve(ctx context.Context, events []*eventhose.Event, bytes int) ([]*eventhose.Event, error) {
 	var left []*eventhose.Event
+	var cut sequence // the first one without its data, 0 if there is none
 	for _, e := range events {
 		if elsewhere(e) {
 			left = append(left, e)
@@ -177,7 +181,7 @@ func (s *Store) resolve(ctx context.Context, events []*eventhose.Event) error {
 	for looks := 0; len(left) > 0; looks++ {
 		parts, err := s.partsOf(ctx, left)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		// What was not found where it was said to be may have been carried elsewhere; if it is still said to be there, it is gone.
 		byPart := map[int32][]*eventhose.Event{}
@@ -193,18 +197,22 @@ func (s *Store) resolve(ctx context.Context, events []*eventhose.Event) error {
 		for part, some := range byPart {
 			if part > 0 {
 				// Partition by partition, since a plan over all of them opens all of them.
-				if some, err = s.origins(ctx, some, fmt.Sprintf("eventhose.events_%d", part)); err != nil {
-					return err
+				if some, err = s.origins(ctx, some, fmt.Sprintf("eventhose.events_%d", part), bytes, &cut); err != nil {
+					return nil, err
 				}
 			}
 			// Only then: before a partition goes, what is kept of it is kept aside.
-			if some, err = s.origins(ctx, some, "eventhose.kept_events"); err != nil {
-				return err
+			if some, err = s.origins(ctx, some, "eventhose.kept_events", bytes, &cut); err != nil {
+				return nil, err
 			}
 			left = append(left, some...)
 		}
+		slices.SortFunc(left, func(a, b *eventhose.Event) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	}
-	return nil
+	if cut > 0 {
+		events = events[:cut-events[0].Sequence]
+	}
+	return events, nil
 }
 
 // partsOf answers which partitions the events are in that others stand for, 0 if in none.
@@ -227,22 +235,28 @@ func originsOf(events []*eventhose.Event) (tenants []string, seqs []int64) {
 	return tenants, seqs
 }
 
-// origins puts in the data of those events whose origins are in a table, and answers the others.
-func (s *Store) origins(ctx context.Context, events []*eventhose.Event, table string) (missing []*eventhose.Event, err error) {
+// origins puts in the data of those events whose origins are in a table, and answers the others. Where the data is more than the bytes
+// given the rest is left without; cut is then at most where that begins.
+func (s *Store) origins(ctx context.Context, events []*eventhose.Event, table string, bytes int, cut *sequence) (missing []*eventhose.Event, err error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
 	tenants, seqs := originsOf(events)
 	found := make([]bool, len(events))
-	err = s.query(ctx, "read the data of connected tenants' events", `SELECT o.n, e.data, e.erased FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS o(tenant, seq, n)
-		JOIN `+table+` e ON e.tenant = o.tenant AND e.seq = o.seq WHERE eventhose._visible(o.tenant, o.seq)`, []any{tenants, seqs}, func() {}, func(r pgx.Rows) error {
+	err = s.query(ctx, "read the data of connected tenants' events", `SELECT n, CASE WHEN NOT beyond THEN data END, erased, beyond FROM (
+		SELECT o.n, e.data, e.erased, o.n > 1 AND sum(coalesce(octet_length(e.data), 0)) OVER (ORDER BY o.n) > $3 AS beyond
+		FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS o(tenant, seq, n)
+		JOIN `+table+` e ON e.tenant = o.tenant AND e.seq = o.seq WHERE eventhose._visible(o.tenant, o.seq)) x`, []any{tenants, seqs, int64(bytes)}, func() {}, func(r pgx.Rows) error {
 		var n int
 		var data []byte
-		var erased bool
-		if err := r.Scan(&n, &data, &erased); err != nil {
+		var erased, beyond bool
+		if err := r.Scan(&n, &data, &erased, &beyond); err != nil {
 			return err
 		}
 		found[n-1] = true
+		if at := events[n-1].Sequence; beyond && (*cut == 0 || at < *cut) {
+			*cut = at
+		}
 		if events[n-1].Erased = erased; !erased && len(data) > 0 {
 			events[n-1].Data = data
 		}
@@ -334,7 +348,7 @@ func (s *Store) at(ctx context.Context, tenant tenantID, seq sequence) (*eventho
 		if row.data != nil { // also of a place that is kept aside: its event may be gone
 			return e, nil
 		}
-		if err := s.resolve(ctx, []*eventhose.Event{e}); err != nil || !e.Erased {
+		if _, err := s.resolve(ctx, []*eventhose.Event{e}, 0); err != nil || !e.Erased {
 			return e, err
 		}
 		gone = e

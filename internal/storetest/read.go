@@ -53,6 +53,33 @@ func readCases() []Case {
 				t.reopen()
 			}
 		}},
+		{"read/limits of a parent's log", "the data that a place in a parent's log refers to counts there, too", func(t *trial) {
+			data := strings.Repeat("d", 100_000)
+			for i := range 12 {
+				t.group(store.Append{Tenant: []eventhose.TenantID{acme, other}[i%2], Parent: platform, Events: []store.NewEvent{event(fmt.Sprint("e", i), data, 1)}})
+			}
+			for range 2 {
+				read, pages := eventhose.Sequence(0), 0
+				for ; read < 12; pages++ {
+					page, err := t.s.Read(t.ctx, platform, read, store.ReadLimit{Events: 100, Bytes: 350_000})
+					t.ok("read", err)
+					if len(page) < 1 || len(page) > 4 {
+						t.fatalf("page of 350,000 bytes holds %d events of 100,000", len(page))
+					}
+					for _, e := range page {
+						if read++; e.Sequence != read || len(e.Data) != len(data) {
+							t.fatalf("place %d reads as %d with %d bytes", read, e.Sequence, len(e.Data))
+						}
+					}
+				}
+				page, err := t.s.Read(t.ctx, platform, 0, store.ReadLimit{Events: 100, Bytes: 1})
+				t.ok("read", err)
+				if len(page) != 1 || len(page[0].Data) != len(data) {
+					t.fatalf("page of one byte holds %d events", len(page))
+				}
+				t.reopen()
+			}
+		}},
 		{"read/times", "what an older version took reads as the nearest time that can be written down", func(t *trial) {
 			last := time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC)
 			times := map[time.Time]time.Time{last: last, last.Add(1): last, last.Add(time.Hour): last, time.Time{}.Add(1): time.Time{}.Add(1), time.Time{}.Add(-1): {}, time.Time{}.Add(-time.Hour): {}}
