@@ -137,8 +137,8 @@ func (s *socket) serve() {
 	}
 	var crew sync.WaitGroup
 	crew.Go(s.receive)
-	crew.Go(s.watch)
-	crew.Go(s.ping)
+	crew.Go(func() { s.eachBeat(s.checked) })
+	crew.Go(func() { s.eachBeat(s.ping) }) // apart: it may take long
 	<-s.ctx.Done()
 	why := context.Cause(s.ctx)
 	s.close(why)
@@ -196,8 +196,8 @@ func (s *socket) send(b []byte) error {
 	return nil
 }
 
-// watch finds out whether the client may still be there.
-func (s *socket) watch() {
+// eachBeat does something at each heartbeat until the socket ends, which it does with the first error.
+func (s *socket) eachBeat(do func() error) {
 	tick := time.NewTicker(s.d.o.Heartbeat)
 	defer tick.Stop()
 	for {
@@ -206,33 +206,22 @@ func (s *socket) watch() {
 		case <-s.ctx.Done():
 			return
 		}
-		if err := s.checked(); err != nil {
+		if err := do(); err != nil {
 			s.end(err)
 			return
 		}
 	}
 }
 
-// ping finds out whether somebody is there.
-func (s *socket) ping() {
-	tick := time.NewTicker(s.d.o.Heartbeat)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-s.ctx.Done():
-			return
-		}
-		waiting, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.d.o.Stall) // as in send
-		err := s.conn.Ping(waiting)
-		late := waiting.Err() != nil
-		cancel()
-		// A ping that fails early could not be written, behind what the client does not take: that has its own deadline.
-		if err != nil && late {
-			s.end(stall.ErrSlow)
-			return
-		}
+// ping finds out whether somebody is there. stall.ErrSlow.
+func (s *socket) ping() error {
+	waiting, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.d.o.Stall) // as in send
+	defer cancel()
+	// A ping that fails early could not be written, behind what the client does not take: that has its own deadline.
+	if err := s.conn.Ping(waiting); err != nil && waiting.Err() != nil {
+		return stall.ErrSlow
 	}
+	return nil
 }
 
 // checked answers why a client that was admitted may not stay.
@@ -428,7 +417,7 @@ func (s *socket) run(ctx context.Context, q request, to *messages) error {
 		return err
 	}
 	o := s.d.operation(s.c.Tenant())
-	o.check = func(context.Context) error { return nil } // which watch does for all operations
+	o.check = func(context.Context) error { return nil } // which the socket does for all operations
 	o.sent = s.c.Sent
 	why, told := o.stream(ctx, doc, to)
 	end(why)
