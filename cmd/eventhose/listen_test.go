@@ -269,9 +269,10 @@ func TestListenMissesNothing(t *testing.T) {
 	direct := dial(t, "http://"+server.address, testKey).Tenant("default")
 	network := newNetwork(t, server.address)
 	target := newTarget(t, nil)
-	args := []string{"listen", "--forward-to", target.URL + "/hooks", "--types", "order.*", "--silence", "2s", "--print-secret"}
+	args := []string{"listen", "--forward-to", target.URL + "/hooks", "--types", "order.*", "--print-secret"}
 	through := "http://" + network.listener.Addr().String()
-	l := startListener(t, through, io.Discard, args...)
+	// Only this one meets a silent network. On a busy machine a server may itself be silent for so long, and what is caught up is counted anew then.
+	l := startListener(t, through, io.Discard, append(args, "--silence", "2s")...)
 	target.expect(t, l.secret)
 	l.line(t, "caught up 0 events")
 	if _, err := direct.Append(t.Context(), eventhose.Event{Type: "mail.sent", Data: []byte("{}")}); err != nil {
