@@ -271,7 +271,7 @@ func TestListenMissesNothing(t *testing.T) {
 	target := newTarget(t, nil)
 	args := []string{"listen", "--forward-to", target.URL + "/hooks", "--types", "order.*", "--print-secret"}
 	through := "http://" + network.listener.Addr().String()
-	// Only this one meets a silent network. On a busy machine a server may itself be silent for so long, and what is caught up is counted anew then.
+	// Only this one meets a silent network. On a busy machine a server may itself be silent for 2 s, and what is caught up is then counted anew.
 	l := startListener(t, through, io.Discard, append(args, "--silence", "2s")...)
 	target.expect(t, l.secret)
 	l.line(t, "caught up 0 events")

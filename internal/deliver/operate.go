@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -186,19 +187,20 @@ func (e *Engine) delivery(ctx context.Context, event eventhose.Event, sub eventh
 	if err != nil {
 		return d, false, err
 	}
-	// What is parked is read before the attempts, so that the one that parked it is among them. One that took it meanwhile is the newest.
-	rows, err := e.store.Parked(ctx, event.Tenant, sub, store.ParkedQuery{After: event.Sequence - 1, Limit: 1})
+	// What is parked is read before the attempts, so that the one that parked it is among them, and again if one took it: that may have been meanwhile.
+	parked := store.ParkedQuery{After: event.Sequence - 1, Limit: 1}
+	rows, err := e.store.Parked(ctx, event.Tenant, sub, parked)
 	if err != nil {
 		return d, false, err
 	}
 	if d.Attempts, err = e.store.Attempts(ctx, event.Tenant, store.AttemptQuery{Subscription: sub, Sequence: event.Sequence, Limit: 100}); err != nil {
 		return d, false, err
 	}
-	for i, a := range d.Attempts {
-		if a.Took(event.Sequence) {
-			d.State = eventhose.DeliveryDelivered
-			if i == 0 {
-				return d, true, nil
+	if slices.ContainsFunc(d.Attempts, func(a eventhose.Attempt) bool { return a.Took(event.Sequence) }) {
+		d.State = eventhose.DeliveryDelivered
+		if len(rows) > 0 {
+			if rows, err = e.store.Parked(ctx, event.Tenant, sub, parked); err != nil {
+				return d, false, err
 			}
 		}
 	}
