@@ -129,7 +129,7 @@ func (c *conn) next(first bool) (head, verdict, error) {
 			_ = c.Conn.SetReadDeadline(c.readUntil)
 		}
 		switch err := c.fill(); {
-		case errors.Is(err, io.EOF) && (first || c.end >= mostBreaks):
+		case errors.Is(err, io.EOF) && !breaks:
 			return head{}, another, nil // net/http says what is wrong with half a head
 		case err != nil:
 			return head{}, 0, err

@@ -237,6 +237,10 @@ var requests = []string{
 	"POST /in/x HTTP/1.1\r\n" + host + strings.Repeat("X-Many: 1\r\n", 100) + "Content-Length: 3\r\n\r\nabc",
 	"\r\n\r\nPOST /in/x HTTP/1.1\r\n" + host + "Content-Length: 3\r\n\r\nabc",
 	"POST /in/ HTTP/1.1\r\nHost:0\r\n\r\n0",
+	"POST /in/ HTTP/1.1\r\nHost:0\r\n\r\n\r\nPO",
+	"POST /in/ HTTP/1.1\r\nHost:0\r\n\r\n\r\nP",
+	"POST /in/ HTTP/1.1\r\nHost:0\r\n\r\n\r\n\r\n",
+	"POST /in/ HTTP/1.1\r\nHost:0\r\n\r\n\r\n\r\nPO",
 	"P", "POST", "POST ", "", "\x16\x03\x01\x02\x00",
 }
 
