@@ -20,13 +20,16 @@ build: ## Build bin/eventhose, one static binary
 
 # GOGC: the tests make much garbage and hold little; collecting it less often saves some of the time. So do test binaries without what
 # only a debugger reads, not vetting twice, and beginning with the packages that take longest.
-# No result is remembered: what runs the built binary would not be run again for every change of it.
+# No result is remembered: what runs the built binary would not be run again for every change of it. What the tests build is built
+# alike, with bin/test.mod (test/pebble says why).
+TESTFLAGS = GOFLAGS="$${GOFLAGS-} '-modfile=$(CURDIR)/bin/test.mod'" CGO_ENABLED=1
 LONGEST  := ./test/... ./internal/crashtest ./internal/embedded ./internal/deliver ./internal/postgres
 .PHONY: test
 test: test-needs proto-check web-check ## Vet, then every test with the race detector; what a change must pass
-	CGO_ENABLED=1 $(GO) vet -race ./...
-	CGO_ENABLED=1 $(GO) test -race -vet=off -ldflags=-w -run '^TestFloors|^TestWaysOut' .
-	CGO_ENABLED=1 GOGC=200 GORACE=atexit_sleep_ms=0 $(GO) test -race -vet=off -ldflags=-w -count 1 -timeout 30m $(LONGEST) ./...
+	@test/pebble
+	$(TESTFLAGS) $(GO) vet -race ./...
+	$(TESTFLAGS) $(GO) test -race -vet=off -ldflags=-w -run '^TestFloors|^TestWaysOut' .
+	$(TESTFLAGS) GOGC=200 GORACE=atexit_sleep_ms=0 $(GO) test -race -vet=off -ldflags=-w -count 1 -timeout 30m $(LONGEST) ./...
 	cd test/differential && $(GO) vet ./... && $(GO) test ./...
 	cd test/deploy && $(GO) vet ./... && $(GO) test ./...
 
