@@ -19,17 +19,18 @@ build: ## Build bin/eventhose, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/eventhose ./cmd/eventhose
 
 # GOGC: the tests make much garbage and hold little; collecting it less often saves some of the time. So do test binaries without what
-# only a debugger reads, not vetting twice, and beginning with the packages that take longest.
+# only a debugger reads, not vetting twice, and beginning with the packages that take longest, those that wait much
+# beside those that compute much.
 # No result is remembered: what runs the built binary would not be run again for every change of it. What the tests build is built
 # alike, with bin/test.mod (test/pebble says why).
-TESTFLAGS = GOFLAGS="$${GOFLAGS-} '-modfile=$(CURDIR)/bin/test.mod'" CGO_ENABLED=1
-LONGEST  := ./test/... ./internal/crashtest ./internal/embedded ./internal/deliver ./internal/postgres
+TESTFLAGS = GOFLAGS="$${GOFLAGS-} -trimpath '-modfile=$(CURDIR)/bin/test.mod'" CGO_ENABLED=1
+LONGEST  := ./test/interop ./internal/embedded ./internal/deliver ./internal/crashtest ./test/browser ./internal/postgres ./internal/httpapi
 .PHONY: test
 test: test-needs proto-check web-check ## Vet, then every test with the race detector; what a change must pass
 	@test/pebble
 	$(TESTFLAGS) $(GO) vet -race ./...
 	$(TESTFLAGS) $(GO) test -race -vet=off -ldflags=-w -run '^TestFloors|^TestWaysOut' .
-	$(TESTFLAGS) GOGC=200 GORACE=atexit_sleep_ms=0 $(GO) test -race -vet=off -ldflags=-w -count 1 -timeout 30m $(LONGEST) ./...
+	$(TESTFLAGS) GOGC=400 GORACE=atexit_sleep_ms=0 $(GO) test -race -vet=off -ldflags=-w -count 1 -timeout 30m $(LONGEST) ./...
 	cd test/differential && $(GO) vet ./... && $(GO) test ./...
 	cd test/deploy && $(GO) vet ./... && $(GO) test ./...
 
