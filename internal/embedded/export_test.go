@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -266,9 +267,22 @@ func TestExportSource(t *testing.T) {
 	}
 }
 
-// Damage is seen before anything is copied.
+// Damage is seen before anything is copied, also in a store so new that no more than its first commit is attested.
 func TestExportSeesDamage(t *testing.T) {
+	for _, young := range []bool{false, true} {
+		t.Run(fmt.Sprintf("young %v", young), func(t *testing.T) { exportSeesDamage(t, young) })
+	}
+}
+
+func exportSeesDamage(t *testing.T, young bool) {
 	dir, _ := scripted(t, false)
+	if young {
+		line := "eventhose attest 1 1"
+		sealed := fmt.Sprintf("%s %08x\n", line, crc32.Checksum([]byte(line), crc32.MakeTable(crc32.Castagnoli)))
+		if err := os.WriteFile(filepath.Join(dir, "ATTEST"), []byte(sealed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	manifests, err := filepath.Glob(filepath.Join(dir, "pebble", "MANIFEST-*"))
 	if err != nil || len(manifests) != 1 {
 		t.Fatal(manifests, err)

@@ -188,6 +188,10 @@ func (s *Store) openReadOnly() (f found, err error) {
 		err = fmt.Errorf("%w: %s holds commits up to %d, %s says that %d were durable: its newest MANIFEST or log file is damaged at the end",
 			store.ErrCorrupt, s.fs.PathJoin(s.dir, pebbleDir), f.counter, attestFile, attested)
 	}
+	if err == nil && len(f.incarnations) == 0 {
+		// The first commit of all wrote them. The newest ones are known from the log file.
+		err = fmt.Errorf("%w: %s has lost its first commit: its newest MANIFEST is damaged at the end", store.ErrCorrupt, s.fs.PathJoin(s.dir, pebbleDir))
+	}
 	return f, err
 }
 
