@@ -232,7 +232,7 @@ func (b *bench) recoverMillion(ctx context.Context, r *Result) (err error) {
 	b.tell("appending", 0, 0)
 	first := g.next
 	for {
-		o := g.order(100_000, time.Hour)
+		o := g.order(min(100_000, 5*b.Pending), time.Hour)
 		o.Connections, o.Types = 16, []string{"order.pending"}
 		if _, err := g.append(ctx, o); err != nil {
 			return err
