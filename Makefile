@@ -19,8 +19,8 @@ build: ## Build bin/eventhose, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/eventhose ./cmd/eventhose
 
 # GOGC: the tests make much garbage and hold little; collecting it less often saves some of the time. So do test binaries without what
-# only a debugger reads, not vetting twice, and beginning with the packages that take longest, those that wait much
-# beside those that compute much.
+# only a debugger reads, not vetting twice, finding what another clone compiled (-trimpath), three packages at once, since some wait, and
+# beginning with those that take longest, some that wait much beside some that compute much.
 # No result is remembered: what runs the built binary would not be run again for every change of it. What the tests build is built
 # alike, with bin/test.mod (test/pebble says why).
 TESTFLAGS = GOFLAGS="$${GOFLAGS-} -trimpath '-modfile=$(CURDIR)/bin/test.mod'" CGO_ENABLED=1
