@@ -139,7 +139,7 @@ func (s *Store) start(o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.openPebble(s.dbOptions(false)); err != nil {
+	if err := s.openPebble(s.dbOptions(false), found.overdue); err != nil {
 		return err
 	}
 	if err := s.enter(found); err != nil {
@@ -160,6 +160,7 @@ type found struct {
 	incarnations []eventhose.Incarnation
 	opens        uint64
 	scrub        [][]byte
+	overdue      bool // compactions are
 }
 
 // examine looks at the database without changing anything. Pebble takes a damaged end of its manifest or log for the
@@ -181,7 +182,7 @@ func (s *Store) openReadOnly() (f found, err error) {
 	if err := checkManifest(s.fs, s.fs.PathJoin(s.dir, pebbleDir), manifest); err != nil {
 		return f, err
 	}
-	if err := s.openPebble(s.dbOptions(true)); err != nil {
+	if err := s.openPebble(s.dbOptions(true), false); err != nil {
 		return f, err
 	}
 	if f, err = s.read(); err == nil && f.counter < attested {
@@ -215,6 +216,7 @@ func (s *Store) read() (f found, err error) {
 	for ; len(value) > 0; value = value[4:] {
 		f.incarnations = append(f.incarnations, eventhose.Incarnation(binary.BigEndian.Uint32(value)))
 	}
+	f.overdue = s.db.Metrics().Levels[0].TablesCount >= overdueTables
 	f.scrub, err = s.unscrubbed()
 	return f, err
 }
@@ -295,7 +297,7 @@ func (s *Store) dbOptions(readOnly bool) *pebble.Options {
 		Cleaner:                     pebble.ArchiveCleaner{},
 		MemTableSize:                s.space.memTable(),
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       8, // of 4 the index of ids is written twice as often
+		L0CompactionThreshold:       dueTables, // of 4 the index of ids is written twice as often
 		L0StopWritesThreshold:       40,
 		LBaseMaxBytes:               256 << 20,
 		FlushDelayDeleteRange:       flushDeletes,
@@ -321,17 +323,19 @@ func (s *Store) dbOptions(readOnly bool) *pebble.Options {
 		}
 		return all
 	})
-	// Pebble's own scheduler looks for work every 100 ms, for ever. This is the same one without that: it looks when a
-	// flush or compaction ends.
-	opts.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 	return opts
 }
 
-func (s *Store) openPebble(opts *pebble.Options) error {
+// openPebble opens the database. Only if compactions are overdue one may run while it opens.
+func (s *Store) openPebble(opts *pebble.Options, overdue bool) error {
 	name := s.fs.PathJoin(s.dir, pebbleDir)
+	compactions := newCompactions(overdue)
+	opts.Experimental.CompactionScheduler = compactions
 	var err error
 	failed := s.protect("open", func() error {
-		s.db, err = pebble.Open(name, opts)
+		if s.db, err = pebble.Open(name, opts); err == nil {
+			compactions.begin()
+		}
 		return nil
 	})
 	if failed != nil {
