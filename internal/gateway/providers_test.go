@@ -246,6 +246,9 @@ func TestAdyenItems(t *testing.T) {
 	refuses(t, "an item that is none", v, wrap("{}"), "", ReasonBody)
 	refuses(t, "no items", v, wrap(), "", ReasonBody)
 	refuses(t, "a name twice", v, wrap(strings.Replace(item, `"pspReference"`, `"pspReference":"x","pspReference"`, 1)), "", ReasonBody)
+	refuses(t, "half of a surrogate pair in a signed field", v, wrap(strings.Replace(item, "ref1", `ref1\ud83d`, 1)), "", ReasonBody)
+	lost := strings.NewReplacer("ref1", `ref1\ud83d`, s, adyenSignature("psp1:orig1:acct1:ref1\ufffd:1000:EUR:AUTHORISATION:true")).Replace(item)
+	refuses(t, "such a half where the character that stands for it is signed", v, wrap(lost), "", ReasonBody)
 	takes(t, "a name of another case is another name", v, wrap(strings.Replace(item, `"pspReference"`, `"PspReference":"x","pspReference"`, 1)))
 	for _, value := range []string{"1e3", "1000.0", `"1000"`, "[]"} {
 		refuses(t, value, v, wrap(strings.Replace(item, "1000", value, 1)), "", ReasonBody, ReasonNoMatch)
@@ -392,5 +395,13 @@ func TestRejectionsInPlainWords(t *testing.T) {
 	delete(others, "src_b")
 	if name, found := Owner(t.Context(), r, others); found {
 		t.Errorf("the request is %q's", name)
+	}
+}
+
+// Texts are cut in the middle of an emoji: what JavaScript and Python then write is JSON, is signed, and is taken.
+func TestHalfOfASurrogatePair(t *testing.T) {
+	for name := range senders() {
+		v, r, _ := sendAs(t, name, `{"id":"evt_1","text":"\ud83d"}`)
+		takes(t, name, v, r)
 	}
 }

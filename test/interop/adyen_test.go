@@ -114,9 +114,6 @@ var adyenStricter = []adyenDifference{
 	{"a name twice may be read as either", func(n *adyenBody, r *gateway.Rejection) bool {
 		return n.json && n.twice && r.Reason == gateway.ReasonBody
 	}},
-	{"half of a surrogate pair is not Unicode", func(n *adyenBody, r *gateway.Rejection) bool {
-		return n.json && !n.twice && !n.strict && r.Reason == gateway.ReasonBody
-	}},
 	{"an item by itself is no notification", func(n *adyenBody, r *gateway.Rejection) bool {
 		return n.items == 0 && n.bare && r.Reason == gateway.ReasonBody
 	}},
@@ -144,14 +141,14 @@ var adyenWider = []adyenDifference{
 
 // adyenBody is what a body has, read as leniently as can be.
 type adyenBody struct {
-	json, strict, twice, bare, amount bool
-	items                             int
-	signed                            map[string]json.RawMessage
+	json, twice, bare, amount bool
+	items                     int
+	signed                    map[string]json.RawMessage
 }
 
 func readAdyenBody(body []byte) *adyenBody {
 	value := jsontext.Value(body)
-	n := &adyenBody{json: json.Valid(body) && value.IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)), strict: value.IsValid(), signed: map[string]json.RawMessage{}}
+	n := &adyenBody{json: json.Valid(body) && value.IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)), signed: map[string]json.RawMessage{}}
 	n.twice = n.json && !value.IsValid(jsontext.AllowInvalidUTF8(true))
 	var outer map[string]json.RawMessage
 	if json.Unmarshal(body, &outer) != nil {
