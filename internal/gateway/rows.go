@@ -154,13 +154,15 @@ func rows() []Provider {
 			Naming{ID: []string{"json:id"}, Type: []string{"json:type"}, Key: []string{"json:payload.deployment.id"}, Time: []string{"json:createdAt"}}},
 		{"viber", "Viber", "https://developers.viber.com/docs/api/rest-bot-api/", 0,
 			Scheme{Header: "X-Viber-Content-Signature"},
-			Naming{ID: []string{"json:event+json:message_token"}, Type: []string{"json:event"}, Key: []string{"json:sender.id", "json:user_id"}, Time: []string{"json:timestamp"}}},
+			// A broadcast has one token, and each who gets it is told of.
+			Naming{ID: []string{"json:event+json:message_token+json:user_id", "json:event+json:message_token"}, Type: []string{"json:event"}, Key: []string{"json:sender.id", "json:user_id"}, Time: []string{"json:timestamp"}}},
 		{"webflow", "Webflow", "https://developers.webflow.com/data/docs/working-with-webhooks", defaultTolerance,
 			Scheme{Header: "X-Webflow-Signature", TimestampHeader: "X-Webflow-Timestamp", Unit: Milliseconds, Content: "{timestamp}:{body}"},
 			Naming{Type: []string{"json:triggerType"}, Key: []string{"json:payload.id", "json:payload.orderId"}, Time: []string{"header:X-Webflow-Timestamp"}}},
 		{"woocommerce", "WooCommerce", "https://developer.woocommerce.com/docs/best-practices/urls-and-routing/webhooks/", 0,
 			Scheme{Header: "X-WC-Webhook-Signature", Encoding: Base64},
-			Naming{ID: []string{"header:X-WC-Webhook-Delivery-ID"}, Type: []string{"header:X-WC-Webhook-Topic"}, Key: []string{"json:id"}, Time: []string{"json:date_modified_gmt"},
+			// The header is made of the webhook and the second: all that is sent in one has the same.
+			Naming{ID: []string{"header:X-WC-Webhook-Delivery-ID+body:sha256"}, Type: []string{"header:X-WC-Webhook-Topic"}, Key: []string{"json:id"}, Time: []string{"json:date_modified_gmt"},
 				Keep: []string{"X-WC-Webhook-Source", "X-WC-Webhook-ID"}}},
 		{"workos", "WorkOS", "https://workos.com/docs/events/data-syncing/webhooks", 3 * time.Minute,
 			Scheme{Header: "WorkOS-Signature", Separator: ",", spaced: true, SignatureName: "v1", TimestampName: "t", Unit: Milliseconds, Content: "{timestamp}.{body}"},
