@@ -2,11 +2,14 @@ package inbound_test
 
 import (
 	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -110,6 +113,15 @@ func TestOneIDOfSeveralEvents(t *testing.T) {
 			func(string) []string { return []string{"Authorization", "Basic dXNlcjpwYXNzd29yZA=="} },
 			[]string{`{"RecordType":"Click","MessageID":"883953f4","Recipient":"a@example.com","ReceivedAt":"2026-03-01T10:00:01Z","OriginalLink":"https://example.com/1"}`,
 				`{"RecordType":"Click","MessageID":"883953f4","Recipient":"a@example.com","ReceivedAt":"2026-03-01T10:00:01Z","OriginalLink":"https://example.com/2"}`}},
+		{"links of a message of Mandrill's that a scanner opens", `{"provider":"mandrill","secret":"` + secret + `","public_url":"https://in.example.com/m"}`,
+			func(body string) []string {
+				events, _ := url.QueryUnescape(strings.TrimPrefix(body, "mandrill_events="))
+				mac := hmac.New(sha1.New, []byte(secret))
+				mac.Write([]byte("https://in.example.com/mmandrill_events" + events))
+				return []string{"X-Mandrill-Signature", base64.StdEncoding.EncodeToString(mac.Sum(nil)), "Content-Type", "application/x-www-form-urlencoded"}
+			},
+			[]string{"mandrill_events=" + url.QueryEscape(`[{"event":"click","ts":1700000000,"_id":"m1","url":"https://example.com/1"}]`),
+				"mandrill_events=" + url.QueryEscape(`[{"event":"click","ts":1700000000,"_id":"m1","url":"https://example.com/2"}]`)}},
 		{"what a webhook of GitLab's brought about in GitLab", `{"provider":"gitlab","secret":"plain-token-1"}`,
 			func(string) []string {
 				return []string{"X-Gitlab-Token", "plain-token-1", "X-Gitlab-Event-UUID", "13792a34-cac6-4fda-95a8-c58e00a3954e"}
