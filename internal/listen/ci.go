@@ -89,9 +89,10 @@ func (c *Check) Run(ctx context.Context) (*Report, error) {
 		return report, context.Cause(ctx)
 	case timed.Err() != nil:
 		report.TimedOut = !r.exited
+		report.Behind = r.exited && !r.over && report.Exit == 0
 		err = nil
 	}
-	report.Passed = err == nil && !report.TimedOut && report.Exit == 0 && report.Met()
+	report.Passed = err == nil && !report.TimedOut && !report.Behind && report.Exit == 0 && report.Met()
 	return report, err
 }
 
@@ -100,6 +101,7 @@ type run struct {
 	*Check
 	target *Target
 	exited bool // the command, by itself
+	over   bool // everything that stood in the log when the command ended is dealt with
 
 	mu       sync.Mutex
 	at       eventhose.Cursor // everything up to it is dealt with
@@ -140,7 +142,6 @@ func (r *run) start(ctx context.Context, secret eventhose.Secret) (<-chan int, e
 // await waits for the end: nil once nothing more can change what the report will say.
 func (r *run) await(ctx context.Context, exited <-chan int, failed <-chan error, report *Report) error {
 	var end eventhose.Cursor
-	over := false // everything that stood in the log when the command ended is dealt with
 	poll := time.NewTicker(500 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -164,13 +165,13 @@ func (r *run) await(ctx context.Context, exited <-chan int, failed <-chan error,
 		if !r.exited {
 			continue
 		}
-		if !over {
+		if !r.over {
 			var err error
-			if over, err = r.dealtWith(ctx, end); err != nil {
+			if r.over, err = r.dealtWith(ctx, end); err != nil {
 				return err
 			}
 		}
-		if over && r.decided() {
+		if r.over && r.decided() {
 			return nil
 		}
 	}
