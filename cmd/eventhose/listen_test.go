@@ -9,12 +9,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -562,5 +565,29 @@ func TestTailGoesOn(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "\n"); n != 9 {
 		t.Errorf("%d lines", n)
+	}
+}
+
+// A check waits out a server that cannot be reached for a moment just when its command has ended.
+func TestCheckGoesOn(t *testing.T) {
+	server := startServer(t)
+	through := &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: server.address}) }}
+	var asked atomic.Int64
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/stream") && asked.Add(1) == 2 { // the first was where the log ends when the command begins
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		through.ServeHTTP(w, r)
+	}))
+	t.Cleanup(proxy.Close)
+	check := command("listen", "--ci", "--expect", "order.paid", "--", "eventhose", "trigger", "order.paid", "--url", "http://"+server.address)
+	check.Env = append(check.Env, "EVENTHOSE_URL="+proxy.URL, "EVENTHOSE_API_KEY="+testKey)
+	check.begin(t)
+	if code := check.end(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if n := asked.Load(); n < 3 {
+		t.Errorf("the server was asked %d times", n)
 	}
 }

@@ -142,6 +142,7 @@ func (r *run) start(ctx context.Context, secret eventhose.Secret) (<-chan int, e
 // await waits for the end: nil once nothing more can change what the report will say.
 func (r *run) await(ctx context.Context, exited <-chan int, failed <-chan error, report *Report) error {
 	var end eventhose.Cursor
+	ended := false // end is known
 	poll := time.NewTicker(500 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -150,10 +151,6 @@ func (r *run) await(ctx context.Context, exited <-chan int, failed <-chan error,
 			r.exited = true
 			if report.Exit != 0 {
 				return nil
-			}
-			var err error
-			if end, err = r.Tenant.Head(ctx); err != nil {
-				return err
 			}
 		case err := <-failed:
 			return err
@@ -165,11 +162,16 @@ func (r *run) await(ctx context.Context, exited <-chan int, failed <-chan error,
 		if !r.exited {
 			continue
 		}
-		if !r.over {
-			var err error
-			if r.over, err = r.dealtWith(ctx, end); err != nil {
-				return err
-			}
+		var err error
+		if !ended {
+			end, err = r.Tenant.Head(ctx)
+			ended = err == nil
+		}
+		if ended && !r.over {
+			r.over, err = r.dealtWith(ctx, end)
+		}
+		if err != nil && !client.Passing(err) { // what passes is asked for again
+			return err
 		}
 		if r.over && r.decided() {
 			return nil
