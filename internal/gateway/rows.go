@@ -51,7 +51,7 @@ func rows() []Provider {
 			Naming{ID: []string{"json:id"}, Type: []string{"json:type"}, Key: []string{"json:workflow.id"}, Time: []string{"json:happened_at"}}},
 		{"clickup", "ClickUp", "https://developer.clickup.com/docs/webhooksignature", 0,
 			Scheme{Header: "X-Signature"},
-			Naming{ID: []string{"json:history_items.*.id"}, Type: []string{"json:event"}, Key: []string{"json:task_id"}}},
+			Naming{ID: []string{"json:event+json:history_items.*.id"}, Type: []string{"json:event"}, Key: []string{"json:task_id"}}},
 		{"coinbase-commerce", "Coinbase Commerce", "https://docs.cdp.coinbase.com/commerce-onchain/docs/webhooks-security", 0,
 			Scheme{Header: "X-CC-Webhook-Signature"},
 			Naming{ID: []string{"json:event.id"}, Type: []string{"json:event.type"}, Key: []string{"json:event.data.id", "json:event.data.code"}, Time: []string{"json:event.created_at"}}},
