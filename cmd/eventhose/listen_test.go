@@ -399,6 +399,47 @@ func TestListenShowsAttempts(t *testing.T) {
 	}
 }
 
+// What was handed over as often as it may be, and was last in hand of a listener that is gone, another of its group takes.
+func TestListenersTakeOver(t *testing.T) {
+	server := startServer(t)
+	url := "http://" + server.address
+	log := dial(t, url, testKey).Tenant("default")
+	args := func(to *target) []string {
+		return []string{"listen", "--forward-to", to.URL, "--group", "team", "--silence", "2s"}
+	}
+	trying := make(chan struct{}, 1000)
+	broken := newTarget(t, func(int, *http.Request) int { trying <- struct{}{}; return 503 })
+	first := startListener(t, url, io.Discard, args(broken)...)
+	first.signal(t, syscall.SIGTERM)
+	first.end(t)
+	subscriptions, err := log.Subscriptions(t.Context(), client.ListOptions{})
+	if err != nil || len(subscriptions.Data) != 1 {
+		t.Fatal(subscriptions, err)
+	}
+	sub := subscriptions.Data[0].ID
+	appendEvents(t, log, 1)
+	for range eventhose.MaxSchedule - 1 {
+		leases, err := log.Pull(t.Context(), sub, eventhose.Pull{Wait: 10 * time.Second})
+		if err != nil || len(leases) != 1 {
+			t.Fatal(leases, err)
+		}
+		if _, err := log.Nack(t.Context(), sub, 0, "not yet", leases[0].Lease); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first = startListener(t, url, io.Discard, args(broken)...)
+	<-trying
+	target := newTarget(t, nil)
+	second := command(append(args(target), "--health-listen", "127.0.0.1:0")...)
+	second.Env = append(second.Env, "EVENTHOSE_URL="+url, "EVENTHOSE_API_KEY="+testKey)
+	second.begin(t)
+	for health := second.line(t, "health "); statusOf(t, health) != http.StatusOK; { // until it has asked for work, and there was none
+	}
+	first.signal(t, syscall.SIGTERM)
+	first.end(t)
+	target.next(t, 1)
+}
+
 // Two listeners of a group share the work, and each event is one listener's.
 func TestListenersShare(t *testing.T) {
 	server := startServer(t)

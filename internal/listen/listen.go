@@ -95,6 +95,7 @@ type Listener struct {
 	upTo   atomic.Uint64
 	caught atomic.Int64
 
+	redriven     time.Time // when it was looked for what was set aside
 	stopCatching context.CancelFunc
 	catching     sync.WaitGroup
 	// sending outlives the context of Run: a stop waits for attempts under way, a cut does not.
@@ -126,6 +127,8 @@ const (
 	startTime = time.Minute
 	// statusTime bounds asking how things stand.
 	statusTime = 10 * time.Second
+	// redriveAfter is how often it is looked for what was set aside while there is always work; without, it is with each request for some.
+	redriveAfter = time.Minute
 	// lease is how soon another listener of the group, or this one on another connection, is handed what was in hand when one was
 	// lost. Work extends it.
 	lease = 10 * time.Second
@@ -151,7 +154,7 @@ func (l *Listener) Run(ctx context.Context) error {
 		}
 	})
 	return l.tenant.Work(ctx, l.sub, l.route.concurrency(), l.work, client.WithLease(lease), client.WithWait(l.Wait),
-		client.WithTrouble(func(err error) { l.trouble(ctx, err) }), client.WithPulled(func(int) { l.reached(ctx) }))
+		client.WithTrouble(func(err error) { l.trouble(ctx, err) }), client.WithPulled(func(events int) { l.pulled(ctx, events) }))
 }
 
 // start finds the cursor and the secret.
@@ -216,11 +219,23 @@ func (l *Listener) lost(err error) {
 	}
 }
 
-// reached is called with each answer of the server to a request for work, before what it brought is worked on.
-func (l *Listener) reached(ctx context.Context) {
-	if l.Connected() {
-		return
+// pulled is called with each answer of the server to a request for work, before what it brought is worked on.
+func (l *Listener) pulled(ctx context.Context, events int) {
+	switch {
+	case !l.Connected():
+		l.reached(ctx)
+	case events == 0 || time.Since(l.redriven) > redriveAfter:
+		// A listener of the group that is gone may have had an event in hand for the last time.
+		asking, cancel := context.WithTimeout(ctx, statusTime)
+		defer cancel()
+		if err := l.redrive(asking); err != nil {
+			l.trouble(ctx, err)
+		}
 	}
+}
+
+// reached is called when the server has answered that could not be reached.
+func (l *Listener) reached(ctx context.Context) {
 	asking, cancel := context.WithTimeout(ctx, statusTime)
 	defer cancel()
 	head, err := l.tenant.Head(asking)
@@ -248,6 +263,7 @@ func (l *Listener) reached(ctx context.Context) {
 
 // redrive takes back what was set aside because it was handed over too often.
 func (l *Listener) redrive(ctx context.Context) error {
+	l.redriven = time.Now()
 	s, err := l.tenant.Subscription(ctx, l.sub)
 	if err == nil && s.Status != nil && s.Status.Dead > 0 {
 		_, err = l.tenant.Redrive(ctx, l.sub)
