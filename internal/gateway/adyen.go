@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"unicode/utf8"
@@ -118,9 +119,14 @@ func readAdyen(body []byte) (*adyenItem, *Rejection) {
 		document = notification{}
 		err = json.Unmarshal(body, &document, jsontext.AllowInvalidUTF8(true))
 	}
+	var kind *json.SemanticError
 	switch {
-	case err != nil || len(document.Items) == 0:
-		return nil, reject(ReasonBody, "the body is not JSON with notificationItems")
+	case errors.As(err, &kind):
+		return nil, reject(ReasonBody, "%s is of another kind than Adyen's", quoted(string(kind.JSONPointer)))
+	case err != nil:
+		return nil, reject(ReasonBody, "the body is not JSON, or a name is given twice in it")
+	case len(document.Items) == 0:
+		return nil, reject(ReasonBody, "the body has no notificationItems")
 	case len(document.Items) > 1:
 		return nil, reject(ReasonBody, "the body has %d notificationItems, and Adyen sends one: the signature of each says nothing of the others", len(document.Items))
 	}

@@ -253,6 +253,11 @@ func TestAdyenItems(t *testing.T) {
 	for _, value := range []string{"1e3", "1000.0", `"1000"`, "[]"} {
 		refuses(t, value, v, wrap(strings.Replace(item, "1000", value, 1)), "", ReasonBody, ReasonNoMatch)
 	}
+	for psp, want := range map[string]string{"1": `/pspReference" is of another kind than Adyen's`, `"psp1","pspReference":"psp1"`: "a name is given twice"} {
+		if why := v.Verify(t.Context(), wrap(strings.Replace(item, `"psp1"`, psp, 1))).Rejection; why == nil || why.Reason != ReasonBody || !strings.Contains(why.Detail, want) {
+			t.Errorf("%s: %v, want one that says %s", psp, why, want)
+		}
+	}
 	settings := secretsOf([]string{hexKey(0)})
 	settings.VerifyToken = "user:password"
 	basic := open(t, "adyen", settings)
