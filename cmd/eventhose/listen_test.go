@@ -440,6 +440,28 @@ func TestListenersTakeOver(t *testing.T) {
 	target.next(t, 1)
 }
 
+// A secret that is made anew while a listener runs signs what it sends from then on, and the old one no more when its time is over.
+func TestListenerSecretIsRotated(t *testing.T) {
+	server := startServer(t)
+	log := dial(t, "http://"+server.address, testKey).Tenant("default")
+	target := newTarget(t, nil)
+	l := startListener(t, "http://"+server.address, io.Discard, "listen", "--forward-to", target.URL, "--silence", "2s", "--print-secret")
+	target.expect(t, l.secret)
+	appendEvents(t, log, 1)
+	target.next(t, 1)
+	subscriptions, err := log.Subscriptions(t.Context(), client.ListOptions{})
+	if err != nil || len(subscriptions.Data) != 1 {
+		t.Fatal(subscriptions, err)
+	}
+	rotated, err := log.RotateSecret(t.Context(), subscriptions.Data[0].ID, eventhose.Duration(time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target.expect(t, string(rotated.Secret))
+	appendEvents(t, log, 1)
+	target.next(t, 1)
+}
+
 // Two listeners of a group share the work, and each event is one listener's.
 func TestListenersShare(t *testing.T) {
 	server := startServer(t)

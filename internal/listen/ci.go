@@ -52,7 +52,7 @@ func (c *Check) Run(ctx context.Context) (*Report, error) {
 	r := &run{Check: c, events: make([]int, len(c.Expect)), counted: make(chan struct{}, 1)}
 	if c.ForwardTo != "" {
 		var err error
-		if r.target, err = c.Forward.Target(c.TenantID, c.ForwardTo, secret); err != nil {
+		if r.target, err = c.Forward.Target(c.TenantID, c.ForwardTo, eventhose.LiveSecret{Secret: secret}); err != nil {
 			return nil, err
 		}
 	}
