@@ -54,6 +54,8 @@ func (p *program) check(ctx context.Context, l *listenFlags, args []string) erro
 		return &failure{exit: exitTimeout, code: string(eventhose.CodeTimeout), what: "the command was not done within " + l.timeout.String(), fix: "give it longer with --timeout 5m"}
 	case report.Exit != 0:
 		return &failure{exit: exitFailure, code: "command_failed", what: fmt.Sprintf("the command ended with %d", report.Exit)}
+	case report.Behind:
+		return &failure{exit: exitExpectation, code: "not_forwarded", what: listen.BehindText, fix: "see why the target does not take it, or give it longer with --timeout 5m"}
 	case !report.Met():
 		return &failure{exit: exitExpectation, code: "not_met", what: "not as expected: " + unmet(report)}
 	}
@@ -90,6 +92,9 @@ func (p *program) printReport(r *listen.Report, junit string) error {
 			result = "was not done in time"
 		}
 		fmt.Fprintf(w, "%s\tcommand\t%s\n", okOrNot(r.Exit == 0 && !r.TimedOut), result)
+		if r.Behind {
+			fmt.Fprintf(w, "%s\tforwarding\twas not done in time\n", okOrNot(false))
+		}
 		for _, c := range r.Checked {
 			fmt.Fprintf(w, "%s\t%s\t%s\n", okOrNot(c.Held), c.Expect, plural(c.Events, "event"))
 		}

@@ -54,7 +54,7 @@ stdout has a line for each attempt, or with -o json an object. What else there i
 
 --ci runs a command, with the signing secret in EVENTHOSE_SECRET, and forwards what is appended meanwhile. It ends with 0 once
 the command has and everything that is expected holds; with 1 if the command fails, with 7 if an expectation is not met when
-time is up or cannot be any more, with 124 if the command is not done in time. stdout is the report; the command's output and
+time is up or cannot be any more, or something is not forwarded by then, with 124 if the command is not done in time. stdout is the report; the command's output and
 the attempts are on stderr. It leaves nothing at the server.`,
 		Example: `  eventhose listen --forward-to localhost:3000/webhooks --types 'order.*'
   eventhose listen --forward-to localhost:3000/webhooks --since 1h --print-secret

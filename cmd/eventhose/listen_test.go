@@ -9,12 +9,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -396,6 +399,69 @@ func TestListenShowsAttempts(t *testing.T) {
 	}
 }
 
+// What was handed over as often as it may be, and was last in hand of a listener that is gone, another of its group takes.
+func TestListenersTakeOver(t *testing.T) {
+	server := startServer(t)
+	url := "http://" + server.address
+	log := dial(t, url, testKey).Tenant("default")
+	args := func(to *target) []string {
+		return []string{"listen", "--forward-to", to.URL, "--group", "team", "--silence", "2s"}
+	}
+	trying := make(chan struct{}, 1000)
+	broken := newTarget(t, func(int, *http.Request) int { trying <- struct{}{}; return 503 })
+	first := startListener(t, url, io.Discard, args(broken)...)
+	first.signal(t, syscall.SIGTERM)
+	first.end(t)
+	subscriptions, err := log.Subscriptions(t.Context(), client.ListOptions{})
+	if err != nil || len(subscriptions.Data) != 1 {
+		t.Fatal(subscriptions, err)
+	}
+	sub := subscriptions.Data[0].ID
+	appendEvents(t, log, 1)
+	for range eventhose.MaxSchedule - 1 {
+		leases, err := log.Pull(t.Context(), sub, eventhose.Pull{Wait: 10 * time.Second})
+		if err != nil || len(leases) != 1 {
+			t.Fatal(leases, err)
+		}
+		if _, err := log.Nack(t.Context(), sub, 0, "not yet", leases[0].Lease); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first = startListener(t, url, io.Discard, args(broken)...)
+	<-trying
+	target := newTarget(t, nil)
+	second := command(append(args(target), "--health-listen", "127.0.0.1:0")...)
+	second.Env = append(second.Env, "EVENTHOSE_URL="+url, "EVENTHOSE_API_KEY="+testKey)
+	second.begin(t)
+	for health := second.line(t, "health "); statusOf(t, health) != http.StatusOK; { // until it has asked for work, and there was none
+	}
+	first.signal(t, syscall.SIGTERM)
+	first.end(t)
+	target.next(t, 1)
+}
+
+// A secret that is made anew while a listener runs signs what it sends from then on, and the old one no more when its time is over.
+func TestListenerSecretIsRotated(t *testing.T) {
+	server := startServer(t)
+	log := dial(t, "http://"+server.address, testKey).Tenant("default")
+	target := newTarget(t, nil)
+	l := startListener(t, "http://"+server.address, io.Discard, "listen", "--forward-to", target.URL, "--silence", "2s", "--print-secret")
+	target.expect(t, l.secret)
+	appendEvents(t, log, 1)
+	target.next(t, 1)
+	subscriptions, err := log.Subscriptions(t.Context(), client.ListOptions{})
+	if err != nil || len(subscriptions.Data) != 1 {
+		t.Fatal(subscriptions, err)
+	}
+	rotated, err := log.RotateSecret(t.Context(), subscriptions.Data[0].ID, eventhose.Duration(time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target.expect(t, string(rotated.Secret))
+	appendEvents(t, log, 1)
+	target.next(t, 1)
+}
+
 // Two listeners of a group share the work, and each event is one listener's.
 func TestListenersShare(t *testing.T) {
 	server := startServer(t)
@@ -562,5 +628,29 @@ func TestTailGoesOn(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "\n"); n != 9 {
 		t.Errorf("%d lines", n)
+	}
+}
+
+// A check waits out a server that cannot be reached for a moment just when its command has ended.
+func TestCheckGoesOn(t *testing.T) {
+	server := startServer(t)
+	through := &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: server.address}) }}
+	var asked atomic.Int64
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/stream") && asked.Add(1) == 2 { // the first was where the log ends when the command begins
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		through.ServeHTTP(w, r)
+	}))
+	t.Cleanup(proxy.Close)
+	check := command("listen", "--ci", "--expect", "order.paid", "--", "eventhose", "trigger", "order.paid", "--url", "http://"+server.address)
+	check.Env = append(check.Env, "EVENTHOSE_URL="+proxy.URL, "EVENTHOSE_API_KEY="+testKey)
+	check.begin(t)
+	if code := check.end(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if n := asked.Load(); n < 3 {
+		t.Errorf("the server was asked %d times", n)
 	}
 }

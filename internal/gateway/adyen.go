@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -16,6 +18,7 @@ func adyen() Provider {
 	const item = "json:notificationItems.0.NotificationRequestItem."
 	return Provider{
 		Name: "adyen", Title: "Adyen payments", Source: "https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures/",
+		Checked: "PyPI Adyen 16.0.0, Adyen's own",
 		Doc:     "additionalData.hmacSignature of the one item: base64 of HMAC-SHA256 over eight fields joined by :",
 		Repeats: "`pspReference+eventCode+success`",
 		Needs: []Need{{fieldSecrets, true, "the HMAC key, hex"},
@@ -67,6 +70,11 @@ type adyenItem struct {
 	} `json:"additionalData"`
 }
 
+// texts are the signed fields that are texts, but for merchantReference.
+func (i *adyenItem) texts() []string {
+	return []string{i.PSPReference, i.OriginalReference, i.MerchantAccountCode, i.Amount.Currency, i.EventCode}
+}
+
 // checkAdyen verifies the item.
 func checkAdyen(m *macs, body []byte) *Rejection {
 	item, rejection := readAdyen(body)
@@ -83,7 +91,7 @@ func checkAdyen(m *macs, body []byte) *Rejection {
 		return reject(ReasonBody, "the hmacSignature is not base64 of 32 bytes")
 	}
 	// The fields are joined without escapes: only one of them may have a colon, or they could be cut at another place.
-	for _, field := range []string{item.PSPReference, item.OriginalReference, item.MerchantAccountCode, item.Amount.Currency, item.EventCode} {
+	for _, field := range item.texts() {
 		if strings.Contains(field, ":") {
 			return reject(ReasonBody, "the item has a colon in a signed field, where Adyen writes none but in merchantReference")
 		}
@@ -97,22 +105,37 @@ func checkAdyen(m *macs, body []byte) *Rejection {
 }
 
 // readAdyen reads the one item there may be: several that were seen, or one several times, would be other events with signatures that are
-// right. Names are matched exactly, and one that comes twice makes the body unreadable.
+// right. Names are matched exactly, and one that comes twice makes the body unreadable. Half of a surrogate pair may be in what is not signed.
 func readAdyen(body []byte) (*adyenItem, *Rejection) {
-	var document struct {
+	type notification struct {
 		Items []struct {
 			Item *adyenItem `json:"NotificationRequestItem"`
 		} `json:"notificationItems"`
 	}
-	switch err := json.Unmarshal(body, &document); {
-	case err != nil || len(document.Items) == 0:
-		return nil, reject(ReasonBody, "the body is not JSON with notificationItems")
+	var document notification
+	err := json.Unmarshal(body, &document)
+	halves := err != nil && utf8.Valid(body)
+	if halves {
+		document = notification{}
+		err = json.Unmarshal(body, &document, jsontext.AllowInvalidUTF8(true))
+	}
+	var kind *json.SemanticError
+	switch {
+	case errors.As(err, &kind):
+		return nil, reject(ReasonBody, "%s is of another kind than Adyen's", quoted(string(kind.JSONPointer)))
+	case err != nil:
+		return nil, reject(ReasonBody, "the body is not JSON, or a name is given twice in it")
+	case len(document.Items) == 0:
+		return nil, reject(ReasonBody, "the body has no notificationItems")
 	case len(document.Items) > 1:
 		return nil, reject(ReasonBody, "the body has %d notificationItems, and Adyen sends one: the signature of each says nothing of the others", len(document.Items))
 	}
 	item := document.Items[0].Item
 	if item == nil || item.AdditionalData.HMACSignature == "" {
 		return nil, reject(ReasonBody, "the item has no hmacSignature")
+	}
+	if halves && strings.ContainsRune(strings.Join(append(item.texts(), item.MerchantReference), ""), utf8.RuneError) {
+		return nil, reject(ReasonBody, "the item has half of a surrogate pair in a signed field")
 	}
 	return item, nil
 }

@@ -405,7 +405,7 @@ func TestPayPalIsAsked(t *testing.T) {
 	const api = "https://api-m.sandbox.paypal.com/v1/"
 	w.pages[api+"oauth2/token"] = page{200, []byte(`{"access_token":"A21"}`)}
 	w.pages[api+"notifications/verify-webhook-signature"] = page{200, []byte(`{"verification_status":"SUCCESS"}`)}
-	const body = `{ "id" : "WH-1", "amount": 1.10, "html": "<b>\u00e9" }`
+	const body = `{ "id" : "WH-1", "amount": 1.10, "html": "<b>\u00e9", "cut": "\ud83d" }`
 	r, _ := s.send(message{body: []byte(body), at: testNow})
 	takes(t, "PayPal says yes", v, r)
 	asked := string(w.sent[len(w.sent)-1])

@@ -19,7 +19,7 @@ func mandrill() Provider {
 	return Provider{
 		Name: "mandrill", Title: "Mailchimp Transactional (Mandrill)", Source: "https://mailchimp.com/developer/transactional/guides/track-respond-activity-webhooks/",
 		Doc:     "X-Mandrill-Signature: base64 of HMAC-SHA1 over {url} and the sorted parameters",
-		Repeats: "`_id+event+ts` of each event, or a digest of the events if they have `ts`, or nothing",
+		Repeats: "`_id+event+ts` of each event and a digest of the events, or that alone if they have `ts`, or nothing",
 		Needs:   []Need{{fieldSecrets, true, "the webhook's key"}, needPublicURL},
 		open: func(c *configuration) (scheme, error) {
 			if slices.Contains(c.Secrets, mandrillProbeKey) {
@@ -86,8 +86,9 @@ func describeMandrill(e *eventhose.Event, prefix string, r *Request) {
 	if !ok {
 		return
 	}
+	digest := digestID("body-", events) // not of the body, in which the same events can stand in many ways
 	if len(fields[0]) > 0 {
-		// A message is opened and clicked many times: what and when belong to what it is.
+		// A message is opened and clicked many times, also in one second: what, when and all the rest belong to what it is.
 		ids := make([]string, 0, len(fields[0]))
 		for i, id := range fields[0] {
 			if len(fields[1]) == len(fields[0]) && len(fields[2]) == len(fields[0]) {
@@ -95,9 +96,9 @@ func describeMandrill(e *eventhose.Event, prefix string, r *Request) {
 			}
 			ids = append(ids, id)
 		}
-		e.ID = eventID(ids)
+		e.ID = eventID([]string{eventID(ids) + "." + digest})
 	} else if len(fields[2]) > 0 {
-		e.ID = digestID("body-", events) // not of the body, in which the same events can stand in many ways
+		e.ID = digest
 	}
 	e.Type = prefix + "." + topicOf(fields[1])
 	if len(fields[2]) > 0 {

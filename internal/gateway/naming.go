@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/eventhose/eventhose"
 )
@@ -311,13 +314,17 @@ func cut(s string, max int) string {
 	return strings.ToValidUTF8(s[:max], "")
 }
 
-// bodyFields answers the values at some paths of a JSON body, of which each must be there at most once.
+// bodyFields answers the values at some paths of a JSON body, of which each must be there at most once. Half of a surrogate pair is as in
+// readVerified.
 func bodyFields(body []byte, paths ...string) (values []string, rejection *Rejection) {
 	tree := &fieldTree{}
 	for _, p := range paths {
 		tree.add(strings.Split(p, "."))
 	}
 	fields, ok := tree.read(body)
+	if !ok && utf8.Valid(body) {
+		fields, ok = tree.readWith(fieldReader{lenient: true}, body, jsontext.AllowInvalidUTF8(true))
+	}
 	if !ok {
 		return nil, reject(ReasonBody, "the body is not JSON, or a name is given twice in it")
 	}

@@ -29,7 +29,7 @@ func TestNames(t *testing.T) {
 		{"postmark", `{"RecordType":"Bounce","ID":42,"MessageID":"m1","BouncedAt":"2018-01-02T00:00:00Z"}`, nil, "Bounce.42", "postmark.Bounce", "m1", "2018-01-02T00:00:00Z", "application/json"},
 		{"whatsapp", `{"object":"whatsapp_business_account","entry":[{"id":"0","changes":[{"field":"messages","value":{"messages":[{"from":"4912","id":"wamid.1","timestamp":"1700000000"}]}}]}]}`, nil, "", "whatsapp.messages", "4912", "2023-11-14T22:13:20Z", "application/json"},
 		{"meta", `{"object":"page","entry":[{"id":"p1","time":1458692752478,"changes":[{"field":"feed"}]}]}`, nil, "", "meta.page.feed", "p1", "2016-03-23T00:25:52.478Z", "application/json"},
-		{"mandrill", `{"event":"open","_id":"m1","ts":1700000000}`, nil, "m1.open.1700000000", "mandrill.open", "m1", "2023-11-14T22:13:20Z", formType},
+		{"mandrill", `{"event":"open","_id":"m1","ts":1700000000}`, nil, "m1.open.1700000000.body-f86a3570fa6c9c5d556613b82771041d3184aa0614b9463d5edc4d7fbbecf552", "mandrill.open", "m1", "2023-11-14T22:13:20Z", formType},
 		{"sparkpost", `[{"msys":{"message_event":{"type":"delivery","event_id":"9","message_id":"000","timestamp":"1700000000"}}}]`, []string{"X-MessageSystems-Batch-ID", "b1"}, "b1", "sparkpost.delivery", "000", "2023-11-14T22:13:20Z", "application/json"},
 		{"stripe", `{"\u0069d":"evt_2","type":"charge.\u0073ucceeded","data":{"object":{"\u0069d":"ch_\u0032"}}}`, nil, "evt_2", "stripe.charge.succeeded", "ch_2", "", "application/json"},
 		{"flutterwave-v4", `{"type":"charge.completed","data":{"id":"chg_1","status":"succeeded","reference":"order-1","created_datetime":"2026-05-24T15:34:09.001Z"}}`, nil,
@@ -42,7 +42,7 @@ func TestNames(t *testing.T) {
 		{"stripe", `{"id":"evt_4","type":"a","data":{"object":{"id":"ch_4"}},"type":"b","id":"evt_5","data":{"object":{}}}`, nil, "evt_5", "stripe.b", "", "", "application/json"},
 		{"stripe", `{"id":"evt_\ud83d","type":"a","data":{"object":{"id":"ch_\ud83d"}}}`, nil, "ids-2ca64345f3a0478719344e5c5d6936d17bd5c7cf619e00e5fd9fc95481363795", "stripe.a", "", "", "application/json"},
 		{"stripe", `{"id":"stream","type":"a"}`, nil, "ids-ecef3f7595961a5a245194ceb08ec89ca89ee02c9c6cb38000001b37087bc634", "stripe.a", "", "", "application/json"},
-		{"mandrill", `{"event":"open","_id":"m1","ts":1700000000,"event":"click","note":"\udc00"}`, nil, "m1.click.1700000000", "mandrill.click", "m1", "2023-11-14T22:13:20Z", formType},
+		{"mandrill", `{"event":"open","_id":"m1","ts":1700000000,"event":"click","note":"\udc00"}`, nil, "m1.click.1700000000.body-8bfc6b32e5d2c4241ebe11ef0b7eeec2e8571a1f328d2f290a730c0a73f313b3", "mandrill.click", "m1", "2023-11-14T22:13:20Z", formType},
 		{"github", `{}`, []string{"X-GitHub-Event", strings.Repeat("x", 400)}, "", "github." + strings.Repeat("x", 191), "", "", "application/json"},
 		{"github", `{}`, []string{"X-GitHub-Delivery", strings.Repeat("x", 257)}, "", "github.event", "", "", "application/json"},
 	} {

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -140,7 +141,7 @@ func (s *paypalScheme) ask(ctx context.Context, r *Request, values map[string]st
 		"auth_algo": values["Paypal-Auth-Algo"], "cert_url": values["Paypal-Cert-Url"], "transmission_id": values["Paypal-Transmission-Id"],
 		"transmission_sig": values["Paypal-Transmission-Sig"], "transmission_time": values["Paypal-Transmission-Time"], "webhook_id": s.webhook,
 	})
-	if err != nil || !jsontext.Value(r.Body).IsValid() {
+	if err != nil || !utf8.Valid(r.Body) || !jsontext.Value(r.Body).IsValid(jsontext.AllowInvalidUTF8(true)) { // half of a surrogate pair is PayPal's to judge
 		return reject(ReasonBody, "the body is not JSON, or a name is given twice in it")
 	}
 	// The event goes as it came: encoding it again would be another one.

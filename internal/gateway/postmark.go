@@ -8,8 +8,9 @@ func postmark() Provider {
 		Needs: []Need{{fieldSecrets, true, "user:password of the URL, or the value of the header"},
 			{optionHeader, false, "the header that holds the secret, in place of Basic authentication"}},
 		naming: Naming{
-			ID: []string{"json:RecordType+json:ID", "json:RecordType+json:MessageID+json:ReceivedAt", "json:RecordType+json:MessageID+json:DeliveredAt",
-				"json:RecordType+json:MessageID+json:ChangedAt", "json:MessageID"},
+			// A message goes to several, has several links, and the times are in seconds.
+			ID: []string{"json:RecordType+json:ID", "json:RecordType+json:MessageID+json:ReceivedAt+body:sha256", "json:RecordType+json:MessageID+json:DeliveredAt+body:sha256",
+				"json:RecordType+json:MessageID+json:ChangedAt+body:sha256", "json:MessageID"},
 			Type: []string{"json:RecordType", "text:Inbound"}, Key: []string{"json:MessageID"},
 			Time: []string{"json:ReceivedAt", "json:DeliveredAt", "json:BouncedAt", "json:ChangedAt", "json:Date"},
 		},

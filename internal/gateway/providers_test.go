@@ -246,9 +246,17 @@ func TestAdyenItems(t *testing.T) {
 	refuses(t, "an item that is none", v, wrap("{}"), "", ReasonBody)
 	refuses(t, "no items", v, wrap(), "", ReasonBody)
 	refuses(t, "a name twice", v, wrap(strings.Replace(item, `"pspReference"`, `"pspReference":"x","pspReference"`, 1)), "", ReasonBody)
+	refuses(t, "half of a surrogate pair in a signed field", v, wrap(strings.Replace(item, "ref1", `ref1\ud83d`, 1)), "", ReasonBody)
+	lost := strings.NewReplacer("ref1", `ref1\ud83d`, s, adyenSignature("psp1:orig1:acct1:ref1\ufffd:1000:EUR:AUTHORISATION:true")).Replace(item)
+	refuses(t, "such a half where the character that stands for it is signed", v, wrap(lost), "", ReasonBody)
 	takes(t, "a name of another case is another name", v, wrap(strings.Replace(item, `"pspReference"`, `"PspReference":"x","pspReference"`, 1)))
 	for _, value := range []string{"1e3", "1000.0", `"1000"`, "[]"} {
 		refuses(t, value, v, wrap(strings.Replace(item, "1000", value, 1)), "", ReasonBody, ReasonNoMatch)
+	}
+	for psp, want := range map[string]string{"1": `/pspReference" is of another kind than Adyen's`, `"psp1","pspReference":"psp1"`: "a name is given twice"} {
+		if why := v.Verify(t.Context(), wrap(strings.Replace(item, `"psp1"`, psp, 1))).Rejection; why == nil || why.Reason != ReasonBody || !strings.Contains(why.Detail, want) {
+			t.Errorf("%s: %v, want one that says %s", psp, why, want)
+		}
 	}
 	settings := secretsOf([]string{hexKey(0)})
 	settings.VerifyToken = "user:password"
@@ -265,7 +273,7 @@ func TestGitLabTokens(t *testing.T) {
 	signed, _ := signing.send(message{key: signing.keyOf(0), body: []byte(matrixBody), at: testNow})
 	plain := post([]byte(`{"object_kind":"push","project":{"path_with_namespace":"a/b"}}`), "X-Gitlab-Token", "plain-token-1", "X-Gitlab-Event-UUID", "u1")
 	v := open(t, "gitlab", secretsOf([]string{"plain-token-1"}))
-	if e := takes(t, "a secret token", v, plain); e.Type != "gitlab.push" || e.ID != "u1" || e.Key != "a/b" {
+	if e := takes(t, "a secret token", v, plain); e.Type != "gitlab.push" || !strings.HasPrefix(e.ID, "u1.body-") || e.Key != "a/b" {
 		t.Errorf("%+v", e)
 	}
 	refuses(t, "a signature, where there is a secret token", v, signed, "")
@@ -392,5 +400,13 @@ func TestRejectionsInPlainWords(t *testing.T) {
 	delete(others, "src_b")
 	if name, found := Owner(t.Context(), r, others); found {
 		t.Errorf("the request is %q's", name)
+	}
+}
+
+// Texts are cut in the middle of an emoji: what JavaScript and Python then write is JSON, is signed, and is taken.
+func TestHalfOfASurrogatePair(t *testing.T) {
+	for name := range senders() {
+		v, r, _ := sendAs(t, name, `{"id":"evt_1","text":"\ud83d"}`)
+		takes(t, name, v, r)
 	}
 }

@@ -37,21 +37,24 @@ var withoutID = map[string][]example{
 	"helpscout": {{byNothing, `{"id":291938,"type":"email","status":"active","tags":[]}`}},
 	"lemonsqueezy": {{byBody, `{"meta":{"event_name":"subscription_updated"},"data":{"type":"subscriptions","id":"1","attributes":{"status":"active","updated_at":"2021-08-11T13:54:19.000000Z"}}}`},
 		{byNothing, `{"meta":{"event_name":"subscription_updated"},"data":{"type":"subscriptions","id":"1"}}`}},
+	"gitlab":   {}, // TestGitLabTokens and TestGitLabIDIsSigned have its kinds
 	"linear":   {{byBody, `{"type":"Issue","action":"update","webhookTimestamp":1700000000000}`}, {byNothing, `{"type":"Issue","action":"update"}`}},
 	"meta":     {{byBody, `{"object":"page","entry":[{"id":"p1","time":1458692752478,"changes":[{"field":"feed"}]}]}`}, {byNothing, `{"object":"page","entry":[{"id":"p1"}]}`}},
 	"mandrill": {{byBody, `{"type":"blacklist","action":"add","ts":1700000000}`}, {byNothing, `{"type":"blacklist","action":"add"}`}},
 	"paystack": {{byBody, `{"event":"charge.success","data":{"id":302961,"reference":"qTPrJoy9Bx","paid_at":"2016-09-30T21:10:19.000Z"}}`},
 		{byBody, `{"event":"transfer.success","data":{"reference":"1","updatedAt":"2020-10-26T12:28:57.000Z"}}`},
 		{byNothing, `{"event":"refund.processed","data":{"status":"processed","transaction_reference":"1","amount":10000,"currency":"NGN"}}`}},
-	"pusher": {{byBody, `{"time_ms":1327078148132,"events":[{"name":"channel_occupied","channel":"test_channel"}]}`}, {byNothing, `{"events":[{"name":"channel_occupied","channel":"test_channel"}]}`}},
+	"postmark": {{byBody, `{"RecordType":"Delivery","MessageID":"m1","Recipient":"a@example.com","DeliveredAt":"2026-03-01T10:00:00Z"}`}},
+	"pusher":   {{byBody, `{"time_ms":1327078148132,"events":[{"name":"channel_occupied","channel":"test_channel"}]}`}, {byNothing, `{"events":[{"name":"channel_occupied","channel":"test_channel"}]}`}},
 	"terraform": {{byBody, `{"run_id":"run-1","workspace_id":"ws-1","notifications":[{"trigger":"run:errored","run_status":"canceled","run_updated_at":"2019-01-25T18:37:04.000Z"}]}`},
 		{byNothing, `{"run_id":null,"notifications":[{"message":"Verification of test","trigger":"verification","run_status":null,"run_updated_at":null}]}`}},
 	"webflow": {{bySigned, `{"triggerType":"site_publish","payload":{"domains":["example.com"],"site":"s1","publishedBy":{"displayName":"A"}}}`}},
 	"whatsapp": {{byBody, `{"entry":[{"id":"0","changes":[{"field":"messages","value":{"messages":[{"from":"4912","id":"wamid.1","timestamp":"1700000000"}]}}]}]}`},
 		{byBody, `{"entry":[{"id":"0","changes":[{"field":"messages","value":{"statuses":[{"id":"wamid.1","status":"read"}]}}]}]}`},
 		{byNothing, `{"entry":[{"id":"0","changes":[{"field":"account_update","value":{"event":"VERIFIED_ACCOUNT"}}]}]}`}},
-	"x":    {{byBody, `{"for_user_id":"2244994945","favorite_events":[{"id":"a7ba59eab0bfcba386f7acedac279542","timestamp_ms":1517588749178}]}`}, {byNothing, `{"data":{"event_type":"profile.update.bio"}}`}},
-	"zoom": {{byBody, `{"event":"meeting.started","event_ts":1626230691572,"payload":{"object":{"uuid":"u1"}}}`}, {bySigned, `{"event":"meeting.started"}`}},
+	"woocommerce": {{byNothing, `{"id":727,"status":"completed"}`}},
+	"x":           {{byBody, `{"for_user_id":"2244994945","favorite_events":[{"id":"a7ba59eab0bfcba386f7acedac279542","timestamp_ms":1517588749178}]}`}, {byNothing, `{"data":{"event_type":"profile.update.bio"}}`}},
+	"zoom":        {{byBody, `{"event":"meeting.started","event_ts":1626230691572,"payload":{"object":{"uuid":"u1"}}}`}, {bySigned, `{"event":"meeting.started"}`}},
 }
 
 // withoutIDHere are requests without an id of providers that write one as a rule.

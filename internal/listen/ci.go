@@ -52,7 +52,7 @@ func (c *Check) Run(ctx context.Context) (*Report, error) {
 	r := &run{Check: c, events: make([]int, len(c.Expect)), counted: make(chan struct{}, 1)}
 	if c.ForwardTo != "" {
 		var err error
-		if r.target, err = c.Forward.Target(c.TenantID, c.ForwardTo, secret); err != nil {
+		if r.target, err = c.Forward.Target(c.TenantID, c.ForwardTo, eventhose.LiveSecret{Secret: secret}); err != nil {
 			return nil, err
 		}
 	}
@@ -89,9 +89,10 @@ func (c *Check) Run(ctx context.Context) (*Report, error) {
 		return report, context.Cause(ctx)
 	case timed.Err() != nil:
 		report.TimedOut = !r.exited
+		report.Behind = r.exited && !r.over && report.Exit == 0
 		err = nil
 	}
-	report.Passed = err == nil && !report.TimedOut && report.Exit == 0 && report.Met()
+	report.Passed = err == nil && !report.TimedOut && !report.Behind && report.Exit == 0 && report.Met()
 	return report, err
 }
 
@@ -100,6 +101,7 @@ type run struct {
 	*Check
 	target *Target
 	exited bool // the command, by itself
+	over   bool // everything that stood in the log when the command ended is dealt with
 
 	mu       sync.Mutex
 	at       eventhose.Cursor // everything up to it is dealt with
@@ -140,7 +142,7 @@ func (r *run) start(ctx context.Context, secret eventhose.Secret) (<-chan int, e
 // await waits for the end: nil once nothing more can change what the report will say.
 func (r *run) await(ctx context.Context, exited <-chan int, failed <-chan error, report *Report) error {
 	var end eventhose.Cursor
-	over := false // everything that stood in the log when the command ended is dealt with
+	ended := false // end is known
 	poll := time.NewTicker(500 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -149,10 +151,6 @@ func (r *run) await(ctx context.Context, exited <-chan int, failed <-chan error,
 			r.exited = true
 			if report.Exit != 0 {
 				return nil
-			}
-			var err error
-			if end, err = r.Tenant.Head(ctx); err != nil {
-				return err
 			}
 		case err := <-failed:
 			return err
@@ -164,13 +162,18 @@ func (r *run) await(ctx context.Context, exited <-chan int, failed <-chan error,
 		if !r.exited {
 			continue
 		}
-		if !over {
-			var err error
-			if over, err = r.dealtWith(ctx, end); err != nil {
-				return err
-			}
+		var err error
+		if !ended {
+			end, err = r.Tenant.Head(ctx)
+			ended = err == nil
 		}
-		if over && r.decided() {
+		if ended && !r.over {
+			r.over, err = r.dealtWith(ctx, end)
+		}
+		if err != nil && !client.Passing(err) { // what passes is asked for again
+			return err
+		}
+		if r.over && r.decided() {
 			return nil
 		}
 	}

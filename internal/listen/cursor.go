@@ -156,18 +156,31 @@ func (l *Listener) rewind(ctx context.Context) error {
 	return err
 }
 
-// secrets answers what signs: the route's secret, or else the subscription's.
-func (l *Listener) secrets(ctx context.Context) ([]eventhose.Secret, error) {
+// secrets answers what signs: the route's secret, or else the subscription's, the current one first.
+func (l *Listener) secrets(ctx context.Context) ([]eventhose.LiveSecret, error) {
 	if l.route.Secret != "" {
-		return []eventhose.Secret{l.route.Secret}, nil
+		return []eventhose.LiveSecret{{Secret: l.route.Secret}}, nil
 	}
 	live, err := l.tenant.Secrets(ctx, l.sub)
 	if err != nil {
 		return nil, err
 	}
-	secrets := make([]eventhose.Secret, len(live))
+	secrets := make([]eventhose.LiveSecret, len(live))
 	for i := range live {
-		secrets[i] = live[i].Secret
+		secrets[i] = eventhose.LiveSecret(live[i])
 	}
 	return secrets, nil
+}
+
+// retarget has what is sent from now on signed with the secrets that there are now.
+func (l *Listener) retarget(ctx context.Context) ([]eventhose.LiveSecret, error) {
+	secrets, err := l.secrets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	target, err := l.Forward.Target(l.TenantID, l.route.ForwardTo, secrets...)
+	if err == nil {
+		l.target.Store(target)
+	}
+	return secrets, err
 }

@@ -98,17 +98,22 @@ type Checked struct {
 
 // Report is what came of a run.
 type Report struct {
-	// Passed: the command ended with 0 and all that was expected held.
+	// Passed: the command ended with 0, all that it left in the log was forwarded, and all that was expected held.
 	Passed bool `json:"passed"`
 	// Exit is the command's exit code, -1 if a signal ended it, and TimedOut that it was not done in time.
-	Exit     int                `json:"exit"`
-	TimedOut bool               `json:"timed_out"`
+	Exit     int  `json:"exit"`
+	TimedOut bool `json:"timed_out"`
+	// Behind: time was up before everything that the command left in the log was forwarded, so that what was expected says little.
+	Behind   bool               `json:"behind"`
 	Duration eventhose.Duration `json:"duration"`
 	Checked  []Checked          `json:"expectations"`
 	// Events are all that were counted, Attempts the tries at them, the first MaxReported.
 	Events   int       `json:"events"`
 	Attempts []Attempt `json:"attempts"`
 }
+
+// BehindText says what Report.Behind does.
+const BehindText = "time was up before everything in the log was forwarded"
 
 // MaxReported bounds the attempts that a report tells one by one.
 const MaxReported = 1000
@@ -155,6 +160,9 @@ func (r *Report) WriteJUnit(w io.Writer) error {
 		command.Failure = &junitFailure{Message: "the command ended with " + strconv.Itoa(r.Exit)}
 	}
 	s := junitSuite{Name: "eventhose listen", Time: seconds, Cases: []junitCase{command}}
+	if r.Behind {
+		s.Cases = append(s.Cases, junitCase{Class: "eventhose.listen", Name: "forwarding", Time: "0.000", Failure: &junitFailure{Message: BehindText, Text: r.missed()}})
+	}
 	for _, c := range r.Checked {
 		test := junitCase{Class: "eventhose.expect", Name: c.Expect, Time: "0.000"}
 		if !c.Held {

@@ -42,9 +42,9 @@ type Target struct {
 	subscription eventhose.Subscription
 }
 
-// Target makes a target of a URL, which without a scheme is http, and of signing secrets, all of which sign. CodeInvalid with
+// Target makes a target of a URL, which without a scheme is http, and of signing secrets, each of which signs as long as it lives. CodeInvalid with
 // the field "forward_to".
-func (f *Forwarder) Target(tenant eventhose.TenantID, url string, secrets ...eventhose.Secret) (*Target, error) {
+func (f *Forwarder) Target(tenant eventhose.TenantID, url string, secrets ...eventhose.LiveSecret) (*Target, error) {
 	if !strings.Contains(url, "://") {
 		url = "http://" + url
 	}
@@ -54,9 +54,7 @@ func (f *Forwarder) Target(tenant eventhose.TenantID, url string, secrets ...eve
 		return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "forward_to", Message: strings.TrimPrefix(err.Error(), "destination.url: "),
 			Fix: "name a URL such as http://localhost:3000/webhooks", Err: err}
 	}
-	for _, s := range secrets {
-		t.subscription.Secrets = append(t.subscription.Secrets, eventhose.LiveSecret{Secret: s})
-	}
+	t.subscription.Secrets = secrets
 	return t, nil
 }
 

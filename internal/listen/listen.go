@@ -86,7 +86,7 @@ type Listener struct {
 	tenant *client.Tenant
 	route  Route
 	sub    eventhose.SubscriptionID
-	target *Target
+	target atomic.Pointer[Target]
 
 	mu        sync.Mutex
 	connected bool
@@ -95,6 +95,8 @@ type Listener struct {
 	upTo   atomic.Uint64
 	caught atomic.Int64
 
+	looked       time.Time // when it was looked at the subscription
+	version      uint64    // of the subscription, then
 	stopCatching context.CancelFunc
 	catching     sync.WaitGroup
 	// sending outlives the context of Run: a stop waits for attempts under way, a cut does not.
@@ -112,7 +114,7 @@ func New(o Options) (*Listener, error) {
 func (l *Listener) Route() Route { return l.route }
 
 // Target is where it forwards to, without what may be secret.
-func (l *Listener) Target() string { return l.target.String() }
+func (l *Listener) Target() string { return l.target.Load().String() }
 
 // Connected reports whether the server could be reached when it was last asked.
 func (l *Listener) Connected() bool {
@@ -126,6 +128,8 @@ const (
 	startTime = time.Minute
 	// statusTime bounds asking how things stand.
 	statusTime = 10 * time.Second
+	// lookAfter is how often it is looked at the subscription while there is always work; without, it is with each request for some.
+	lookAfter = time.Minute
 	// lease is how soon another listener of the group, or this one on another connection, is handed what was in hand when one was
 	// lost. Work extends it.
 	lease = 10 * time.Second
@@ -151,7 +155,7 @@ func (l *Listener) Run(ctx context.Context) error {
 		}
 	})
 	return l.tenant.Work(ctx, l.sub, l.route.concurrency(), l.work, client.WithLease(lease), client.WithWait(l.Wait),
-		client.WithTrouble(func(err error) { l.trouble(ctx, err) }), client.WithPulled(func(int) { l.reached(ctx) }))
+		client.WithTrouble(func(err error) { l.trouble(ctx, err) }), client.WithPulled(func(events int) { l.pulled(ctx, events) }))
 }
 
 // start finds the cursor and the secret.
@@ -182,14 +186,11 @@ func (l *Listener) begin(ctx context.Context) error {
 		return err
 	}
 	l.route.Begin = Begin{} // it is done
-	secrets, err := l.secrets(ctx)
+	secrets, err := l.retarget(ctx)
 	if err != nil {
 		return err
 	}
-	if l.target, err = l.Forward.Target(l.TenantID, l.route.ForwardTo, secrets...); err != nil {
-		return err
-	}
-	l.Tell.Ready(l, secrets[0])
+	l.Tell.Ready(l, secrets[0].Secret)
 	return nil
 }
 
@@ -216,16 +217,27 @@ func (l *Listener) lost(err error) {
 	}
 }
 
-// reached is called with each answer of the server to a request for work, before what it brought is worked on.
-func (l *Listener) reached(ctx context.Context) {
-	if l.Connected() {
-		return
+// pulled is called with each answer of the server to a request for work, before what it brought is worked on.
+func (l *Listener) pulled(ctx context.Context, events int) {
+	switch {
+	case !l.Connected():
+		l.reached(ctx)
+	case events == 0 || time.Since(l.looked) > lookAfter:
+		asking, cancel := context.WithTimeout(ctx, statusTime)
+		defer cancel()
+		if err := l.look(asking); err != nil {
+			l.trouble(ctx, err)
+		}
 	}
+}
+
+// reached is called when the server has answered that could not be reached.
+func (l *Listener) reached(ctx context.Context) {
 	asking, cancel := context.WithTimeout(ctx, statusTime)
 	defer cancel()
 	head, err := l.tenant.Head(asking)
 	if err == nil {
-		err = l.redrive(asking)
+		err = l.look(asking)
 	}
 	if err != nil {
 		l.trouble(ctx, err)
@@ -246,10 +258,21 @@ func (l *Listener) reached(ctx context.Context) {
 	l.catching.Go(func() { l.catchUp(ctx, head.Sequence) })
 }
 
-// redrive takes back what was set aside because it was handed over too often.
-func (l *Listener) redrive(ctx context.Context) error {
+// look takes back what was set aside because it was handed over too often, which a listener of the group that is gone may have had in hand for
+// the last time; and it signs with other secrets if the subscription may have got some.
+func (l *Listener) look(ctx context.Context) error {
+	l.looked = time.Now()
 	s, err := l.tenant.Subscription(ctx, l.sub)
-	if err == nil && s.Status != nil && s.Status.Dead > 0 {
+	if err != nil {
+		return err
+	}
+	if s.Version != l.version && l.route.Secret == "" {
+		if _, err := l.retarget(ctx); err != nil {
+			return err
+		}
+	}
+	l.version = s.Version
+	if s.Status != nil && s.Status.Dead > 0 {
 		_, err = l.tenant.Redrive(ctx, l.sub)
 	}
 	return err
@@ -299,7 +322,7 @@ func (l *Listener) work(ctx context.Context, e eventhose.Event) error {
 	handed, _ := client.Handed(ctx)
 	for number := handed.Deliveries; ; number++ {
 		l.Tell.Sending(l.route.Group, &handed.Event)
-		a, wait := l.Forward.Send(l.sending, l.target, &handed, number)
+		a, wait := l.Forward.Send(l.sending, l.target.Load(), &handed, number)
 		a.Route = l.route.Group
 		if a.Taken() && uint64(e.Sequence) <= l.upTo.Load() {
 			l.caught.Add(1)

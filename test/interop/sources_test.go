@@ -18,7 +18,10 @@ func TestProvidersLibrariesSign(t *testing.T) {
 		secrets map[string]string
 	}{
 		{[]string{"node", "sources.mjs"}, map[string]string{"stripe": "whsec_9f2b7c4d1e8a6053", "github": "it's a Secret to Everybody", "standard": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}},
-		{[]string{python, "sources.py"}, map[string]string{"stripe": "whsec_4c1d9e7f2b8a5036", "svix": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}},
+		{[]string{python, "sources.py"}, map[string]string{
+			"adyen":  "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056",
+			"stripe": "whsec_4c1d9e7f2b8a5036", "svix": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+		}},
 	} {
 		t.Run(c.command[1], func(t *testing.T) { librariesSign(t, url+"/v1/tenants/default", c.command, c.secrets) })
 	}
