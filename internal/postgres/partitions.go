@@ -147,7 +147,7 @@ func (s *Store) Upkeep(ctx context.Context) error {
 			_ = conn.Conn().Close(unlocking) // which unlocks, too
 		}
 	}()
-	if _, err := conn.Exec(ctx, "SELECT eventhose._sweep()"); err != nil {
+	if err := s.sweep(ctx, conn.Conn()); err != nil {
 		return failure("remove what has expired", err)
 	}
 	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(upkeepLock)+1); err != nil { // nobody else opens partitions meanwhile
@@ -162,6 +162,28 @@ func (s *Store) Upkeep(ctx context.Context) error {
 		return failure("turn partitions", err)
 	}
 	return s.dropPartitions(ctx, conn.Conn())
+}
+
+// sweepRows is how many rows are looked at, or removed, at once.
+const sweepRows = 10_000
+
+// sweep removes the records that have expired, and kept events that nothing is parked for any more.
+func (s *Store) sweep(ctx context.Context, conn *pgx.Conn) error {
+	for gone := int64(sweepRows); gone == sweepRows; {
+		if err := conn.QueryRow(ctx, "SELECT eventhose._sweep_records($1)", sweepRows).Scan(&gone); err != nil {
+			return err
+		}
+	}
+	tenant, seq := "", int64(0)
+	for {
+		err := conn.QueryRow(ctx, "SELECT o_tenant, o_seq FROM eventhose._sweep_kept($1, $2, $3)", tenant, seq, sweepRows).Scan(&tenant, &seq)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // dropPartitions drops the closed partitions of which nothing is left, once the little that is left was carried on. One that fails does not keep

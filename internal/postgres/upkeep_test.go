@@ -219,3 +219,26 @@ func TestUpkeepWaitsForAppends(t *testing.T) {
 		t.Error("the partition is never dropped")
 	}
 }
+
+// What has expired goes at once, however much it is, and so do kept events that nothing is parked for any more. Others stay.
+func TestUpkeepRemovesAllThatHasExpired(t *testing.T) {
+	g := newGrowth(t, postgres.Options{MaxConns: 4})
+	if err := execute(t.Context(), g.db, `
+		INSERT INTO eventhose.records (version, expires, tenant, kind, id, value)
+			SELECT 1, CASE WHEN n % 10 = 0 THEN now() + interval '1 hour' ELSE now() - interval '2 minutes' END, 'busy', 'answer', n::text, '' FROM generate_series(1, 30000) n;
+		INSERT INTO eventhose.kept_events (part, nanos, erased, seq, random, time, appended, tenant, id, scope, type, key, version, content_type, data)
+			SELECT 1, 0, false, n, 0, now(), now(), 'busy', 'id-' || n, '', 'x.y', '', '', '', '{}' FROM generate_series(1, 30000) n;
+		INSERT INTO eventhose.parked (lane, seq, tenant, state, row) SELECT 1, n, 'busy', 'dead', '' FROM generate_series(10, 30000, 10) n;
+		INSERT INTO eventhose.event_ids (id, digest, seq, tenant)
+			SELECT eventhose._id_key('busy', '', 'id-' || n, 0, NULL), eventhose._id_key('busy', '', '', 0, NULL), n, 'busy' FROM generate_series(1, 30000) n`); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.nodes[0].Upkeep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []string{"records", "kept_events", "event_ids"} {
+		if n := ask[int](t, g.db, "SELECT count(*) FROM eventhose."+table); n != 3000 {
+			t.Errorf("%s: %d rows are left, not 3000", table, n)
+		}
+	}
+}
