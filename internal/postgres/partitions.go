@@ -147,13 +147,19 @@ func (s *Store) Upkeep(ctx context.Context) error {
 			_ = conn.Conn().Close(unlocking) // which unlocks, too
 		}
 	}()
-	if err := s.sweep(ctx, conn.Conn()); err != nil {
-		return failure("remove what has expired", err)
+	swept := failure("remove what has expired", s.sweep(ctx, conn.Conn()))
+	if ctx.Err() != nil || conn.Conn().IsClosed() {
+		return swept
 	}
+	return errors.Join(swept, s.turnPartitions(ctx, conn.Conn())) // what cannot be removed keeps no partition
+}
+
+// turnPartitions has others take what is appended in place of those that have taken enough, and drops those of which nothing is left.
+func (s *Store) turnPartitions(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(upkeepLock)+1); err != nil { // nobody else opens partitions meanwhile
 		return failure("turn partitions", err)
 	}
-	_, err = conn.Exec(ctx, "SELECT eventhose._turn_partitions($1, $2)", s.opts.PartitionAge, s.opts.PartitionSize)
+	_, err := conn.Exec(ctx, "SELECT eventhose._turn_partitions($1, $2)", s.opts.PartitionAge, s.opts.PartitionSize)
 	_, unlock := conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", int64(upkeepLock)+1)
 	if err = errors.Join(err, unlock); err != nil {
 		return failure("turn partitions", err)
@@ -161,7 +167,7 @@ func (s *Store) Upkeep(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "SELECT eventhose._settle()"); err != nil {
 		return failure("turn partitions", err)
 	}
-	return s.dropPartitions(ctx, conn.Conn())
+	return s.dropPartitions(ctx, conn)
 }
 
 // sweepRows is how many rows are looked at, or removed, at once.

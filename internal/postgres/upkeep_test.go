@@ -242,3 +242,33 @@ func TestUpkeepRemovesAllThatHasExpired(t *testing.T) {
 		}
 	}
 }
+
+// What has expired and cannot be removed keeps no partition from being turned and dropped.
+func TestUpkeepPastWhatFails(t *testing.T) {
+	g := newGrowth(t, postgres.Options{MaxConns: 4, PartitionSize: 1})
+	st, err := postgres.Open(t.Context(), g.db.Config().ConnString()+"&lock_timeout=100", postgres.Options{MaxConns: 4, PartitionSize: 1, Upkeep: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	fillForUpkeep(t, st)
+	holder, err := g.connect().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), "LOCK TABLE eventhose.records IN SHARE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 { // turned, looked at twice, dropped
+		if err := st.Upkeep(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("the upkeep does not tell: %v", err)
+		}
+	}
+	if n := ask[int](t, g.db, "SELECT count(*) FROM eventhose.partitions WHERE part = 1"); n > 0 {
+		t.Error("the partition stays")
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	checkAfterUpkeep(t, g)
+}
