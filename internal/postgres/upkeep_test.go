@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -271,4 +273,44 @@ func TestUpkeepPastWhatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkAfterUpkeep(t, g)
+}
+
+// A node that stops does not wait for its own upkeep, whatever that waits for or has left to do.
+func TestCloseDuringUpkeep(t *testing.T) {
+	g := newGrowth(t, postgres.Options{MaxConns: 4})
+	var warned atomic.Bool
+	st, err := postgres.Open(t.Context(), g.db.Config().ConnString()+"&lock_timeout=0&statement_timeout=0",
+		postgres.Options{MaxConns: 4, Upkeep: time.Millisecond, Logger: slog.New(ended{slog.DiscardHandler, func() { warned.Store(true) }})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder, err := g.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), "LOCK TABLE eventhose.records IN SHARE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	mine := ask[uint32](t, holder.Conn(), "SELECT pg_backend_pid()")
+	within, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	watch := g.connect()
+	if !until(within, func() bool {
+		return ask[int](t, watch, "SELECT count(*) FROM pg_stat_activity WHERE $1::int = ANY (pg_blocking_pids(pid))", mine) > 0
+	}) {
+		t.Fatal("the upkeep never waits")
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- st.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil || warned.Load() {
+			t.Errorf("closed with %v, warned: %t", err, warned.Load())
+		}
+	case <-within.Done():
+		t.Error("it does not close")
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
