@@ -1,0 +1,58 @@
+package postgres_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/postgres"
+	"github.com/eventhose/eventhose/internal/store"
+)
+
+// filling is a store in which an application appends to t0 whenever its events are looked for.
+type filling struct {
+	*postgres.Store
+	db    *pgx.Conn
+	looks atomic.Int64
+}
+
+func (f *filling) Unplaced(ctx context.Context, tenant eventhose.TenantID, limit int) ([]store.Unplaced, error) {
+	if tenant == "t0" {
+		f.looks.Add(1)
+		if _, err := f.db.Exec(ctx, "SELECT eventhose.append('t0', 'order.paid', '{}') FROM generate_series(1, 600)"); err != nil {
+			return nil, err
+		}
+	}
+	return f.Store.Unplaced(ctx, tenant, limit)
+}
+
+// An application that appends without end to one log keeps no other's events from their places.
+func TestPlacesByTurns(t *testing.T) {
+	w := newSQLWorld(t)
+	st := &filling{Store: w.st, db: w.connect(w.url)}
+	for _, tenant := range []string{"t0", "t1"} {
+		if err := appendSQL(t.Context(), w.db, with("tenant", tenant)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	placing, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.log.RunPlacing(placing, st, time.Hour)
+	}()
+	if err := w.log.Wait(placing, "t1", 0); err != nil {
+		t.Errorf("the other log's event has no place after %d turns: %v", st.looks.Load(), err)
+	}
+	before := st.looks.Load()
+	if !until(placing, func() bool { return st.looks.Load() > before+3 }) {
+		t.Error("what is left is not gone on with")
+	}
+	cancel()
+	<-ended
+}
