@@ -14,8 +14,11 @@ import (
 // which could not have a place, since its id has another event in the log.
 const Refused = "eventhose.append.refused"
 
-// placeEvents is how many events get their places at once.
-const placeEvents = 500
+// placeEvents is how many events get their places at once. Of fewer there may be more if they have placeBytes of data.
+const (
+	placeEvents = 500
+	placeBytes  = 1 << 20
+)
 
 // Unplaced hints that there may be events to place. It does not block.
 func (l *Log) Unplaced() {
@@ -109,7 +112,9 @@ func (l *Log) placeOf(ctx context.Context, st store.Placing, tenant eventhose.Te
 		l.commits.appended(t.Parent)
 	}
 	var refused []store.Unplaced
+	bytes := 0
 	for i, r := range results {
+		bytes += len(list[i].Event.Data)
 		switch {
 		case r.Err == nil:
 			l.count(&entries[i], r)
@@ -127,7 +132,7 @@ func (l *Log) placeOf(ctx context.Context, st store.Placing, tenant eventhose.Te
 			return !done && err == nil, err
 		}
 	}
-	return len(list) >= placeEvents/10, nil // else more may have come, but then a hint did, too
+	return len(list) >= placeEvents/10 || bytes >= placeBytes, nil // else more may have come, but then a hint did, too
 }
 
 // refuse puts system events into the places of rows that cannot have one. As the rows go in the same commit, whoever appended

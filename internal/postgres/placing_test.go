@@ -56,3 +56,16 @@ func TestPlacesByTurns(t *testing.T) {
 	cancel()
 	<-ended
 }
+
+// Large events are read a few at once, and those that are left of one transaction wait for no other.
+func TestPlacesLargeEvents(t *testing.T) {
+	w := newSQLWorld(t)
+	const n = 20
+	if _, err := w.db.Exec(t.Context(), `SELECT eventhose.append('t0', 'order.paid', to_json(repeat('x', 1000000))) FROM generate_series(1, $1)`, n); err != nil {
+		t.Fatal(err)
+	}
+	w.place()
+	if head, err := w.log.Head(t.Context(), "t0"); err != nil || head.Last != n {
+		t.Errorf("%d of %d events have places: %v", head.Last, n, err)
+	}
+}
