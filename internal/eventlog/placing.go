@@ -20,6 +20,9 @@ const (
 	placeBytes  = 1 << 20
 )
 
+// placeTries is how often in a row a log is found held before others have their turns.
+const placeTries = 5
+
 // Unplaced hints that there may be events to place. It does not block.
 func (l *Log) Unplaced() {
 	select {
@@ -100,7 +103,7 @@ func (l *Log) placeOf(ctx context.Context, st store.Placing, tenant eventhose.Te
 		entries[i] = store.Append{Tenant: tenant, Parent: t.Parent, Events: []store.NewEvent{{Event: e, Digest: digest}}}
 		rows[i] = u.Row
 	}
-	results, done, err := st.Place(ctx, entries, rows)
+	results, done, err := placeNow(ctx, st, entries, rows)
 	if err != nil {
 		return false, wrap(err, "place events of applications' transactions")
 	}
@@ -135,6 +138,19 @@ func (l *Log) placeOf(ctx context.Context, st store.Placing, tenant eventhose.Te
 	return len(list) >= placeEvents/10 || bytes >= placeBytes, nil // else more may have come, but then a hint did, too
 }
 
+// placeNow places entries unless somebody holds their log for long: then they have their next turn, and hold up no others.
+func placeNow(ctx context.Context, st store.Placing, entries []store.Append, rows []int64) (results []store.AppendResult, done bool, err error) {
+	for i := range entries {
+		entries[i].Skip = true
+	}
+	for range placeTries {
+		if results, done, err = st.Place(ctx, entries, rows); !errors.Is(err, store.ErrBusy) {
+			break
+		}
+	}
+	return results, done, err
+}
+
 // refuse puts system events into the places of rows that cannot have one. As the rows go in the same commit, whoever appended
 // them is told, and once. It reports false if another node has done so.
 func (l *Log) refuse(ctx context.Context, st store.Placing, t eventhose.Tenant, refused []store.Unplaced) (bool, error) {
@@ -150,7 +166,7 @@ func (l *Log) refuse(ctx context.Context, st store.Placing, t eventhose.Tenant, 
 		entries[i] = store.Append{Tenant: t.ID, Parent: t.Parent, Events: []store.NewEvent{{Event: e}}}
 		rows[i] = u.Row
 	}
-	results, done, err := st.Place(ctx, entries, rows)
+	results, done, err := placeNow(ctx, st, entries, rows)
 	if err != nil {
 		return false, wrap(err, "tell of refused events of applications' transactions")
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/eventlog"
 	"github.com/eventhose/eventhose/internal/postgres"
 	"github.com/eventhose/eventhose/internal/store"
 )
@@ -68,4 +69,43 @@ func TestPlacesLargeEvents(t *testing.T) {
 	if head, err := w.log.Head(t.Context(), "t0"); err != nil || head.Last != n {
 		t.Errorf("%d of %d events have places: %v", head.Last, n, err)
 	}
+}
+
+// A log that somebody holds for long keeps no other's events from their places.
+func TestPlacesPastAHeldLog(t *testing.T) {
+	g := newGrowth(t, postgres.Options{MaxConns: 6})
+	names := []eventhose.TenantID{"a", "b"}
+	if err := makeTenants(t.Context(), g.nodes[0], names...); err != nil {
+		t.Fatal(err)
+	}
+	log := eventlog.New(g.nodes[0], tenants(names), eventlog.Options{})
+	defer log.Close()
+	g.put("a", "b")
+	app := g.connect()
+	for _, tenant := range names {
+		if err := appendSQL(t.Context(), app, with("tenant", string(tenant))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	placing, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan struct{})
+	g.hold("a", func() {
+		go func() {
+			defer close(ended)
+			log.RunPlacing(placing, g.nodes[0], 50*time.Millisecond)
+		}()
+		within, stop := context.WithTimeout(t.Context(), 5*time.Second)
+		defer stop()
+		if err := log.Wait(within, "b", 1); err != nil {
+			t.Errorf("the other log's event waits for its place: %v", err)
+		}
+	})
+	within, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	if err := log.Wait(within, "a", 1); err != nil {
+		t.Errorf("the event has no place once its log is free: %v", err)
+	}
+	cancel()
+	<-ended
 }

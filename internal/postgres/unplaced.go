@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -76,6 +77,11 @@ func (s *Store) Place(ctx context.Context, entries []store.Append, rows []int64)
 	results, err := s.append(ctx, entries, rows)
 	if state(err) == statePlaced {
 		return nil, false, nil
+	}
+	for _, r := range results {
+		if errors.Is(r.Err, store.ErrBusy) { // and so are the others, which are for the same log
+			return nil, false, r.Err
+		}
 	}
 	return results, err == nil, err
 }
