@@ -4,12 +4,14 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/eventhose/eventhose/internal/pgtest"
 	"github.com/eventhose/eventhose/internal/postgres"
 )
 
@@ -52,7 +54,7 @@ func newPooler(t *testing.T, url string, connections int) string {
 		}
 	})
 	t.Cleanup(func() { l.Close(); accepting.Wait(); p.clients.Wait() })
-	return "postgres://postgres@" + l.Addr().String() + "/pooled?sslmode=disable&default_query_exec_mode=exec"
+	return "postgres://postgres@" + l.Addr().String() + "/pooled?sslmode=disable&default_query_exec_mode=cache_describe"
 }
 
 // serve carries out what a client asks for until it leaves, which it does outside of transactions.
@@ -109,6 +111,27 @@ func protocolMessage(r io.Reader) ([]byte, error) {
 	message := append(head, make([]byte, binary.BigEndian.Uint32(head[1:])-4)...)
 	_, err := io.ReadFull(r, message[5:])
 	return message, err
+}
+
+// Behind a pooler that gives each transaction another session every call works, in whatever way that keeps no statement in a session.
+func TestEveryCallBehindAPooler(t *testing.T) {
+	url := newPooler(t, pgtest.Database(t), 5)
+	for _, mode := range []string{"cache_describe", "exec", "simple_protocol"} {
+		st, err := postgres.Open(t.Context(), strings.Replace(url, "cache_describe", mode, 1), postgres.Options{MaxConns: 4, Upkeep: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, call := range everyCall(st) {
+			for range 2 {
+				if err := call(t.Context()); err != nil {
+					t.Errorf("%s with %s: %v", name, mode, err)
+				}
+			}
+		}
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // Behind a pooler that gives each transaction another session the upkeep does what it does without: no lock stays behind in a session.

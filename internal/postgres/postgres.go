@@ -117,6 +117,10 @@ func config(url string) (*pgxpool.Config, error) {
 			params[name] = value
 		}
 	}
+	// The types of some arguments only the database knows. Once they were asked for, this is as good behind a pooler as those that never ask.
+	if mode := &c.ConnConfig.DefaultQueryExecMode; *mode == pgx.QueryExecModeExec || *mode == pgx.QueryExecModeSimpleProtocol {
+		*mode = pgx.QueryExecModeCacheDescribe
+	}
 	if c.ConnConfig.ConnectTimeout == 0 || c.ConnConfig.ConnectTimeout > time.Minute {
 		c.ConnConfig.ConnectTimeout = connectTimeout
 	}
