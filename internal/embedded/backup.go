@@ -11,13 +11,19 @@ import (
 )
 
 // Backup makes a copy of the store, as it is at one moment during the call, in a directory that must not exist. Appends and
-// deliveries go on. Files are linked where the file system can. A backup holds no key that encrypts secrets. Opened, it is a
+// deliveries go on; another backup waits. Files are linked where the file system can. A backup holds no key that encrypts secrets. Opened, it is a
 // store whose logs begin a new incarnation.
 func (s *Store) Backup(ctx context.Context, dir string) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
 	defer s.end()
+	select {
+	case s.backingUp <- struct{}{}:
+		defer func() { <-s.backingUp }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	err := s.backup(dir)
 	if failure := s.failure(); failure != nil {
 		return failure

@@ -71,6 +71,8 @@ type Store struct {
 	space    space
 	scrubber scrubber
 	leases   leases
+	// backingUp has room for one backup: one that fails removes what it has made, which must not be another's.
+	backingUp chan struct{}
 
 	// incarnations of the store, oldest first; the last is the present one. Those of its logs are made of them. Set by Open.
 	incarnations []eventhose.Incarnation
@@ -107,7 +109,7 @@ func newStore(dir string, o Options) *Store {
 		}
 	}
 	dir = fs.PathJoin(dir)
-	s := &Store{dir: dir, logger: o.Logger, onFatal: o.OnFatal}
+	s := &Store{dir: dir, logger: o.Logger, onFatal: o.OnFatal, backingUp: make(chan struct{}, 1)}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}

@@ -133,7 +133,7 @@ func (t *trimming) choose() error {
 	newest := t.st.applied
 	h.mu.Unlock()
 	t.next = t.first
-	read := 0
+	now, read, sure := time.Now(), 0, 0
 	it, err := t.s.db.NewIter(&pebble.IterOptions{LowerBound: batchKey(t.tenant, t.first), UpperBound: end(prefix(spaceBatch, t.tenant, 0))})
 	if err != nil {
 		return t.s.readError(err)
@@ -154,17 +154,26 @@ func (t *trimming) choose() error {
 			r := &b.records[i]
 			old := !t.t.Before.IsZero() && r.event.Appended.Before(t.t.Before)
 			large := t.t.Bytes > 0 && t.bytes > t.t.Bytes
-			if stays = !old && !large; stays {
+			// What a clock that was ahead has stamped is no younger than what came after it.
+			ahead := !t.t.Before.IsZero() && r.event.Appended.After(now)
+			if stays = !old && !large && !ahead; stays {
 				break
 			}
 			t.gone = append(t.gone, r)
 			t.bytes -= int64(len(r.event.Data))
 			t.next++
+			if old || large {
+				sure = len(t.gone)
+			}
 		}
 		if stays {
 			break
 		}
 	}
+	for _, r := range t.gone[sure:] {
+		t.bytes += int64(len(r.event.Data))
+	}
+	t.gone, t.next, t.more = t.gone[:sure], t.first+sequence(sure), t.more && sure > 0
 	if err := t.forgetAttempts(); err != nil {
 		return err
 	}

@@ -13,8 +13,11 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// upkeepLock is the key of the advisory lock of the node that does the upkeep.
-const upkeepLock = 0x65767475706b6570 // "evtupkep"
+// upkeepLock is the key of the advisory lock of the node that does the upkeep, openLock that of whoever opens a partition.
+const (
+	upkeepLock = 0x65767475706b6570 // "evtupkep"
+	openLock   = upkeepLock + 1
+)
 
 // carryBelow is how many events may be left of a closed partition for them to be carried into the open one, or as many hundredths of it.
 const (
@@ -97,7 +100,7 @@ func (s *Store) classify(ctx context.Context, tenant tenantID, t store.Trim) err
 	ctx, cancel := write(ctx)
 	defer cancel()
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(upkeepLock)+1); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(openLock)); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, `SELECT eventhose._open_partition($1) WHERE NOT EXISTS (SELECT FROM eventhose.partitions WHERE class = $1 AND closed IS NULL)`, class)
@@ -131,37 +134,86 @@ func (s *Store) Upkeep(ctx context.Context) error {
 		return err
 	}
 	defer s.end()
+	mine, release, err := s.lockUpkeep(ctx)
+	if err != nil || !mine {
+		return failure("take the lock of the upkeep", err)
+	}
+	defer release()
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return failure("connect to the database", err)
 	}
 	defer conn.Release()
-	var mine bool
-	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(upkeepLock)).Scan(&mine); err != nil || !mine {
-		return failure("take the lock of the upkeep", err)
+	swept := failure("remove what has expired", s.sweep(ctx, conn.Conn()))
+	if ctx.Err() != nil || conn.Conn().IsClosed() {
+		return swept
 	}
-	defer func() {
-		unlocking, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+	return errors.Join(swept, s.turnPartitions(ctx, conn.Conn())) // what cannot be removed keeps no partition
+}
+
+// lockUpkeep takes the lock of the upkeep unless another node has it. It is that of a transaction on a connection of its own: behind a pooler that gives
+// each transaction another session, the lock of a session would stay behind in one.
+func (s *Store) lockUpkeep(ctx context.Context) (mine bool, release func(), err error) {
+	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	if err != nil {
+		return false, nil, err
+	}
+	release = func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
 		defer cancel()
-		if _, err := conn.Exec(unlocking, "SELECT pg_advisory_unlock($1)", int64(upkeepLock)); err != nil {
-			_ = conn.Conn().Close(unlocking) // which unlocks, too
+		_, _ = conn.Exec(closing, "ROLLBACK") // or it ends with the connection
+		_ = conn.Close(closing)
+	}
+	if _, err = conn.Exec(ctx, "BEGIN"); err == nil {
+		err = conn.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock($1)", int64(upkeepLock)).Scan(&mine)
+	}
+	if err == nil && mine { // this statement also ends the one before, whose snapshot a partition would wait for to be detached
+		_, err = conn.Exec(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0")
+	}
+	if err != nil || !mine {
+		release()
+	}
+	return mine, release, err
+}
+
+// turnPartitions has others take what is appended in place of those that have taken enough, and drops those of which nothing is left.
+func (s *Store) turnPartitions(ctx context.Context, conn *pgx.Conn) error {
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(openLock)); err != nil {
+			return err
 		}
-	}()
-	if _, err := conn.Exec(ctx, "SELECT eventhose._sweep()"); err != nil {
-		return failure("remove what has expired", err)
-	}
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(upkeepLock)+1); err != nil { // nobody else opens partitions meanwhile
-		return failure("turn partitions", err)
-	}
-	_, err = conn.Exec(ctx, "SELECT eventhose._turn_partitions($1, $2)", s.opts.PartitionAge, s.opts.PartitionSize)
-	_, unlock := conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", int64(upkeepLock)+1)
-	if err = errors.Join(err, unlock); err != nil {
+		_, err := tx.Exec(ctx, "SELECT eventhose._turn_partitions($1, $2)", s.opts.PartitionAge, s.opts.PartitionSize)
+		return err
+	})
+	if err != nil {
 		return failure("turn partitions", err)
 	}
 	if _, err := conn.Exec(ctx, "SELECT eventhose._settle()"); err != nil {
 		return failure("turn partitions", err)
 	}
-	return s.dropPartitions(ctx, conn.Conn())
+	return s.dropPartitions(ctx, conn)
+}
+
+// sweepRows is how many rows are looked at, or removed, at once.
+const sweepRows = 10_000
+
+// sweep removes the records that have expired, and kept events that nothing is parked for any more.
+func (s *Store) sweep(ctx context.Context, conn *pgx.Conn) error {
+	for gone := int64(sweepRows); gone == sweepRows; {
+		if err := conn.QueryRow(ctx, "SELECT eventhose._sweep_records($1)", sweepRows).Scan(&gone); err != nil {
+			return err
+		}
+	}
+	tenant, seq := "", int64(0)
+	for {
+		err := conn.QueryRow(ctx, "SELECT o_tenant, o_seq FROM eventhose._sweep_kept($1, $2, $3)", tenant, seq, sweepRows).Scan(&tenant, &seq)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // dropPartitions drops the closed partitions of which nothing is left, once the little that is left was carried on. One that fails does not keep

@@ -87,8 +87,9 @@ type Store struct {
 	mu      sync.Mutex
 	closing bool
 	calls   sync.WaitGroup
-	stop    context.CancelFunc
-	loops   sync.WaitGroup
+	// endUpkeep ends the upkeep, stop the other loop.
+	endUpkeep, stop context.CancelFunc
+	loops           sync.WaitGroup
 }
 
 var _ store.Store = (*Store)(nil)
@@ -115,6 +116,10 @@ func config(url string) (*pgxpool.Config, error) {
 		if _, said := params[name]; !said {
 			params[name] = value
 		}
+	}
+	// The types of some arguments only the database knows. Once they were asked for, this is as good behind a pooler as those that never ask.
+	if mode := &c.ConnConfig.DefaultQueryExecMode; *mode == pgx.QueryExecModeExec || *mode == pgx.QueryExecModeSimpleProtocol {
+		*mode = pgx.QueryExecModeCacheDescribe
 	}
 	if c.ConnConfig.ConnectTimeout == 0 || c.ConnConfig.ConnectTimeout > time.Minute {
 		c.ConnConfig.ConnectTimeout = connectTimeout
@@ -190,17 +195,19 @@ func open(ctx context.Context, url string, o Options) (*Store, error) {
 	s := &Store{pool: pool, claims: claims, logger: o.Logger, opts: o}
 	s.hints.init()
 	s.several.Store(true) // until it is known
-	running, stop := context.WithCancel(context.Background())
-	s.stop = stop
-	s.loops.Go(func() { s.tellLoop(running) })
+	telling, stop := context.WithCancel(context.Background())
+	keeping, endUpkeep := context.WithCancel(context.Background())
+	s.stop, s.endUpkeep = stop, endUpkeep
+	s.loops.Go(func() { s.tellLoop(telling) })
 	if o.Upkeep > 0 {
-		s.loops.Go(func() { s.upkeepLoop(running) })
+		s.loops.Go(func() { s.upkeepLoop(keeping) })
 	}
 	return s, nil
 }
 
 // Close implements store.Store.
 func (s *Store) Close() error {
+	s.endUpkeep() // which may have minutes of work before it, and is gone on with by whoever is next
 	s.mu.Lock()
 	s.closing = true
 	s.mu.Unlock()

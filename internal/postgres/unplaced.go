@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,7 +21,10 @@ func (s *Store) UnplacedTenants(ctx context.Context, after tenantID, limit int) 
 	}
 	defer s.end()
 	var tenants []tenantID
-	err := s.query(ctx, "look for events without a place", "SELECT DISTINCT tenant FROM eventhose.unplaced WHERE tenant > $1 ORDER BY tenant LIMIT $2",
+	// From tenant to tenant in the index, past all events but one of each: of one there may be millions.
+	err := s.query(ctx, "look for events without a place", `WITH RECURSIVE t AS (SELECT $1::text COLLATE "C" AS tenant
+		UNION ALL SELECT (SELECT u.tenant FROM eventhose.unplaced u WHERE u.tenant > t.tenant ORDER BY u.tenant LIMIT 1) FROM t WHERE t.tenant IS NOT NULL)
+		SELECT tenant FROM t WHERE tenant IS NOT NULL OFFSET 1 LIMIT $2`,
 		[]any{string(after), limit}, func() { tenants = nil }, func(r pgx.Rows) error {
 			var t tenantID
 			err := r.Scan(&t)
@@ -73,6 +77,11 @@ func (s *Store) Place(ctx context.Context, entries []store.Append, rows []int64)
 	results, err := s.append(ctx, entries, rows)
 	if state(err) == statePlaced {
 		return nil, false, nil
+	}
+	for _, r := range results {
+		if errors.Is(r.Err, store.ErrBusy) { // and so are the others, which are for the same log
+			return nil, false, r.Err
+		}
 	}
 	return results, err == nil, err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,5 +219,98 @@ func TestUpkeepWaitsForAppends(t *testing.T) {
 	}
 	if n := ask[int](t, g.db, "SELECT count(*) FROM eventhose.partitions WHERE part = 1"); n > 0 {
 		t.Error("the partition is never dropped")
+	}
+}
+
+// What has expired goes at once, however much it is, and so do kept events that nothing is parked for any more. Others stay.
+func TestUpkeepRemovesAllThatHasExpired(t *testing.T) {
+	g := newGrowth(t, postgres.Options{MaxConns: 4})
+	if err := execute(t.Context(), g.db, `
+		INSERT INTO eventhose.records (version, expires, tenant, kind, id, value)
+			SELECT 1, CASE WHEN n % 10 = 0 THEN now() + interval '1 hour' ELSE now() - interval '2 minutes' END, 'busy', 'answer', n::text, '' FROM generate_series(1, 30000) n;
+		INSERT INTO eventhose.kept_events (part, nanos, erased, seq, random, time, appended, tenant, id, scope, type, key, version, content_type, data)
+			SELECT 1, 0, false, n, 0, now(), now(), 'busy', 'id-' || n, '', 'x.y', '', '', '', '{}' FROM generate_series(1, 30000) n;
+		INSERT INTO eventhose.parked (lane, seq, tenant, state, row) SELECT 1, n, 'busy', 'dead', '' FROM generate_series(10, 30000, 10) n;
+		INSERT INTO eventhose.event_ids (id, digest, seq, tenant)
+			SELECT eventhose._id_key('busy', '', 'id-' || n, 0, NULL), eventhose._id_key('busy', '', '', 0, NULL), n, 'busy' FROM generate_series(1, 30000) n`); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.nodes[0].Upkeep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []string{"records", "kept_events", "event_ids"} {
+		if n := ask[int](t, g.db, "SELECT count(*) FROM eventhose."+table); n != 3000 {
+			t.Errorf("%s: %d rows are left, not 3000", table, n)
+		}
+	}
+}
+
+// What has expired and cannot be removed keeps no partition from being turned and dropped.
+func TestUpkeepPastWhatFails(t *testing.T) {
+	g := newGrowth(t, postgres.Options{MaxConns: 4, PartitionSize: 1})
+	st, err := postgres.Open(t.Context(), g.db.Config().ConnString()+"&lock_timeout=100", postgres.Options{MaxConns: 4, PartitionSize: 1, Upkeep: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	fillForUpkeep(t, st)
+	holder, err := g.connect().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), "LOCK TABLE eventhose.records IN SHARE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 { // turned, looked at twice, dropped
+		if err := st.Upkeep(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("the upkeep does not tell: %v", err)
+		}
+	}
+	if n := ask[int](t, g.db, "SELECT count(*) FROM eventhose.partitions WHERE part = 1"); n > 0 {
+		t.Error("the partition stays")
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	checkAfterUpkeep(t, g)
+}
+
+// A node that stops does not wait for its own upkeep, whatever that waits for or has left to do.
+func TestCloseDuringUpkeep(t *testing.T) {
+	g := newGrowth(t, postgres.Options{MaxConns: 4})
+	var warned atomic.Bool
+	st, err := postgres.Open(t.Context(), g.db.Config().ConnString()+"&lock_timeout=0&statement_timeout=0",
+		postgres.Options{MaxConns: 4, Upkeep: time.Millisecond, Logger: slog.New(ended{slog.DiscardHandler, func() { warned.Store(true) }})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder, err := g.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), "LOCK TABLE eventhose.records IN SHARE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	mine := ask[uint32](t, holder.Conn(), "SELECT pg_backend_pid()")
+	within, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	watch := g.connect()
+	if !until(within, func() bool {
+		return ask[int](t, watch, "SELECT count(*) FROM pg_stat_activity WHERE $1::int = ANY (pg_blocking_pids(pid))", mine) > 0
+	}) {
+		t.Fatal("the upkeep never waits")
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- st.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil || warned.Load() {
+			t.Errorf("closed with %v, warned: %t", err, warned.Load())
+		}
+	case <-within.Done():
+		t.Error("it does not close")
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -13,8 +13,9 @@ type Placing interface {
 	UnplacedTenants(ctx context.Context, after eventhose.TenantID, limit int) ([]eventhose.TenantID, error)
 	// Unplaced answers a tenant's events without a place, in the order in which they get theirs: at most limit, and about 4 MiB of data.
 	Unplaced(ctx context.Context, tenant eventhose.TenantID, limit int) ([]Unplaced, error)
-	// Place appends entries and removes the rows that they were made of, one each, all or nothing. Rows of entries that are refused stay, until an
-	// entry that says so is placed for them. It reports false, and nothing was done, if somebody else has placed one of the others.
+	// Place appends entries of one tenant and removes the rows that they were made of, one each, all or nothing. Rows of entries that are refused stay,
+	// until an entry that says so is placed for them. It reports false, and nothing was done, if somebody else has placed one of the others. ErrBusy if
+	// somebody else holds the log, and the entries say Skip.
 	Place(ctx context.Context, entries []Append, rows []int64) ([]AppendResult, bool, error)
 }
 

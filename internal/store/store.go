@@ -126,7 +126,8 @@ type Ref struct {
 
 // Trim says what may stay.
 type Trim struct {
-	// Before removes events appended before it; zero removes none by age.
+	// Before removes events appended before it, and with them those before them that a clock has stamped which was ahead of the present; zero removes
+	// none by age.
 	Before time.Time
 	// Bytes is how much data may stay; 0 is no bound.
 	Bytes int64

@@ -66,6 +66,21 @@ func trimCases() []Case {
 			got = t.trim(acme, 6, store.Trim{Before: farAway})
 			t.same("removed again", got, store.Trimmed{First: 6})
 		}},
+		{"trim/ahead", "retention by age removes what a clock that was ahead has stamped with what was appended after it, and not before", func(t *trial) {
+			ahead := func(id string) store.NewEvent {
+				e := event(id, "data", 1)
+				e.Event.Appended = farAway
+				return e
+			}
+			t.append(acme, event("e1", "data", 1), ahead("e2"), ahead("e3"), event("e4", "data", 4), ahead("e5"), event("e6", "data", 6))
+			t.same("removed", t.trimTo(acme, 1).Removed, 0)
+			t.same("removed", t.trim(acme, 2, store.Trim{Before: epoch.Add(3 * time.Second), Keep: keepAll}).Removed, 1)
+			t.same("events left", len(t.read(acme, 1)), 5)
+			t.same("removed", t.trimTo(acme, 5).Removed, 3)
+			t.same("removed", t.trim(acme, 5, store.Trim{Before: epoch.Add(6 * time.Second), Bytes: 8, Keep: keepAll}).Removed, 0)
+			t.same("events left", len(t.read(acme, 4)), 2)
+			t.same("removed", t.trim(acme, 6, store.Trim{Bytes: 4, Keep: keepAll}).Removed, 1)
+		}},
 		{"trim/bytes", "retention by size keeps the newest events that fit", func(t *trial) {
 			t.fill(acme, 10, 1000)
 			t.trim(acme, 1, store.Trim{Bytes: 10_000, Keep: keepAll})
