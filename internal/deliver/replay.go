@@ -37,17 +37,22 @@ type replay struct {
 	primed   bool // lastDue is known
 }
 
+// restart forgets what was read and comes after all that was sent, to read it again.
 func (r *replay) restart(e *Engine) {
-	var kept []*entry
-	for _, n := range r.window {
-		if n.sending {
-			kept = append(kept, n)
+	kept := 0
+	for i, n := range r.window {
+		if n.sending || n.done {
+			kept = i + 1
 		} else {
 			e.unpin(n)
 		}
 	}
-	r.window = kept
+	clear(r.window[kept:])
+	r.window = r.window[:kept]
 	r.examined, r.primed = r.At, false
+	if kept > 0 {
+		r.examined = r.window[kept-1].seq
+	}
 }
 
 // next is the next event to send, nil if there is none now.
@@ -199,7 +204,7 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 			break
 		}
 		r.examined = e.Sequence
-		if wanted[i] && l.parked[e.Sequence] == nil && !l.waits(e) && !r.holds(e.Sequence) {
+		if wanted[i] && l.parked[e.Sequence] == nil && !l.waits(e) {
 			r.window = append(r.window, t.engine.pin(&entry{seq: e.Sequence, prev: r.lastDue, key: e.Key}, e))
 		}
 		if due[i] {
@@ -220,15 +225,6 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 func (l *lane) waits(e *eventhose.Event) bool {
 	k := l.keys[e.Key]
 	return k != nil && k.First > 0 && e.Sequence >= k.First && e.Sequence <= k.Last
-}
-
-func (r *replay) holds(seq eventhose.Sequence) bool {
-	for _, n := range r.window {
-		if n.seq == seq {
-			return true
-		}
-	}
-	return false
 }
 
 // dueBefore finds the last due sequence up to a place, looking back a bounded way; 0 if there is none in it.

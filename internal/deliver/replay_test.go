@@ -193,3 +193,54 @@ func TestBoundedLooks(t *testing.T) {
 		w.drained(id)
 	})
 }
+
+// What a replay has sent is not sent again when the subscription is paused and goes on while an earlier event is still under way, or
+// was when it was paused.
+func TestReplayGoesOnWhereItWas(t *testing.T) {
+	for name, whilePaused := range map[string]bool{"while it is paused": true, "later": false} {
+		t.Run(name, func(t *testing.T) { replayGoesOn(t, whilePaused) })
+	}
+}
+
+func replayGoesOn(t *testing.T, whilePaused bool) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(nil)
+		w.append(some(200, 0)...)
+		w.drained(id)
+		release := make(chan struct{})
+		w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
+			if b.Items[0].Event.Sequence == 1 {
+				<-release
+			}
+			return taken()
+		})
+		if _, _, err := w.eng.Replay(t.Context(), tenant, id, eventhose.ReplaySpec{}, false); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		for _, state := range []eventhose.SubscriptionState{eventhose.StatePaused, eventhose.StateActive} {
+			if _, err := w.ctl.SetState(t.Context(), tenant, id, state); err != nil {
+				t.Fatal(err)
+			}
+			pass(time.Second)
+			if whilePaused == (state == eventhose.StatePaused) {
+				close(release)
+				synctest.Wait()
+			}
+		}
+		w.drained(id)
+		times := map[eventhose.Sequence]int{}
+		for _, d := range w.sink.all() {
+			if d.replay != "" {
+				times[d.seq]++
+			}
+		}
+		for seq := eventhose.Sequence(1); seq <= 200; seq++ {
+			if times[seq] != 1 {
+				t.Errorf("the replay sent %d %d times", seq, times[seq])
+			}
+		}
+	})
+}
