@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -257,9 +258,16 @@ type ParkedQuery struct {
 type AttemptQuery struct {
 	Subscription eventhose.SubscriptionID
 	Sequence     eventhose.Sequence
+	// Through, if it is above Sequence, asks for the attempts at all events from that up to this one, each once.
+	Through eventhose.Sequence
 	// Before is the id of the last one of the previous page.
 	Before string
 	Limit  int
+}
+
+// About reports whether attempts at events at these places are asked for by their sequence.
+func (q *AttemptQuery) About(places []eventhose.Sequence) bool {
+	return slices.ContainsFunc(places, func(seq eventhose.Sequence) bool { return seq >= q.Sequence && seq <= max(q.Sequence, q.Through) })
 }
 
 // Progress is one atomic write of the delivery engine.
