@@ -175,8 +175,10 @@ func (e *Engine) decideHere(ctx context.Context, op string, tenant eventhose.Ten
 			}
 			n++
 		}
-		if op != opDiscard && n > 0 && l.circuit.open {
-			l.circuit.nextProbe = now
+		if op != opDiscard && n > 0 { // a person wants it at once
+			if l.hold = (time.Time{}); l.circuit.open {
+				l.circuit.nextProbe = now
+			}
 		}
 		return nil
 	})
