@@ -209,6 +209,9 @@ func (e *Engine) Replay(ctx context.Context, tenant eventhose.TenantID, sub even
 	default:
 		return eventhose.Replay{}, 0, eventhose.Invalid("status", "must be delivered, failed or dead")
 	}
+	if len(spec.Types) > eventhose.MaxFilterTypes {
+		return eventhose.Replay{}, 0, eventhose.Invalid("types", "must be at most %d", eventhose.MaxFilterTypes)
+	}
 	for i, t := range spec.Types {
 		if !eventhose.ValidTypePattern(t) {
 			return eventhose.Replay{}, 0, eventhose.Invalid(fmt.Sprintf("types[%d]", i), "is not a type pattern")

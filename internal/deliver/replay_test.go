@@ -277,3 +277,24 @@ func TestReplayByStatus(t *testing.T) {
 		}
 	})
 }
+
+// A replay names no more types than a filter does: with more it could not be read for, and with it nothing of the tenant's.
+func TestReplayOfManyTypes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(nil)
+		w.append(some(1, 0)...)
+		w.drained(id)
+		types := slices.Repeat([]string{"order.paid"}, eventhose.MaxFilterTypes)
+		for _, dry := range []bool{true, false} {
+			if _, _, err := w.eng.Replay(t.Context(), tenant, id, eventhose.ReplaySpec{Types: types}, dry); err != nil {
+				t.Error(err)
+			}
+			if _, _, err := w.eng.Replay(t.Context(), tenant, id, eventhose.ReplaySpec{Types: append(types, "one.more")}, dry); eventhose.CodeOf(err) != eventhose.CodeInvalid {
+				t.Errorf("%d types: %v", len(types)+1, err)
+			}
+		}
+		w.drained(id)
+	})
+}
