@@ -305,10 +305,11 @@ func (l *lane) nextDue() time.Time {
 		}
 		return due
 	}
-	first := l.firstDue(time.Now())
+	now := time.Now()
+	first := l.firstDue(now)
 	switch {
-	case l.circuit.open && due.IsZero():
-		due = later(l.circuit.nextProbe, first)
+	case l.circuit.open && due.IsZero() && !first.IsZero() && !l.circuit.nextProbe.After(now):
+		due = first // there was nothing that could be probed
 	case l.circuit.open:
 		due = l.circuit.nextProbe
 	case due.IsZero() || !first.IsZero() && first.Before(due):
