@@ -223,6 +223,39 @@ func TestRetentionTakesWhatHoldsAKey(t *testing.T) {
 	})
 }
 
+// What waits behind a dead event goes on when retention has taken that just before the server was killed.
+func TestRetentionTakesWhatHoldsAKeyAtLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		id := w.subscribe(func(s *eventhose.Subscription) {
+			quick(eventhose.OrderingKey)(s)
+			s.OnExhausted = eventhose.OnExhaustedBlock
+		})
+		w.sink.set(always(failed(500)))
+		w.append(some(1, 1)...)
+		pass(time.Hour)
+		between := time.Now()
+		w.append(some(5, 1)...)
+		pass(time.Second)
+		w.sink.set(nil)
+		trim := store.Trim{Before: between, Keep: 1}
+		done, err := w.store.Trim(t.Context(), tenant, trim)
+		if trim.Lose = done.Over; err != nil || len(trim.Lose) != 1 {
+			t.Fatalf("%+v, %v", done, err)
+		}
+		if done, err = w.store.Trim(t.Context(), tenant, trim); err != nil || len(done.Lost) != 1 {
+			t.Fatalf("%+v, %v", done, err)
+		}
+		w.stop() // the engine has heard of nothing
+		w.start()
+		defer w.stop()
+		w.drained(id)
+		if n := len(w.sink.firsts()); n != 5 {
+			t.Errorf("%d of 5 taken", n)
+		}
+	})
+}
+
 // An event that is erased before its turn is not sent, and holds nobody up.
 func TestErasedBeforeItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -146,9 +146,13 @@ type Trimmed struct {
 	Bytes   int64
 	// Over are the parked events that Keep has no room for, oldest first.
 	Over []LostParked
-	// Lost are those of Lose that were there.
+	// Lost are those of Lose that were there. A lane that has lost some has something to do, from LongDue on if its row has no
+	// other Due time: what they held up goes on, and a hint of that may be lost.
 	Lost []LostParked
 }
+
+// LongDue is a time that is long over.
+var LongDue = time.Unix(0, 0).UTC()
 
 // LostParked is a parked event whose data retention takes. Its parked row goes too, and the lane counts one less in
 // Retrying or Dead. As JSON it is what the system event that tells of it says.
