@@ -204,7 +204,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if listening, err := netip.ParseAddrPort(a.Addr()); err == nil {
 		policy.RefuseListener(listening)
 	}
-	client := egress.NewClient(policy, egress.ClientOptions{})
+	client := egress.NewClient(policy, egress.ClientOptions{MaxConnsPerHost: a.opts.MaxInFlight})
 	a.onStop("connections", func(context.Context) error { client.Close(); return nil })
 	sinks := map[string]sink.Sink{
 		eventhose.DestinationWebhook: webhook.New(policy, client),

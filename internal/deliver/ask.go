@@ -175,8 +175,10 @@ func (e *Engine) decideHere(ctx context.Context, op string, tenant eventhose.Ten
 			}
 			n++
 		}
-		if op != opDiscard && n > 0 && l.circuit.open {
-			l.circuit.nextProbe = now
+		if op != opDiscard && n > 0 { // a person wants it at once
+			if l.hold = (time.Time{}); l.circuit.open {
+				l.circuit.nextProbe = now
+			}
 		}
 		return nil
 	})
@@ -206,6 +208,9 @@ func (e *Engine) Replay(ctx context.Context, tenant eventhose.TenantID, sub even
 	case "", "delivered", "failed", "dead":
 	default:
 		return eventhose.Replay{}, 0, eventhose.Invalid("status", "must be delivered, failed or dead")
+	}
+	if len(spec.Types) > eventhose.MaxFilterTypes {
+		return eventhose.Replay{}, 0, eventhose.Invalid("types", "must be at most %d", eventhose.MaxFilterTypes)
 	}
 	for i, t := range spec.Types {
 		if !eventhose.ValidTypePattern(t) {

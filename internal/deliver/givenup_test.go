@@ -130,3 +130,27 @@ func TestNothingIsCommittedAfterWhatWasGivenUp(t *testing.T) {
 func event(key string) eventhose.Event {
 	return eventhose.Event{Type: "order.paid", Key: key, Data: []byte(`{}`)}
 }
+
+// A worker that is told of an error, since the store was away for longer than it is waited for, has taken nothing.
+func TestPullWhileTheStoreIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s := newWorld(t, deliver.Options{}), &ill{err: store.ErrUnavailable}
+		w.stop()
+		w.wrap = func(st deliver.Store) deliver.Store { s.Store = st; return s }
+		w.start()
+		defer w.stop()
+		id := w.workers(nil)
+		w.append(some(1, 0)...)
+		pass(time.Minute)
+		s.refuse(-1)
+		p := eventhose.Pull{Max: 1, Lease: eventhose.MaxLease}
+		if list, err := w.tryPull(t.Context(), id, p); err == nil {
+			t.Fatalf("got %+v", list)
+		}
+		s.refuse(0)
+		pass(10 * time.Second)
+		if list := w.pull(id, p); len(list) != 1 || list[0].Deliveries != 1 {
+			t.Errorf("the next worker got %+v", list)
+		}
+	})
+}

@@ -279,12 +279,12 @@ func (l *lane) unfinished() bool {
 // idle reports whether the lane needs to be in memory no more.
 func (l *lane) idle() bool {
 	return l.loaded && !l.unfinished() && len(l.parked)+len(l.dead) == 0 && len(l.blocking) == 0 && len(l.keys) == 0 && l.unsettled == 0 && !l.isChanged && !l.committing &&
-		!l.toRead && !l.isWaiting && !l.isReady && !l.circuit.open && l.hold.IsZero()
+		!l.toRead && !l.isWaiting && !l.isReady && !l.circuit.open && l.hold.IsZero() && !l.paced.After(time.Now())
 }
 
 // leaveIfIdle takes the lane out of memory if it needs to be there no more, and reports whether it did.
 func (l *lane) leaveIfIdle() bool {
-	if l.gone || !l.idle() {
+	if l.tenant.lanes[l.id] != l || !l.idle() { // it may have left, and another have come, before it was woken
 		return false
 	}
 	delete(l.tenant.lanes, l.id)
@@ -305,10 +305,11 @@ func (l *lane) nextDue() time.Time {
 		}
 		return due
 	}
-	first := l.firstDue(time.Now())
+	now := time.Now()
+	first := l.firstDue(now)
 	switch {
-	case l.circuit.open && due.IsZero():
-		due = later(l.circuit.nextProbe, first)
+	case l.circuit.open && due.IsZero() && !first.IsZero() && !l.circuit.nextProbe.After(now):
+		due = first // there was nothing that could be probed
 	case l.circuit.open:
 		due = l.circuit.nextProbe
 	case due.IsZero() || !first.IsZero() && first.Before(due):

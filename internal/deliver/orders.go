@@ -273,10 +273,14 @@ func (e *Engine) carryOut(r store.Record, o order) {
 			e.logger.Error("cannot carry out what another node was asked", "op", o.Op, "tenant", o.Tenant, "subscription", o.Subscription, "error", err)
 		}
 	}
-	for wait := 50 * time.Millisecond; ; wait *= 2 {
+	for first, wait := true, 50*time.Millisecond; ; first, wait = false, 2*wait {
 		err := e.saveOrder(ctx, &r, o)
 		if !errors.Is(err, store.ErrUnavailable) {
-			break // ErrVersion: who asked waits no more
+			// ErrVersion: who asked waits no more, unless a try before has stored it after all.
+			if list, pulled := result.([]handing); pulled && first && errors.Is(err, store.ErrVersion) {
+				e.untold(o.Tenant, o.Subscription, list)
+			}
+			break
 		}
 		timer := time.NewTimer(wait)
 		select {

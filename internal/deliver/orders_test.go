@@ -421,3 +421,33 @@ func TestPullFromAnotherNodeThatFails(t *testing.T) {
 		}
 	})
 }
+
+// What was leased for a worker whose node has left before it knew of it is the next worker's.
+func TestPullFromANodeThatLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		defer c.close()
+		id, sub, owner, other := apart(c, 1, func(s *eventhose.Subscription) { s.Destination = eventhose.Destination{} })
+		c.append(id, 1)
+		pass(5 * time.Second)
+		owner.mu.Lock()
+		owner.onCommit = func() { <-time.After(4 * time.Second) }
+		owner.mu.Unlock()
+		p := eventhose.Pull{Max: 10, Lease: time.Hour}
+		told := make(chan error)
+		go func() {
+			_, err := other.eng.Pull(t.Context(), id, sub, p)
+			told <- err
+		}()
+		pass(time.Second)
+		go other.stop()
+		if err := <-told; err == nil {
+			t.Error("the worker got what is not stored yet")
+		}
+		pass(10 * time.Second)
+		list, err := owner.eng.Pull(t.Context(), id, sub, p)
+		if err != nil || len(list) != 1 || list[0].Deliveries != 1 {
+			t.Errorf("the next worker got %+v, %v", list, err)
+		}
+	})
+}

@@ -447,3 +447,34 @@ func TestResendOfWhatWasJustTaken(t *testing.T) {
 		}
 	})
 }
+
+// Who has an event tried now, or redriven, does not wait until the receiver wants more, which asked for hours with Retry-After.
+func TestRetryNowThoughItAskedForLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(func(s *eventhose.Subscription) {
+			s.Retry.Schedule = []eventhose.Duration{0, eventhose.Duration(time.Second)}
+		})
+		busy := failed(503)
+		busy.RetryAfter = 10 * time.Hour
+		w.sink.set(always(busy))
+		w.append(some(1, 0)...)
+		pass(time.Minute)
+		for _, ask := range []func() (int, error){
+			func() (int, error) { return w.eng.Retry(t.Context(), tenant, id, nil, 1) },
+			func() (int, error) { return w.eng.Redrive(t.Context(), tenant, id, nil, 1) },
+		} {
+			sent := len(w.sink.all())
+			if n, err := ask(); err != nil || n != 1 {
+				t.Fatalf("%d are due, %v", n, err)
+			}
+			pass(time.Minute)
+			if n := len(w.sink.all()) - sent; n != 1 {
+				t.Errorf("sent %d times", n)
+			}
+		}
+		w.sink.set(nil)
+		w.drained(id)
+	})
+}

@@ -19,8 +19,8 @@ func (t *tenant) overtaken(ctx context.Context, l *lane) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !l.tailing {
-		l.examined = max(l.examined, head.First-1)
+	if !l.tailing && l.examined < head.First-1 {
+		l.examined, l.lastDue = head.First-1, 0 // whether what is gone was due nobody knows any more
 	}
 	l.change()
 	l.update()
@@ -92,7 +92,7 @@ func (t *tenant) overtakenTail(ctx context.Context) error {
 	t.matched = max(t.matched, head.First-1)
 	for _, id := range told {
 		if l := t.lanes[id]; l != nil {
-			l.told = max(l.told, head.First)
+			l.told, l.lastDue = max(l.told, head.First), 0
 		}
 	}
 	return nil

@@ -62,12 +62,15 @@ func (l *lane) failed(j *job, it *item, f fate) {
 	if j.replay != nil {
 		p.Replay = j.replay.ID
 	}
-	if it.parked != nil {
+	switch {
+	case it.parked != nil:
 		was := &it.parked.Parked
 		p.Since, p.Replay, p.Redriven, p.Blocks = was.Since, was.Replay, was.Redriven, was.Blocks
 		l.back(it.parked)
 		delete(l.parked, it.seq)
-	} else if j.replay == nil {
+	case j.replay != nil:
+		_, p.Blocks = l.blocking[it.seq] // if it was dead, and held its key
+	default:
 		p.Blocks = l.ordering == eventhose.OrderingStrict || l.ordering == eventhose.OrderingKey && event.Key != ""
 	}
 	p.Attempts, p.State, p.Due = f.charge, f.state, f.due

@@ -299,13 +299,34 @@ func (e *Engine) pullHere(ctx context.Context, tenant eventhose.TenantID, sub ev
 		list = l.handOut(jobs, p.Lease)
 		return nil
 	})
-	if errors.Is(err, errNothing) {
+	switch {
+	case errors.Is(err, errNothing):
+		return nil, failed
+	case err != nil:
+		e.untold(tenant, sub, list)
+		return nil, err
+	case len(list) == 0:
 		return nil, failed
 	}
-	if err == nil && len(list) == 0 {
-		err = failed
+	return list, nil
+}
+
+// untold has what was leased for a worker that is not told of it wait again. It does not wait until that is stored: the store may be
+// why the worker is not told.
+func (e *Engine) untold(tenant eventhose.TenantID, sub eventhose.SubscriptionID, list []handing) {
+	t := e.lock(tenant)
+	if t == nil {
+		return
 	}
-	return list, err
+	defer t.mu.Unlock()
+	l := t.lanes[sub]
+	if l == nil || !l.loaded {
+		return
+	}
+	for _, h := range list {
+		l.answer(h.Lease, eventhose.Answer{Verdict: eventhose.AnswerRelease}, time.Now())
+	}
+	l.update()
 }
 
 // portion is how much one pull hands over: MaxPageBytes of data together, unless one event alone has more.

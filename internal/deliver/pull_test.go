@@ -541,3 +541,42 @@ func TestLeaseModel(t *testing.T) {
 		}
 	}
 }
+
+// A dead event that holds its key goes on holding it when a replay hands it over and it dies again, also after a restart.
+func TestReplayedWhileItHoldsItsKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		id := w.workers(func(s *eventhose.Subscription) {
+			s.Ordering, s.OnExhausted, s.Retry.Schedule = eventhose.OrderingKey, eventhose.OnExhaustedBlock, []eventhose.Duration{0}
+		})
+		w.append(some(2, 1)...)
+		w.answer(id, nack, 0, w.pull(id, eventhose.Pull{Max: 10})...)
+		if _, _, err := w.eng.Replay(t.Context(), tenant, id, eventhose.ReplaySpec{Status: "dead"}, false); err != nil {
+			t.Fatal(err)
+		}
+		list := w.pull(id, eventhose.Pull{Max: 10, Lease: time.Hour})
+		if got := leasedAt(list); !slices.Equal(got, []eventhose.Sequence{1}) {
+			t.Fatalf("%v", got)
+		}
+		w.stop()
+		w.start()
+		defer w.stop()
+		if got := leasedAt(w.pull(id, eventhose.Pull{Max: 10})); len(got) > 0 {
+			t.Errorf("%v was handed over while a worker has what holds its key", got)
+		}
+		w.answer(id, nack, 0, list...)
+		if got := leasedAt(w.pull(id, eventhose.Pull{Max: 10})); len(got) > 0 {
+			t.Errorf("%v was handed over behind a dead event that holds its key", got)
+		}
+		if _, err := w.eng.Redrive(t.Context(), tenant, id, nil); err != nil {
+			t.Fatal(err)
+		}
+		for want := eventhose.Sequence(1); want <= 2; want++ {
+			list := w.pull(id, eventhose.Pull{Max: 10})
+			if got := leasedAt(list); !slices.Equal(got, []eventhose.Sequence{want}) {
+				t.Errorf("%v, and %d was next", got, want)
+			}
+			w.answer(id, ack, 0, list...)
+		}
+	})
+}

@@ -98,3 +98,35 @@ func TestRateOfWork(t *testing.T) {
 		}
 	})
 }
+
+// The rate holds for events that come one by one, too, between which the lane has nothing to do; and nothing stays in memory for that.
+func TestRateOfATrickle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		pushed := w.subscribe(func(s *eventhose.Subscription) { s.MaxRate = 1 })
+		pulled := w.workers(func(s *eventhose.Subscription) { s.MaxRate = 1 })
+		var handed []time.Time
+		for range 50 {
+			w.append(some(1, 0)...)
+			pass(100 * time.Millisecond)
+			for _, leased := range w.pull(pulled, eventhose.Pull{Max: 10}) {
+				handed = append(handed, time.Now())
+				w.answer(pulled, ack, 0, leased)
+			}
+		}
+		if sent := len(w.sink.all()); sent > 6 || len(handed) > 6 {
+			t.Errorf("in five seconds %d were sent and %d handed over", sent, len(handed))
+		}
+		for n := len(handed); n < 50; n++ {
+			w.answer(pulled, ack, 0, w.pull(pulled, eventhose.Pull{Max: 1, Wait: time.Minute})...)
+		}
+		w.drained(pushed)
+		w.append(some(1, 0)...)
+		w.answer(pulled, ack, 0, w.pull(pulled, eventhose.Pull{Max: 1, Wait: time.Minute})...)
+		pass(2 * time.Minute)
+		if n, _ := w.eng.Resident(); n != 0 {
+			t.Error("what has nothing to do is still in memory")
+		}
+	})
+}

@@ -21,8 +21,8 @@ func (l *lane) replayWindow() int {
 	return max(replayWindow, 2*l.sub.Batch.MaxEvents)
 }
 
-// statusPage is how many events of a replay with a status are read at once: what became of each is looked up.
-const statusPage = 16
+// statusPage is how many events of a replay with a status are read at once: what became of them is looked up.
+const statusPage = 64
 
 // lookback is how far before a replay's position the event before it is looked for.
 const lookback = 1000
@@ -37,17 +37,22 @@ type replay struct {
 	primed   bool // lastDue is known
 }
 
+// restart forgets what was read and comes after all that was sent, to read it again.
 func (r *replay) restart(e *Engine) {
-	var kept []*entry
-	for _, n := range r.window {
-		if n.sending {
-			kept = append(kept, n)
+	kept := 0
+	for i, n := range r.window {
+		if n.sending || n.done {
+			kept = i + 1
 		} else {
 			e.unpin(n)
 		}
 	}
-	r.window = kept
+	clear(r.window[kept:])
+	r.window = r.window[:kept]
 	r.examined, r.primed = r.At, false
+	if kept > 0 {
+		r.examined = r.window[kept-1].seq
+	}
 }
 
 // next is the next event to send, nil if there is none now.
@@ -199,7 +204,7 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 			break
 		}
 		r.examined = e.Sequence
-		if wanted[i] && l.parked[e.Sequence] == nil && !l.waits(e) && !r.holds(e.Sequence) {
+		if wanted[i] && l.parked[e.Sequence] == nil && !l.waits(e) {
 			r.window = append(r.window, t.engine.pin(&entry{seq: e.Sequence, prev: r.lastDue, key: e.Key}, e))
 		}
 		if due[i] {
@@ -220,15 +225,6 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 func (l *lane) waits(e *eventhose.Event) bool {
 	k := l.keys[e.Key]
 	return k != nil && k.First > 0 && e.Sequence >= k.First && e.Sequence <= k.Last
-}
-
-func (r *replay) holds(seq eventhose.Sequence) bool {
-	for _, n := range r.window {
-		if n.seq == seq {
-			return true
-		}
-	}
-	return false
 }
 
 // dueBefore finds the last due sequence up to a place, looking back a bounded way; 0 if there is none in it.
@@ -280,37 +276,60 @@ func (t *tenant) replayWants(ctx context.Context, sub eventhose.SubscriptionID, 
 				continue
 			}
 		}
-		if wanted[i] = true; r.Status != "" {
-			if wanted[i], err = t.engine.hasStatus(ctx, t.id, sub, e.Sequence, r.Status); err != nil {
-				return nil, err
-			}
-		}
+		wanted[i] = true
+	}
+	if r.Status != "" {
+		return wanted, t.engine.haveStatus(ctx, t.id, sub, r.Status, events, wanted)
 	}
 	return wanted, nil
 }
 
-// hasStatus reports whether an event's delivery stands as a replay asks: delivered, failed or dead.
-func (e *Engine) hasStatus(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, seq eventhose.Sequence, status string) (bool, error) {
-	rows, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{After: seq - 1, Limit: 1})
-	if err != nil {
-		return false, err
-	}
-	if len(rows) > 0 && rows[0].Sequence == seq {
-		return status == "failed" || status == string(rows[0].State), nil
-	}
-	attempts, err := e.store.Attempts(ctx, tenant, store.AttemptQuery{Subscription: sub, Sequence: seq, Limit: eventhose.MaxSchedule})
-	if err != nil || len(attempts) == 0 {
-		return false, err
-	}
-	switch status {
-	case "failed":
-		return !attempts[0].Took(seq), nil
-	case "delivered":
-		for _, a := range attempts {
-			if a.Took(seq) {
-				return true, nil
-			}
+// haveStatus takes out of the wanted events of a page those whose delivery does not stand as a replay asks: delivered, failed or dead.
+func (e *Engine) haveStatus(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, status string, events []*eventhose.Event, wanted []bool) error {
+	open := map[eventhose.Sequence]int{} // whose attempts say it
+	for i, ev := range events {
+		if wanted[i] {
+			open[ev.Sequence] = i
 		}
 	}
-	return false, nil
+	if len(open) == 0 {
+		return nil
+	}
+	first, last := events[0].Sequence, events[len(events)-1].Sequence
+	rows, err := e.store.Parked(ctx, tenant, sub, store.ParkedQuery{After: first - 1, Limit: len(events)})
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		if at, is := open[rows[i].Sequence]; is {
+			wanted[at] = status == "failed" || status == string(rows[i].State)
+			delete(open, rows[i].Sequence)
+		}
+	}
+	for _, i := range open {
+		wanted[i] = false
+	}
+	if status == string(eventhose.ParkedDead) {
+		return nil
+	}
+	for q := (store.AttemptQuery{Subscription: sub, Sequence: first, Through: last, Limit: attemptChunk}); len(open) > 0; {
+		attempts, err := e.store.Attempts(ctx, tenant, q)
+		if err != nil {
+			return err
+		}
+		for i := range attempts {
+			a := &attempts[i]
+			for _, seq := range a.Sequences {
+				if at, is := open[seq]; is && (status == "failed" || a.Took(seq)) { // of those that failed the newest counts
+					wanted[at] = (status == "failed") != a.Took(seq)
+					delete(open, seq)
+				}
+			}
+			q.Before = a.ID
+		}
+		if len(attempts) < q.Limit {
+			return nil
+		}
+	}
+	return nil
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-// looking notes, for which replay and how often in a row, it is looked at what became of an event.
+// looking notes, for which replay and how often in a row, it is looked at what became of events.
 type looking struct {
 	deliver.Store
 	of   func(eventhose.SubscriptionID, eventhose.Sequence) string
@@ -23,6 +23,7 @@ type looking struct {
 	mu           sync.Mutex
 	last         string
 	run, longest int
+	all          int
 	next         map[string]int // by the last one and the next
 }
 
@@ -36,12 +37,13 @@ func (s *looking) Attempts(ctx context.Context, id eventhose.TenantID, q store.A
 		s.last, s.run = of, 1
 	}
 	s.longest = max(s.longest, s.run)
+	s.all++
 	s.mu.Unlock()
 	return s.Store.Attempts(ctx, id, q)
 }
 
-// Replays that look up what became of each event do so in small pieces, each in its turn, since others are read for by the same
-// readers.
+// Replays that look up what became of events do so a small page at a time, each in its turn, since others are read for by the same
+// readers; and once for a page.
 func TestReplaysByStatusTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, deliver.Options{})
@@ -90,8 +92,11 @@ func TestReplaysByStatusTakeTurns(t *testing.T) {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.longest > 16 || s.next["AC"]+s.next["BC"] < 60 || s.next["CA"] < 30 || s.next["CB"] < 30 {
+		if s.longest > 2 || s.next["AC"]+s.next["BC"] < 14 || s.next["CA"] < 7 || s.next["CB"] < 7 {
 			t.Errorf("%d in a row, and one after another: %v", s.longest, s.next)
+		}
+		if s.all > 60 {
+			t.Errorf("%d looks at what became of 3000 events", s.all)
 		}
 	})
 }
@@ -190,6 +195,106 @@ func TestBoundedLooks(t *testing.T) {
 		}
 		w.sink.set(nil)
 		pass(48 * time.Hour)
+		w.drained(id)
+	})
+}
+
+// What a replay has sent is not sent again when the subscription is paused and goes on while an earlier event is still under way, or
+// was when it was paused.
+func TestReplayGoesOnWhereItWas(t *testing.T) {
+	for name, whilePaused := range map[string]bool{"while it is paused": true, "later": false} {
+		t.Run(name, func(t *testing.T) { replayGoesOn(t, whilePaused) })
+	}
+}
+
+func replayGoesOn(t *testing.T, whilePaused bool) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(nil)
+		w.append(some(200, 0)...)
+		w.drained(id)
+		release := make(chan struct{})
+		w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
+			if b.Items[0].Event.Sequence == 1 {
+				<-release
+			}
+			return taken()
+		})
+		if _, _, err := w.eng.Replay(t.Context(), tenant, id, eventhose.ReplaySpec{}, false); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		for _, state := range []eventhose.SubscriptionState{eventhose.StatePaused, eventhose.StateActive} {
+			if _, err := w.ctl.SetState(t.Context(), tenant, id, state); err != nil {
+				t.Fatal(err)
+			}
+			pass(time.Second)
+			if whilePaused == (state == eventhose.StatePaused) {
+				close(release)
+				synctest.Wait()
+			}
+		}
+		w.drained(id)
+		times := map[eventhose.Sequence]int{}
+		for _, d := range w.sink.all() {
+			if d.replay != "" {
+				times[d.seq]++
+			}
+		}
+		for seq := eventhose.Sequence(1); seq <= 200; seq++ {
+			if times[seq] != 1 {
+				t.Errorf("the replay sent %d %d times", seq, times[seq])
+			}
+		}
+	})
+}
+
+// What a replay is for, by status: of what was tried in batches and more than once, and of what was given up.
+func TestReplayByStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(func(s *eventhose.Subscription) {
+			s.Batch.MaxEvents, s.Retry.Schedule = 10, []eventhose.Duration{0, eventhose.Duration(time.Second)}
+		})
+		w.sink.set(func(_ context.Context, b *sink.Batch) sink.Result {
+			return partly(b, func(e *eventhose.Event) bool { return e.Sequence%7 == 0 || e.Sequence%5 == 0 && b.Number == 1 })
+		})
+		w.append(some(300, 0)...)
+		w.drained(id)
+		var given []eventhose.Sequence
+		for seq := eventhose.Sequence(7); seq <= 100; seq += 7 {
+			given = append(given, seq)
+		}
+		if n, err := w.eng.Discard(t.Context(), tenant, id, nil, given...); n != 14 || err != nil {
+			t.Fatal(n, err)
+		}
+		for status, want := range map[string]int{"dead": 28, "failed": 42, "delivered": 258} {
+			if _, count, err := w.eng.Replay(t.Context(), tenant, id, eventhose.ReplaySpec{Status: status}, true); count != want || err != nil {
+				t.Errorf("%s: %d, %v, want %d", status, count, err, want)
+			}
+		}
+	})
+}
+
+// A replay names no more types than a filter does: with more it could not be read for, and with it nothing of the tenant's.
+func TestReplayOfManyTypes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(nil)
+		w.append(some(1, 0)...)
+		w.drained(id)
+		types := slices.Repeat([]string{"order.paid"}, eventhose.MaxFilterTypes)
+		for _, dry := range []bool{true, false} {
+			if _, _, err := w.eng.Replay(t.Context(), tenant, id, eventhose.ReplaySpec{Types: types}, dry); err != nil {
+				t.Error(err)
+			}
+			if _, _, err := w.eng.Replay(t.Context(), tenant, id, eventhose.ReplaySpec{Types: append(types, "one.more")}, dry); eventhose.CodeOf(err) != eventhose.CodeInvalid {
+				t.Errorf("%d types: %v", len(types)+1, err)
+			}
+		}
 		w.drained(id)
 	})
 }

@@ -65,6 +65,9 @@ func (e *Engine) status(ctx context.Context, s eventhose.Subscription, head even
 	if row.Open {
 		st.Circuit = "open"
 	}
+	if st.Next.Equal(store.LongDue) { // nothing is tried then
+		st.Next = time.Time{}
+	}
 	return st, nil
 }
 

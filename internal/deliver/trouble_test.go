@@ -179,3 +179,33 @@ func TestRetryUnderWayIsWork(t *testing.T) {
 		}
 	})
 }
+
+// What may be tried is probed while an event waits for its first attempt: an outage that is over is noticed.
+func TestProbesBesideAFirstWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(func(s *eventhose.Subscription) {
+			s.Retry.Schedule = []eventhose.Duration{eventhose.Duration(time.Hour)}
+		})
+		w.sink.set(always(failed(500)))
+		w.append(some(50, 0)...)
+		pass(61 * time.Minute)
+		if st := w.status(id); st.Circuit != "open" || st.Dead != 50 {
+			t.Fatalf("%+v", st)
+		}
+		if _, _, err := w.eng.Replay(t.Context(), tenant, id, eventhose.ReplaySpec{}, false); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		w.append(some(1, 0)...)
+		pass(time.Minute)
+		w.sink.set(nil)
+		pass(10 * time.Minute)
+		if st := w.status(id); st.Circuit != "closed" || len(st.Replays) != 0 {
+			t.Errorf("ten minutes after the outage: %+v", st)
+		}
+		pass(time.Hour)
+		w.drained(id)
+	})
+}

@@ -111,13 +111,19 @@ func (l *lane) drop() {
 	l.change() // so that its slots come back
 }
 
-// due wakes lanes whose time has come.
+// due wakes lanes whose time has come, and lets go of those that only a rate has kept in memory.
 func (e *Engine) due(lanes []*lane) {
 	for _, l := range lanes {
-		l.tenant.mu.Lock()
+		t := l.tenant
+		t.mu.Lock()
 		l.wake = time.Time{}
 		l.update()
-		l.tenant.mu.Unlock()
+		if l.leaveIfIdle() {
+			e.mu.Lock()
+			e.rest(t)
+			e.mu.Unlock()
+		}
+		t.mu.Unlock()
 	}
 }
 

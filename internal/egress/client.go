@@ -37,6 +37,8 @@ const (
 type ClientOptions struct {
 	// RootCAs are the authorities that certificates are verified with; nil is the system's.
 	RootCAs *x509.CertPool
+	// MaxConnsPerHost is how many connections there may be to one place, at least 1024: as many as there are exchanges at once.
+	MaxConnsPerHost int
 }
 
 // Client speaks HTTP/1.1 over its policy's dialers: https to whatever the policy allows, http only to the operator's
@@ -54,7 +56,7 @@ type Client struct {
 // NewClient makes a Client. Its connections are its own: a connection that was opened under one policy is never used
 // under another. Close it when done.
 func NewClient(p *Policy, o ClientOptions) *Client {
-	return &Client{https: p.Dialer(), http: p.ListedDialer(), tls: &tls.Config{
+	return &Client{https: p.Dialer(), http: p.ListedDialer(), pool: pool{most: max(maxConnsPerHost, o.MaxConnsPerHost)}, tls: &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		RootCAs:    o.RootCAs,
 		// Said to the server so that one that speaks another protocol on this port can refuse.

@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// maxConnsPerHost bounds the connections to one place, in use or idle; who wants one more waits for one to come free. It is
-	// as many as there are attempts at once: with fewer, what hangs at one path of a host would hold up its other paths.
+	// maxConnsPerHost bounds the connections to one place, in use or idle, unless a client may have more; who wants one more waits for
+	// one to come free. It is as many as there are attempts at once: with fewer, what hangs at one path of a host would hold up its
+	// other paths.
 	maxConnsPerHost = 1024
 	// maxIdleConns bounds the idle ones to all places. There is no smaller bound for one place: with as many attempts
 	// under way as there are connections, it would close what is wanted again at once.
@@ -23,6 +24,8 @@ const (
 // pool keeps connections between exchanges. The one that was used last is taken first, so that those which are not needed
 // grow old and are closed.
 type pool struct {
+	most int // connections to one place
+
 	mu     sync.Mutex
 	hosts  map[place]*host
 	closed bool
@@ -65,7 +68,7 @@ func (p *pool) take(ctx context.Context, to place, deadline time.Time) (*conn, e
 		p.mu.Unlock()
 		return c.fresh(), nil
 	}
-	if h.conns < maxConnsPerHost {
+	if h.conns < p.most {
 		h.conns++
 		p.mu.Unlock()
 		return &conn{host: h}, nil

@@ -79,6 +79,36 @@ func TestConnectionsPerHost(t *testing.T) {
 	})
 }
 
+// With more exchanges at once than a place has connections by default, none waits if it may have as many.
+func TestMoreConnectionsPerHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var open atomic.Int64
+		release := make(chan struct{})
+		p := piped(t, func(c net.Conn) {
+			open.Add(1)
+			request(bufio.NewReader(c))
+			<-release
+			io.WriteString(c, good)
+		})
+		const many = maxConnsPerHost + 500
+		c := client(t, p, ClientOptions{MaxConnsPerHost: many})
+		var wg sync.WaitGroup
+		for range many {
+			wg.Go(func() {
+				if err := c.Do(t.Context(), &Request{Target: target(t, "POST", "http://192.0.2.1/"), Timeout: time.Minute}, new(Answer)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := open.Load(); n != many {
+			t.Errorf("%d are open", n)
+		}
+		close(release)
+		wg.Wait()
+	})
+}
+
 // Who waits gets the place of a connection that broke.
 func TestBrokenConnectionsMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

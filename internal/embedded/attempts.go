@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ func (s *Store) Attempts(ctx context.Context, tenant tenantID, q store.AttemptQu
 	var err error
 	switch {
 	case q.Sequence != 0:
-		found, err = s.attemptsOfEvent(ctx, tenant, q)
+		found, err = s.attemptsOfEvents(ctx, tenant, q)
 	case q.Subscription == "":
 		found, err = s.attemptsOfAll(ctx, tenant, q)
 	default:
@@ -126,9 +127,9 @@ type tryOf struct {
 	a   *eventhose.Attempt // of a run, else nil
 }
 
-// attemptsOfEvent answers those of one event at one subscription, or at all: it looks at all of that event's rows, and
-// keeps the newest.
-func (s *Store) attemptsOfEvent(ctx context.Context, tenant tenantID, q store.AttemptQuery) ([]eventhose.Attempt, error) {
+// attemptsOfEvents answers those of one event, or of some in a row, at one subscription, or at all: it looks at all of these events'
+// rows, and keeps the newest.
+func (s *Store) attemptsOfEvents(ctx context.Context, tenant tenantID, q store.AttemptQuery) ([]eventhose.Attempt, error) {
 	tries, err := s.triesOf(ctx, tenant, q)
 	if err != nil {
 		return nil, err
@@ -138,7 +139,10 @@ func (s *Store) attemptsOfEvent(ctx context.Context, tenant tenantID, q store.At
 		return nil, err
 	}
 	tries = append(tries, runs...)
-	slices.SortFunc(tries, func(a, b tryOf) int { return strings.Compare(b.id, a.id) })
+	slices.SortFunc(tries, func(a, b tryOf) int {
+		return cmp.Or(strings.Compare(b.id, a.id), cmp.Compare(a.sub, b.sub))
+	})
+	tries = slices.CompactFunc(tries, func(a, b tryOf) bool { return a.id == b.id && a.sub == b.sub }) // of several of the events
 	var found []eventhose.Attempt
 	for _, t := range tries {
 		if t.a == nil {
@@ -158,49 +162,56 @@ func (s *Store) attemptsOfEvent(ctx context.Context, tenant tenantID, q store.At
 	return found, nil
 }
 
-// triesOf finds the attempts of an event that have rows of their own.
+// triesOf finds the attempts of events that have rows of their own.
 func (s *Store) triesOf(ctx context.Context, tenant tenantID, q store.AttemptQuery) (tries []tryOf, err error) {
-	lower := triedPrefix(tenant, q.Sequence, q.Subscription)
-	err = s.scan(lower, end(lower), func(key, _ []byte) (bool, error) {
-		sub, id, ok := lastOf(key[len(lower):], q.Subscription)
-		if !ok {
-			return false, corrupt("attempts by event of "+string(tenant), row.ErrMalformed)
-		}
-		if q.Before == "" || id < q.Before {
-			tries = append(tries, tryOf{sub: sub, id: id})
-		}
-		return true, ctx.Err()
-	})
+	for seq := q.Sequence; seq <= max(q.Sequence, q.Through) && err == nil; seq++ {
+		lower := triedPrefix(tenant, seq, q.Subscription)
+		err = s.scan(lower, end(lower), func(key, _ []byte) (bool, error) {
+			sub, id, ok := lastOf(key[len(lower):], q.Subscription)
+			if !ok {
+				return false, corrupt("attempts by event of "+string(tenant), row.ErrMalformed)
+			}
+			if q.Before == "" || id < q.Before {
+				tries = append(tries, tryOf{sub: sub, id: id})
+			}
+			return true, ctx.Err()
+		})
+	}
 	return tries, err
 }
 
-// runsOf finds the attempts of an event that are in runs.
+// runsOf finds the attempts of events that are in runs. It reads each run once, which may have events of several blocks.
 func (s *Store) runsOf(ctx context.Context, tenant tenantID, q store.AttemptQuery) (tries []tryOf, err error) {
 	first, err := s.firstOf(tenant)
 	if err != nil {
 		return nil, err
 	}
-	lower := runPrefix(tenant, uint64(q.Sequence)>>runBlock, q.Subscription)
-	err = s.scan(lower, end(lower), func(key, value []byte) (bool, error) {
-		sub, newest, ok := lastOf(key[len(lower):], q.Subscription)
-		run, err := decodeTriedRun(value)
-		if err != nil || !ok {
-			return false, corrupt("attempts by event of "+string(tenant), row.ErrMalformed)
-		}
-		if q.Sequence < run.from || q.Sequence > run.to {
-			return true, ctx.Err()
-		}
-		attempts, err := s.rowOf(tenant, sub, newest)
-		if errors.Is(err, pebble.ErrNotFound) {
-			return true, nil // the lane was deleted
-		}
-		for i := range attempts {
-			if a := &attempts[i]; slices.Contains(a.Sequences, q.Sequence) && (q.Before == "" || a.ID < q.Before) && !trimmed(a, first) {
-				tries = append(tries, tryOf{sub: sub, id: a.ID, a: a})
+	last := max(q.Sequence, q.Through)
+	seen := map[tryOf]bool{}
+	for block := uint64(q.Sequence) >> runBlock; block <= uint64(last)>>runBlock && err == nil; block++ {
+		lower := runPrefix(tenant, block, q.Subscription)
+		err = s.scan(lower, end(lower), func(key, value []byte) (bool, error) {
+			sub, newest, ok := lastOf(key[len(lower):], q.Subscription)
+			run, err := decodeTriedRun(value)
+			if err != nil || !ok {
+				return false, corrupt("attempts by event of "+string(tenant), row.ErrMalformed)
 			}
-		}
-		return true, err
-	})
+			if last < run.from || q.Sequence > run.to || seen[tryOf{sub: sub, id: newest}] {
+				return true, ctx.Err()
+			}
+			seen[tryOf{sub: sub, id: newest}] = true
+			attempts, err := s.rowOf(tenant, sub, newest)
+			if errors.Is(err, pebble.ErrNotFound) {
+				return true, nil // the lane was deleted
+			}
+			for i := range attempts {
+				if a := &attempts[i]; q.About(a.Sequences) && (q.Before == "" || a.ID < q.Before) && !trimmed(a, first) {
+					tries = append(tries, tryOf{sub: sub, id: a.ID, a: a})
+				}
+			}
+			return true, err
+		})
+	}
 	return tries, err
 }
 

@@ -93,6 +93,18 @@ func TestRuns(t *testing.T) {
 		if !reflect.DeepEqual(got, left) {
 			t.Fatalf("%d listed, %d are there", len(got), len(left))
 		}
+		for _, through := range []eventhose.Sequence{first + 1, first + 40, 170, 239} {
+			var want []eventhose.Attempt
+			for _, a := range left {
+				if slices.ContainsFunc(a.Sequences, func(seq eventhose.Sequence) bool { return seq >= first && seq <= through }) {
+					want = append(want, a)
+				}
+			}
+			got, err := s.Attempts(ctx, "acme", store.AttemptQuery{Subscription: "sub_a", Sequence: first, Through: through, Limit: 1000})
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("of events %d to %d: %d, %v, want %d", first, through, len(got), err, len(want))
+			}
+		}
 		for _, seq := range []eventhose.Sequence{1, 7, 8, 40, 63, 64, 100, 150, 151, 239} {
 			var want []eventhose.Attempt
 			for _, a := range left {

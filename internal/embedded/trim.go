@@ -392,6 +392,9 @@ func (t *trimming) lose(lost store.LostParked) error {
 	case eventhose.ParkedDead:
 		l.Dead = max(0, l.Dead-1)
 	}
+	if l.Due.IsZero() {
+		l.Due = store.LongDue
+	}
 	return nil
 }
 

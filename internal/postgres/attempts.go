@@ -176,19 +176,26 @@ func there(a *eventhose.Attempt, first sequence) bool {
 	return hi == 0 || hi >= first
 }
 
-// attemptsAt lists the attempts at one event.
+// attemptsAt lists the attempts at one event, or at some in a row.
 func (s *Store) attemptsAt(ctx context.Context, tenant tenantID, q store.AttemptQuery) ([]eventhose.Attempt, error) {
 	var list []eventhose.Attempt
-	// Two halves, each with an index of its own.
+	last := max(q.Sequence, q.Through)
+	places := make([]int64, 0, last-q.Sequence+1)
+	for seq := q.Sequence; seq <= last; seq++ {
+		places = append(places, signed(seq))
+	}
+	// Two halves, each with an index of its own; in the second one look for each place, since how many runs have one of several is
+	// overestimated, until all of the tenant's are read.
 	err := s.query(ctx, "list attempts at an event", `SELECT l.subscription, a.first_id, a.runs, g.first FROM (
-			SELECT * FROM eventhose.attempts WHERE tenant = $1 AND NOT wide AND hi BETWEEN $2 AND $2 + 63
-			UNION ALL SELECT * FROM eventhose.attempts WHERE tenant = $1 AND wide AND seqs @> ARRAY[$2::bigint]) a
+			SELECT * FROM eventhose.attempts WHERE tenant = $1 AND NOT wide AND hi BETWEEN $2 AND $4 + 63
+			UNION ALL (SELECT DISTINCT ON (w.lane, w.first_id) w.* FROM unnest($5::bigint[]) AS p(seq),
+				LATERAL (SELECT * FROM eventhose.attempts WHERE tenant = $1 AND wide AND seqs @> ARRAY[p.seq] OFFSET 0) w)) a
 		JOIN eventhose.lanes l ON l.id = a.lane LEFT JOIN eventhose.logs g ON g.tenant = a.tenant WHERE $3 = '' OR l.subscription = $3`,
-		[]any{string(tenant), signed(q.Sequence), string(q.Subscription)}, func() { list = nil }, func(r pgx.Rows) error {
+		[]any{string(tenant), signed(q.Sequence), string(q.Subscription), signed(last), places}, func() { list = nil }, func(r pgx.Rows) error {
 			var firstID string
 			run, first, err := scanRun(r, tenant, &firstID)
 			for i := range run {
-				if slices.Contains(run[i].Sequences, q.Sequence) && there(&run[i], first) && (q.Before == "" || run[i].ID < q.Before) {
+				if q.About(run[i].Sequences) && there(&run[i], first) && (q.Before == "" || run[i].ID < q.Before) {
 					list = append(list, run[i])
 				}
 			}

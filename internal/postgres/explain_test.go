@@ -164,6 +164,10 @@ func TestHotPathsUseIndexes(t *testing.T) {
 			_, err := st.Attempts(ctx, "t7", store.AttemptQuery{Sequence: 3, Limit: 10})
 			ok(err)
 		}},
+		{"attempts at a page of events", func() {
+			_, err := st.Attempts(ctx, "t7", store.AttemptQuery{Subscription: lane(7), Sequence: 3, Through: 66, Limit: 10})
+			ok(err)
+		}},
 		{"claim", func() {
 			c, err := st.Claim(ctx, "node", nil, time.Minute)
 			ok(err)

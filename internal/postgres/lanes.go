@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -27,16 +28,17 @@ func (s *Store) Lane(ctx context.Context, tenant tenantID, sub subscriptionID) (
 	}
 	var lane *store.Lane
 	var keys []store.BlockedKey
-	err := s.query(ctx, "read a lane", `SELECT l.row, l.retrying, l.dead, b.key, b.row FROM eventhose.lanes l LEFT JOIN eventhose.blocked_keys b ON b.lane = l.id
+	err := s.query(ctx, "read a lane", `SELECT l.row, l.due, l.retrying, l.dead, b.key, b.row FROM eventhose.lanes l LEFT JOIN eventhose.blocked_keys b ON b.lane = l.id
 		WHERE l.tenant = $1 AND l.subscription = $2`, []any{string(tenant), string(sub)}, func() { lane, keys = nil, []store.BlockedKey{} }, func(r pgx.Rows) error {
 		var value, blocked []byte
+		var due *time.Time
 		var retrying, dead int
 		var key *string
-		if err := r.Scan(&value, &retrying, &dead, &key, &blocked); err != nil {
+		if err := r.Scan(&value, &due, &retrying, &dead, &key, &blocked); err != nil {
 			return err
 		}
 		if lane == nil {
-			l, err := laneOf(store.LaneRef{Tenant: tenant, Subscription: sub}, value, retrying, dead)
+			l, err := laneOf(store.LaneRef{Tenant: tenant, Subscription: sub}, value, due, retrying, dead)
 			if err != nil {
 				return err
 			}
@@ -61,13 +63,15 @@ func (s *Store) Lane(ctx context.Context, tenant tenantID, sub subscriptionID) (
 	return *lane, keys, nil
 }
 
-// laneOf makes a lane of its row. Trimming counts parked rows down without touching the rest.
-func laneOf(ref store.LaneRef, value []byte, retrying, dead int) (store.Lane, error) {
+// laneOf makes a lane of its row. Trimming counts parked rows down, and says that there is something to do, without touching the rest.
+func laneOf(ref store.LaneRef, value []byte, due *time.Time, retrying, dead int) (store.Lane, error) {
 	l, err := row.DecodeLane(ref, value)
 	if err != nil {
 		return l, corrupt(fmt.Sprintf("lane %s of %s", ref.Subscription, ref.Tenant), err)
 	}
-	l.Retrying, l.Dead = retrying, dead
+	if l.Retrying, l.Dead = retrying, dead; l.Due.IsZero() && due != nil {
+		l.Due = due.UTC()
+	}
 	return l, nil
 }
 
@@ -114,16 +118,17 @@ func (s *Store) Work(ctx context.Context, after store.LaneRef, limit int) ([]sto
 	}
 	defer s.end()
 	var lanes []store.Lane
-	err := s.query(ctx, "list lanes with work", `SELECT tenant, subscription, row, retrying, dead FROM eventhose.lanes
+	err := s.query(ctx, "list lanes with work", `SELECT tenant, subscription, row, due, retrying, dead FROM eventhose.lanes
 		WHERE work AND (tenant, subscription) > ($1, $2) ORDER BY tenant, subscription LIMIT $3`,
 		[]any{string(after.Tenant), string(after.Subscription), limit}, func() { lanes = nil }, func(r pgx.Rows) error {
 			var ref store.LaneRef
 			var value []byte
+			var due *time.Time
 			var retrying, dead int
-			if err := r.Scan(&ref.Tenant, &ref.Subscription, &value, &retrying, &dead); err != nil {
+			if err := r.Scan(&ref.Tenant, &ref.Subscription, &value, &due, &retrying, &dead); err != nil {
 				return err
 			}
-			l, err := laneOf(ref, value, retrying, dead)
+			l, err := laneOf(ref, value, due, retrying, dead)
 			lanes = append(lanes, l)
 			return err
 		})

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -146,9 +147,13 @@ type Trimmed struct {
 	Bytes   int64
 	// Over are the parked events that Keep has no room for, oldest first.
 	Over []LostParked
-	// Lost are those of Lose that were there.
+	// Lost are those of Lose that were there. A lane that has lost some has something to do, from LongDue on if its row has no
+	// other Due time: what they held up goes on, and a hint of that may be lost.
 	Lost []LostParked
 }
+
+// LongDue is a time that is long over.
+var LongDue = time.Unix(0, 0).UTC()
 
 // LostParked is a parked event whose data retention takes. Its parked row goes too, and the lane counts one less in
 // Retrying or Dead. As JSON it is what the system event that tells of it says.
@@ -258,9 +263,16 @@ type ParkedQuery struct {
 type AttemptQuery struct {
 	Subscription eventhose.SubscriptionID
 	Sequence     eventhose.Sequence
+	// Through, if it is above Sequence, asks for the attempts at all events from that up to this one, each once.
+	Through eventhose.Sequence
 	// Before is the id of the last one of the previous page.
 	Before string
 	Limit  int
+}
+
+// About reports whether attempts at events at these places are asked for by their sequence.
+func (q *AttemptQuery) About(places []eventhose.Sequence) bool {
+	return slices.ContainsFunc(places, func(seq eventhose.Sequence) bool { return seq >= q.Sequence && seq <= max(q.Sequence, q.Through) })
 }
 
 // Progress is one atomic write of the delivery engine.

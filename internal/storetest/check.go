@@ -224,7 +224,8 @@ func (s *Script) checkLane(ctx context.Context, st store.Store, ref store.LaneRe
 	return s.checkAttemptsOfEvent(ctx, st, ref, got)
 }
 
-// checkAttemptsOfEvent takes one event and asks for its attempts, at this subscription and at all, and for a second page.
+// checkAttemptsOfEvent takes one event and asks for its attempts, at this subscription and at all, for those of it and some behind it,
+// and for a second page.
 func (s *Script) checkAttemptsOfEvent(ctx context.Context, st store.Store, ref store.LaneRef, listed []eventhose.Attempt) error {
 	if len(listed) > 1 {
 		got, err := st.Attempts(ctx, ref.Tenant, store.AttemptQuery{Subscription: ref.Subscription, Before: listed[0].ID, Limit: 1})
@@ -239,7 +240,8 @@ func (s *Script) checkAttemptsOfEvent(ctx context.Context, st store.Store, ref s
 	if seq == 0 {
 		return nil
 	}
-	var here, all []eventhose.Attempt
+	through := seq + 20
+	var here, all, near []eventhose.Attempt
 	for _, sub := range s.subs() {
 		lane := s.Model.lanes[store.LaneRef{Tenant: ref.Tenant, Subscription: sub}]
 		if lane == nil {
@@ -252,10 +254,20 @@ func (s *Script) checkAttemptsOfEvent(ctx context.Context, st store.Store, ref s
 					here = append(here, a)
 				}
 			}
+			if sub == ref.Subscription && slices.ContainsFunc(a.Sequences, func(at eventhose.Sequence) bool { return at >= seq && at <= through }) {
+				near = append(near, a)
+			}
 		}
 	}
 	slices.SortFunc(all, func(a, b eventhose.Attempt) int { return cmp.Compare(a.ID, b.ID) })
-	got, err := st.Attempts(ctx, ref.Tenant, store.AttemptQuery{Subscription: ref.Subscription, Sequence: seq, Limit: 1000})
+	got, err := st.Attempts(ctx, ref.Tenant, store.AttemptQuery{Subscription: ref.Subscription, Sequence: seq, Through: through, Limit: 1000})
+	if err == nil {
+		err = s.sameAttempts(ref.Tenant, got, near)
+	}
+	if err != nil {
+		return fmt.Errorf("attempts of events %d to %d at one: %w", seq, through, err)
+	}
+	got, err = st.Attempts(ctx, ref.Tenant, store.AttemptQuery{Subscription: ref.Subscription, Sequence: seq, Limit: 1000})
 	if err == nil {
 		err = s.sameAttempts(ref.Tenant, got, here)
 	}

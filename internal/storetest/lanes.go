@@ -207,12 +207,13 @@ func attemptCases() []Case {
 					{Lane: a.Lane, Create: true, Attempts: a.Attempts[i : i+1]}, {Lane: b.Lane, Create: true, Attempts: b.Attempts[i : i+1]}}})
 			}
 			for range 2 {
-				for _, q := range []store.AttemptQuery{{}, {Subscription: subA}, {Subscription: subB}, {Sequence: 1}, {Sequence: 2}, {Subscription: subA, Sequence: 3}, {Subscription: subB, Sequence: 3}} {
+				for _, q := range []store.AttemptQuery{{}, {Subscription: subA}, {Subscription: subB}, {Sequence: 1}, {Sequence: 2}, {Subscription: subA, Sequence: 3}, {Subscription: subB, Sequence: 3},
+					{Sequence: 1, Through: 2}, {Sequence: 3, Through: 1}, {Subscription: subA, Sequence: 2, Through: 3}, {Subscription: subB, Sequence: 1, Through: 70}} {
 					var want []string
 					for n := 12; n >= 1; n-- {
 						for _, x := range []eventhose.Attempt{b.Attempts[n-1], a.Attempts[n-1]} {
-							about := q.Sequence == 0 || x.Sequences[0] == q.Sequence || len(x.Sequences) > 1 && x.Sequences[1] == q.Sequence
-							if about && (q.Subscription == "" || x.Subscription == q.Subscription) {
+							about := func(seq eventhose.Sequence) bool { return seq >= q.Sequence && seq <= max(q.Sequence, q.Through) }
+							if (q.Sequence == 0 || slices.ContainsFunc(x.Sequences, about)) && (q.Subscription == "" || x.Subscription == q.Subscription) {
 								want = append(want, x.ID)
 							}
 						}
@@ -227,6 +228,38 @@ func attemptCases() []Case {
 						q.Before = page[len(page)-1]
 					}
 					t.same(fmt.Sprintf("attempts of %+v", q), got, want)
+				}
+				t.reopen()
+			}
+		}},
+		{"attempts/ranges", "the attempts at events in a row are listed newest first, each once, however many of the events it is at and however far these are apart", func(t *trial) {
+			t.fill(acme, 200, 1)
+			a, b := newLane(acme, subA), newLane(acme, subB)
+			var hundred []eventhose.Sequence
+			for seq := eventhose.Sequence(30); seq < 130; seq++ {
+				hundred = append(hundred, seq)
+			}
+			b.Attempts = []eventhose.Attempt{attempt(acme, subB, 1, 40), attempt(acme, subB, 2, hundred...)}
+			a.Attempts = []eventhose.Attempt{attempt(acme, subA, 3, 5, 150)}
+			for n := 1; n <= 60; n++ {
+				a.Attempts = append(a.Attempts, attempt(acme, subA, 3+n, eventhose.Sequence(3*n)))
+			}
+			a.Attempts = append(a.Attempts, attempt(acme, subA, 70, hundred...), attempt(acme, subA, 71, 5, 6), attempt(acme, subA, 72, 199))
+			t.change(a)
+			t.change(b)
+			for range 2 {
+				for _, q := range []store.AttemptQuery{{Sequence: 1, Through: 64}, {Sequence: 5, Through: 6}, {Sequence: 65, Through: 128}, {Sequence: 129, Through: 199}, {Sequence: 150}, {Sequence: 200, Through: 300}, {Sequence: 1, Through: 200}} {
+					about := func(seq eventhose.Sequence) bool { return seq >= q.Sequence && seq <= max(q.Sequence, q.Through) }
+					var want []string
+					for _, x := range slices.Backward(a.Attempts) {
+						if slices.ContainsFunc(x.Sequences, about) {
+							want = append(want, x.ID)
+						}
+					}
+					if q.Subscription, q.Limit = subA, 1000; want == nil {
+						want = []string{}
+					}
+					t.same(fmt.Sprintf("attempts of %+v", q), t.attempts(acme, q), want)
 				}
 				t.reopen()
 			}

@@ -328,6 +328,9 @@ func (m *Model) applyLost(o TrimOp, l *logModel, got store.Trimmed) error {
 		case eventhose.ParkedDead:
 			lane.row.Dead = max(0, lane.row.Dead-1)
 		}
+		if lane.row.Due.IsZero() {
+			lane.row.Due = store.LongDue
+		}
 		gone[p.Sequence] = true
 	}
 	newestLost, size := eventhose.Sequence(0), int64(0)
