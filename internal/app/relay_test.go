@@ -16,7 +16,7 @@ import (
 )
 
 // A subscription that sends CloudEvents to the append route of another server relays into its log: id, key, type, time and data
-// are kept, what came through a source is taken, and what is sent again, in a batch or alone, is there once.
+// are kept, what came through a source is taken, and what is sent again, in a batch or alone, is there once. A test event is taken too.
 func TestRelayIntoAnotherServer(t *testing.T) {
 	tried := make(chan eventhose.Attempt, 100)
 	const key = "admin-key-of-this-test"
@@ -117,5 +117,9 @@ func TestRelayIntoAnotherServer(t *testing.T) {
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
 		t.Errorf("the log has\n%q\nwant\n%q", got, want)
+	}
+
+	if a, err := from.Test(t.Context(), alone.ID); err != nil || a.Outcome != eventhose.OutcomeTaken {
+		t.Errorf("a test is answered %d: %s, %v", a.Status, a.ResponseBody, err)
 	}
 }
