@@ -34,12 +34,16 @@ func (p *Policy) ParseURL(field, raw string) (*url.URL, error) {
 	bad := func(format string, args ...any) (*url.URL, error) {
 		return nil, eventhose.Invalid(field, format, args...)
 	}
+	schemes := "https://"
+	if len(p.allow) > 0 {
+		schemes = "https:// or http://"
+	}
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil, u.Opaque != "", u.Host == "":
 		return bad("must be an absolute https URL")
 	case u.Scheme != "https" && u.Scheme != "http":
-		return bad("must begin with https://")
+		return bad("must begin with %s", schemes)
 	case u.User != nil:
 		return bad("must not hold a user or a password; send credentials in a header")
 	case u.Fragment != "" || strings.Contains(raw, "#"):
