@@ -80,7 +80,7 @@ func (p *Policy) ParseURL(field, raw string) (*url.URL, error) {
 	switch {
 	case denied:
 		e := eventhose.Errorf(eventhose.CodeInvalid, "%w: it is neither on the public internet nor in a network that the operator allows", ErrBlocked)
-		e.Field = field
+		e.Field, e.Fix = field, "use an address on the public internet, or have the operator allow its network with --allow-networks"
 		return nil, e
 	case u.Scheme == "http" && !listed && (addr.IsValid() || len(p.allow) == 0):
 		return bad("must begin with https://; http is only for networks that the operator allows")
