@@ -30,6 +30,9 @@ const (
 // not match them.
 const SystemPrefix = "eventhose."
 
+// TestType is the type of test events. No log holds them but that of a server to which another sends them as CloudEvents.
+const TestType = SystemPrefix + "test"
+
 // Event is an immutable record in a log. Maps and slices of an Event handed out by this module are shared: do not change them.
 type Event struct {
 	// ID is unique within (Tenant, Scope). An append without one gets one.
@@ -120,6 +123,11 @@ func attributeName(s string) bool {
 		}
 	}
 	return s != "" && len(s) <= 64
+}
+
+// Reserved reports whether the type is one that clients may not append: a system event's, but for a CloudEvent that is a test.
+func (e *Event) Reserved() bool {
+	return strings.HasPrefix(e.Type, SystemPrefix) && (e.Type != TestType || e.Scope == "")
 }
 
 // Validate checks what a client may set. Errors are CodeInvalid or CodeTooLarge with the field named. It does not look

@@ -115,10 +115,33 @@ appended, that variable names a file that holds the value. Exit codes: 0 ok, 1 f
 	root.SetHelpCommand(helpCommand())
 	root.SetHelpCommandGroupID(groupOffline)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{what: err.Error(), fix: c.CommandPath() + " --help"}
+		fix := c.CommandPath() + " --help"
+		if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
+			if near := flagsNear(c, unknown.GetSpecifiedName()); len(near) > 0 {
+				fix = strings.Join(near, " or ") + "; or see " + fix
+			}
+		}
+		return &usageError{what: err.Error(), fix: fix}
 	})
 	tellEnvironment(root)
 	return root
+}
+
+// flagsNear answers the flags of a command that are spelt much like a name, by the measure that cobra has for commands.
+func flagsNear(c *cobra.Command, name string) (near []string) {
+	other := map[string]string{"expression": "filter", "filter": "expression"} // one or the other, by the command
+	all := &cobra.Command{SuggestionsMinimumDistance: 2}
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		flag := &cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}}
+		if o := other[f.Name]; o != "" {
+			flag.SuggestFor = []string{o}
+		}
+		all.AddCommand(flag)
+	})
+	for _, s := range all.SuggestionsFor(name) {
+		near = append(near, "--"+s)
+	}
+	return near
 }
 
 // helpCommand is cobra's, but that a command which does not exist is bad usage.

@@ -80,8 +80,10 @@ func (s *serverFlags) options(p *program) (app.Options, error) {
 	if o.AllowNetworks, err = networks(s.allow); err != nil {
 		return o, err
 	}
-	if _, _, err := net.SplitHostPort(s.listen); err != nil {
+	if _, port, err := net.SplitHostPort(s.listen); err != nil {
 		return o, &usageError{what: fmt.Sprintf("--listen: %q is not a host and a port", s.listen), fix: "--listen " + defaultListen}
+	} else if _, err := net.LookupPort("tcp", port); err != nil {
+		return o, &usageError{what: fmt.Sprintf("--listen: %q has no port that there is", s.listen), fix: "--listen " + defaultListen}
 	}
 	if s.secretKey != "" {
 		if o.SecretKey, err = base64.StdEncoding.DecodeString(s.secretKey); err != nil || len(o.SecretKey) != 32 {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -55,8 +56,7 @@ byte as it was received. Exits with 7 and says which check failed if it is not v
 				return err
 			}
 			if err := sign.Verify(h, b, now, tolerance, keys...); err != nil {
-				return &failure{exit: exitExpectation, code: "not_valid", what: strings.TrimPrefix(err.Error(), "sign: "),
-					fix: "verify the raw body as it arrived, before anything parses it, with the secret of this subscription", err: err}
+				return &failure{exit: exitExpectation, code: "not_valid", what: strings.TrimPrefix(err.Error(), "sign: "), fix: verifyFix(err), err: err}
 			}
 			seconds, err := strconv.ParseInt(h.Get(sign.HeaderTimestamp), 10, 64)
 			if err != nil {
@@ -169,6 +169,17 @@ func moment(flag, s string) (time.Time, error) {
 		return time.Time{}, &usageError{what: "--" + flag + " is not a time such as 2026-01-02T15:04:05Z"}
 	}
 	return t, nil
+}
+
+// verifyFix says what to do about a webhook that does not verify.
+func verifyFix(err error) string {
+	switch {
+	case errors.Is(err, sign.ErrTooOld), errors.Is(err, sign.ErrTooNew):
+		return "check the clock, or say when it came with --at; --tolerance is how far off it may be"
+	case errors.Is(err, sign.ErrMissingHeader):
+		return "give the headers that came with it: --headers FILE, or -H 'webhook-id: …' for each"
+	}
+	return "verify the raw body as it arrived, before anything parses it, with the secret of this subscription"
 }
 
 // headers reads "name: value" lines. A request or status line before them is skipped, so that what curl -i and most

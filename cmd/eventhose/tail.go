@@ -82,6 +82,10 @@ which cursor to go on.`,
 		if o.After, err = from.cursor(ctx, t); err != nil {
 			return err
 		}
+		// What the server refuses ends the command before it says that it is ready; a server that is away is waited for.
+		if _, err := t.Read(ctx, client.ReadOptions{After: o.After, Limit: 1, Types: o.Types, Keys: o.Keys, Expression: o.Expression}); err != nil && !client.Passing(err) {
+			return err
+		}
 		return p.tail(ctx, t, o, limit)
 	})
 }

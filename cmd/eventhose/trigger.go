@@ -157,6 +157,9 @@ func (p *program) waitFor(ctx context.Context, t *client.Tenant, placed []eventh
 				fmt.Fprintf(w, "%s\t%d\t%s\t%s%s\n", oneLine(at.ID), at.Sequence, d.Subscription, deliveryText(d), note)
 			}
 		})
+		if errors.Is(pending, context.DeadlineExceeded) {
+			pending = p.goesOn(at.ID)
+		}
 		if err = errors.Join(pending, err); err != nil {
 			return err
 		}
@@ -178,6 +181,16 @@ func (p *program) waitFor(ctx context.Context, t *client.Tenant, placed []eventh
 		return notDelivered(setAside, held)
 	}
 	return nil
+}
+
+// goesOn says that an event was not settled in time, and where to see what becomes of it.
+func (p *program) goesOn(id string) *failure {
+	fix := "eventhose events get " + oneLine(id)
+	if p.conn.tenant != "default" {
+		fix += " --tenant " + p.conn.tenant
+	}
+	return &failure{exit: exitTimeout, code: string(eventhose.CodeTimeout), fix: fix,
+		what: "what becomes of " + oneLine(id) + " is not known within --timeout; its delivery goes on"}
 }
 
 // notDelivered says that some deliveries were set aside, and that some are pending at subscriptions that do not deliver now.

@@ -118,7 +118,7 @@ func testEvent(tenant eventhose.TenantID, id string) (*eventhose.Event, bool) {
 	text, is := strings.CutPrefix(id, testPrefix)
 	b, ok := eventhose.IDBytes(text)
 	at := time.UnixMicro(int64(binary.BigEndian.Uint64(b[:8]))).UTC()
-	return &eventhose.Event{ID: id, Tenant: tenant, Type: eventhose.SystemPrefix + "test", Time: at, Appended: at,
+	return &eventhose.Event{ID: id, Tenant: tenant, Type: eventhose.TestType, Time: at, Appended: at,
 		Data: []byte(`{"message":"a test event from Eventhose"}`)}, is && ok
 }
 

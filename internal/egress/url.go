@@ -34,12 +34,16 @@ func (p *Policy) ParseURL(field, raw string) (*url.URL, error) {
 	bad := func(format string, args ...any) (*url.URL, error) {
 		return nil, eventhose.Invalid(field, format, args...)
 	}
+	schemes := "https://"
+	if len(p.allow) > 0 {
+		schemes = "https:// or http://"
+	}
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil, u.Opaque != "", u.Host == "":
 		return bad("must be an absolute https URL")
 	case u.Scheme != "https" && u.Scheme != "http":
-		return bad("must begin with https://")
+		return bad("must begin with %s", schemes)
 	case u.User != nil:
 		return bad("must not hold a user or a password; send credentials in a header")
 	case u.Fragment != "" || strings.Contains(raw, "#"):
@@ -76,7 +80,7 @@ func (p *Policy) ParseURL(field, raw string) (*url.URL, error) {
 	switch {
 	case denied:
 		e := eventhose.Errorf(eventhose.CodeInvalid, "%w: it is neither on the public internet nor in a network that the operator allows", ErrBlocked)
-		e.Field = field
+		e.Field, e.Fix = field, "use an address on the public internet, or have the operator allow its network with --allow-networks"
 		return nil, e
 	case u.Scheme == "http" && !listed && (addr.IsValid() || len(p.allow) == 0):
 		return bad("must begin with https://; http is only for networks that the operator allows")

@@ -18,6 +18,9 @@ func (s *Store) Append(ctx context.Context, group []store.Append) ([]store.Appen
 	}
 	defer s.end()
 	if err := s.space.room(needAppend); err != nil {
+		if s.space.tell() {
+			s.logger.Warn("there is no room for more events: appends are refused until disk space is free", "data", s.dir, "error", err)
+		}
 		return nil, err
 	}
 	g := appendGroup{s: s, logs: map[tenantID]*logAppend{}}

@@ -25,6 +25,8 @@ const (
 	maxReserve     = 32 << 20
 	// freshFor is how long an answer about free space is believed.
 	freshFor = 100 * time.Millisecond
+	// toldFor is how long it is not told again that there is no room.
+	toldFor = time.Minute
 )
 
 type space struct {
@@ -38,6 +40,7 @@ type space struct {
 	checked time.Time
 	free    int64
 	held    bool // the reserve file is there
+	told    time.Time
 }
 
 // init looks at the disk. Where the file system cannot tell its size nothing is watched.
@@ -151,6 +154,17 @@ func (p *space) room(n need) error {
 		return fmt.Errorf("%w: %d bytes are free, %d must stay", store.ErrFull, p.free, least)
 	}
 	return nil
+}
+
+// tell reports whether it is to be told that there is no room.
+func (p *space) tell() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.told.IsZero() && time.Since(p.told) < toldFor {
+		return false
+	}
+	p.told = time.Now()
+	return true
 }
 
 // wrote counts what is about to be written, and refuses it to compactions where little is left.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -110,7 +109,7 @@ func (l *Log) Close() error {
 // Append implements eventhose.Appender.
 func (l *Log) Append(ctx context.Context, tenant eventhose.TenantID, events ...eventhose.Event) ([]eventhose.Placement, error) {
 	for i := range events {
-		if strings.HasPrefix(events[i].Type, eventhose.SystemPrefix) {
+		if events[i].Reserved() {
 			return nil, at(i, len(events), eventhose.Invalid("type", "must not begin with %q, which is for system events", eventhose.SystemPrefix))
 		}
 		if err := notThrough(&events[i]); err != nil {

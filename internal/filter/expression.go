@@ -98,11 +98,15 @@ func invalidAt(issues []*cel.Error) error {
 		return eventhose.Invalid("filter.expression", "is not a CEL expression")
 	}
 	first := issues[0]
-	message := strings.TrimSpace(first.Message)
-	if first.Location == nil || first.Location.Line() < 1 {
-		return eventhose.Invalid("filter.expression", "%s", message)
+	message := strings.TrimSuffix(strings.TrimSpace(first.Message), " (in container '')")
+	e := eventhose.Invalid("filter.expression", "%s", message)
+	if first.Location != nil && first.Location.Line() >= 1 {
+		e.Message = fmt.Sprintf("line %d, column %d: %s", first.Location.Line(), first.Location.Column()+1, message)
 	}
-	return eventhose.Invalid("filter.expression", "line %d, column %d: %s", first.Location.Line(), first.Location.Column()+1, message)
+	if strings.HasPrefix(message, "undeclared reference") {
+		e.Fix = "an event has type, key, id, time, version, attributes and data, as in data.amount > 1000"
+	}
+	return e
 }
 
 // checkPatterns refuses regular expressions that are computed, long or many.

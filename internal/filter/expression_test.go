@@ -117,6 +117,8 @@ func TestRefusedExpressions(t *testing.T) {
 			t.Errorf("%.60q: got %v", expression, err)
 		} else if !strings.Contains(e.Message, want) {
 			t.Errorf("%.60q: says %q, want %q", expression, e.Message, want)
+		} else if strings.Contains(want, "undeclared") && (strings.Contains(e.Message, "container") || !strings.Contains(e.Fix, "attributes")) {
+			t.Errorf("%.60q: says %q and %q", expression, e.Message, e.Fix)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // CloudEvents 1.0 in its three HTTP modes (HTTP binding 1.0.2, JSON format 1.0.2). source is the scope of the id,
 // the extension partitionkey is the key, and every other attribute but type, time and datacontenttype is kept as an
-// attribute under its own name. An event without data gets the JSON value null.
+// attribute under its own name, except for what tells of a delivery. An event without data gets the JSON value null.
 
 // binaryMode says whether a request is an event in binary mode: its attributes are in ce- headers.
 func binaryMode(h http.Header) bool {
@@ -86,8 +86,22 @@ func (c *cloud) done() (eventhose.Event, error) {
 	if c.event.Data == nil {
 		c.event.Data, c.event.ContentType = []byte("null"), ""
 	}
+	c.delivered()
 	return c.event, c.r.check(&c.event)
 }
+
+// delivered takes off what a subscription of a server such as this one tells of its delivery. It is not the event's own: sent
+// once more, in another batch or by another subscription, the event would not be the same.
+func (c *cloud) delivered() {
+	if a := c.event.Attributes; place(a["sequence"]) && place(a["previoussequence"]) {
+		delete(a, "sequence")
+		delete(a, "previoussequence")
+		delete(a, "batchid")
+	}
+}
+
+// place reports whether s is a sequence as CloudEvents of ours have it.
+func place(s string) bool { return len(s) == 20 && strings.Trim(s, "0123456789") == "" }
 
 // decodeBinary reads binary mode: attributes from ce- headers, data is the body as it is.
 func decodeBinary(h http.Header, body []byte) (eventhose.Event, error) {

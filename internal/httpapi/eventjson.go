@@ -300,7 +300,7 @@ func (r *reader) check(e *eventhose.Event) error {
 		e.ContentType = "" // which means the same
 	}
 	err := e.Validate()
-	if err == nil && strings.HasPrefix(e.Type, eventhose.SystemPrefix) {
+	if err == nil && e.Reserved() {
 		err = eventhose.Invalid("type", "must not begin with %q, which is for system events", eventhose.SystemPrefix)
 	}
 	var fault *eventhose.Error

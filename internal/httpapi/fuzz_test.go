@@ -26,7 +26,7 @@ func sound(t *testing.T, events []eventhose.Event) {
 		if err := e.Validate(); err != nil {
 			t.Fatalf("accepted %+v: %v", e, err)
 		}
-		if strings.HasPrefix(e.Type, eventhose.SystemPrefix) {
+		if e.Reserved() {
 			t.Fatalf("accepted the type %q", e.Type)
 		}
 		if e.JSON() && !json.Valid(e.Data) {

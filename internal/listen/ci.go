@@ -61,6 +61,10 @@ func (c *Check) Run(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	r.at = from
+	// A filter that the server refuses is told of before the command runs, which may leave nothing to be forwarded.
+	if _, err := c.Tenant.Read(timed, client.ReadOptions{After: from, Limit: 1, Types: c.Filter.Types, Expression: c.Filter.Expression}); err != nil {
+		return nil, err
+	}
 
 	following, stop := context.WithCancel(timed)
 	failed := make(chan error, 1)

@@ -52,7 +52,7 @@ func (f *Forwarder) Target(tenant eventhose.TenantID, url string, secrets ...eve
 		Retry: eventhose.Retry{Timeout: attemptTimeout}}.WithDefaults()}
 	if err := f.sink.Check(t.subscription.Destination); err != nil {
 		return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "forward_to", Message: strings.TrimPrefix(err.Error(), "destination.url: "),
-			Fix: "name a URL such as http://localhost:3000/webhooks", Err: err}
+			Fix: "name a URL such as http://localhost:3000/webhooks"}
 	}
 	t.subscription.Secrets = secrets
 	return t, nil

@@ -10,6 +10,9 @@ import (
 	"github.com/eventhose/eventhose"
 )
 
+// NoTLS is the detail of a ReasonTLS that no certificate mends.
+const NoTLS = "the receiver does not speak TLS on this port"
+
 // Explain says in plain words what went wrong with an attempt and what to do about it: the detail that the sink knows
 // ("the certificate expired on 2026-11-01"), or what the reason means if it is "", and the advice that goes with the
 // reason. It answers "" for ReasonNone.
@@ -17,6 +20,9 @@ func Explain(reason eventhose.Reason, detail string) string {
 	words, ok := explanations[reason]
 	if !ok {
 		return ""
+	}
+	if detail == NoTLS {
+		words.fix = "Check the port in the subscription's URL, which begins with https"
 	}
 	if detail == "" {
 		detail = words.what

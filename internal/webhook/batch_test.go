@@ -113,6 +113,11 @@ func TestCloudEvents(t *testing.T) {
 	if string(got.body) != first || got.header.Get("content-type") != "application/cloudevents+json" || got.header.Get("webhook-id") != "evt_sinktest" {
 		t.Errorf("%v %s", got.header, got.body)
 	}
+	one.Items[0].Event.Scope = "src_01j9z3k4m5n6p7q8r9s0t1v2w0"
+	taken(t, s.Send(t.Context(), one))
+	if want := strings.Replace(first, "/tenants/acme", "/sources/src_01j9z3k4m5n6p7q8r9s0t1v2w0", 1); string(rec.last(t).body) != want {
+		t.Errorf("an inbound source's: %s", rec.last(t).body)
+	}
 	b := batchOf(sub, 2)
 	b.Items[0].Event.Scope, b.Items[0].Event.Key = "/shop/1", "k"
 	b.Items[1].Event.Data, b.Items[1].Event.ContentType = []byte{0, 255}, "image/png"

@@ -25,7 +25,8 @@ func appendCloudEvents(body []byte, b *sink.Batch) []byte {
 }
 
 // appendCloudEvent appends an event in CloudEvents 1.0's JSON format. source is the scope of the id, or of events that
-// came without one their tenant. The key is the extension partitionkey. sequence and previoussequence are of 20 digits,
+// came without one their tenant. An inbound source is one below /sources/: its bare id is refused by logs, another server's
+// among them, since it stands for having been verified there. The key is the extension partitionkey. sequence and previoussequence are of 20 digits,
 // since CloudEvents' own extension sequence is a text whose order is that of its characters, and its integers have 32
 // bits. batchid is left out for an event that travels alone.
 func appendCloudEvent(b []byte, item *sink.Item, batch string) []byte {
@@ -33,9 +34,12 @@ func appendCloudEvent(b []byte, item *sink.Item, batch string) []byte {
 	b = append(b, `{"specversion":"1.0","id":`...)
 	b = appendString(b, e.ID)
 	b = append(b, `,"source":`...)
-	if e.Scope != "" {
+	switch {
+	case eventhose.ValidSourceID(e.Scope):
+		b = appendString(b, "/sources/"+e.Scope)
+	case e.Scope != "":
 		b = appendString(b, e.Scope)
-	} else {
+	default:
 		b = appendString(b, "/tenants/"+string(e.Tenant))
 	}
 	b = append(b, `,"type":`...)

@@ -86,7 +86,7 @@ func (t *target) tlsFault(err error) string {
 	case errors.As(err, &verify):
 		return fmt.Sprintf("the certificate of %s cannot be verified: %s", t.host, plain(verify.Err))
 	case errors.As(err, &record):
-		return "the receiver does not speak TLS on this port"
+		return sink.NoTLS
 	case errors.As(err, &alert) && alert.Op == "remote error": // as crypto/tls reports an alert
 		return "the receiver ended the TLS handshake: " + plain(alert.Err)
 	}

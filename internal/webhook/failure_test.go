@@ -131,7 +131,7 @@ func TestFailures(t *testing.T) {
 		{"unknown authority", "https://stranger.test", overTLS(config(other.issue(t, "stranger.test", -10, 10)), ok), eventhose.ReasonTLS, "signed by an authority that is not trusted here", false},
 		{"old TLS", "https://old.test", overTLS(old, ok), eventhose.ReasonTLS, "protocol version", false},
 		{"client certificate wanted", "https://good.test", overTLS(picky, ok), eventhose.ReasonTLS, "the receiver ended the TLS handshake: ", false},
-		{"no TLS", "https://plain.test", sinktest.Listen(func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"); io.Copy(io.Discard, c) }), eventhose.ReasonTLS, "does not speak TLS", false},
+		{"no TLS", "https://plain.test", sinktest.Listen(func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"); io.Copy(io.Discard, c) }), eventhose.ReasonTLS, "does not speak TLS on this port. Check the port", false},
 		{"other protocol on TLS", "https://plain.test", sinktest.Listen(func(c net.Conn) { io.WriteString(c, "220 mail ESMTP\r\n"); io.Copy(io.Discard, c) }), eventhose.ReasonTLS, "does not speak TLS", false},
 		{"TLS garbage", "https://plain.test", sinktest.Listen(garbage), eventhose.ReasonTLS, "", false},
 		{"TLS then silence", "https://plain.test", sinktest.Listen(func(c net.Conn) { io.Copy(io.Discard, c) }), eventhose.ReasonTimeout, "time-out after 1s while shaking hands over TLS", true},
