@@ -68,6 +68,7 @@ func (a *API) keyed(next http.HandlerFunc) http.HandlerFunc {
 			_, _ = w.Write(stored.Body)
 			return
 		}
+		r.Header.Del("Accept-Encoding") // what is kept is for clients that take other encodings, too
 		held := &heldAnswer{header: w.Header()}
 		// A client that leaves must find its answer when it comes back, so nothing of this ends with it.
 		detached := context.WithoutCancel(r.Context())

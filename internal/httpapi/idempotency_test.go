@@ -119,3 +119,19 @@ func TestIdempotencyKeyInFlight(t *testing.T) {
 		t.Errorf("%d events in the log, answered %v", n, r.Header)
 	}
 }
+
+// What a client gets again is what it has got, also if it takes compressed answers, as most do by themselves.
+func TestIdempotencyKeyOfACompressedAnswer(t *testing.T) {
+	w := newWorld(t, nil)
+	sub := w.want(201, w.root("POST", subscriptions, `{}`)).json(t)["id"].(string)
+	w.append("acme", `{"type":"job","data":"`+strings.Repeat("x", 10_000)+`"}`)
+	const pull = `{"wait":"20s","lease":"10m"}`
+	first := w.want(200, w.root("POST", subscriptions+"/"+sub+"/pull", pull, "Idempotency-Key", "k"))
+	again := w.want(200, w.root("POST", subscriptions+"/"+sub+"/pull", pull, "Idempotency-Key", "k"))
+	if n := len(first.json(t)["data"].([]any)); n != 1 || again.Header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("%d events, and then %v", n, again.Header)
+	}
+	if string(again.body) != string(first.body) {
+		t.Errorf("first %.60q, again %.60q", first.body, again.body)
+	}
+}
