@@ -86,6 +86,8 @@ func New(server string, key eventhose.Secret, options ...Option) (*Client, error
 				IdleConnTimeout:       90 * time.Second,
 				TLSHandshakeTimeout:   10 * time.Second,
 				ResponseHeaderTimeout: 0, // a long poll's answer may take its whole wait; the context bounds it
+				// Over HTTP/2 a connection outlives the requests on it that are given up, and would be used again though it is dead.
+				HTTP2: &http.HTTP2Config{SendPingTimeout: c.silence / 3, PingTimeout: c.silence / 3},
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
