@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
@@ -194,6 +195,7 @@ func (c *Client) url(segments []string, query url.Values) string {
 var errTooLarge = errors.New("body too large")
 
 func read(r io.Reader, limit int64) ([]byte, error) {
+	limit = min(limit, math.MaxInt64-1)
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(b)) > limit {
 		err = errTooLarge
