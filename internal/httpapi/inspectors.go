@@ -176,10 +176,10 @@ func (a *API) inspected(ctx context.Context, inspectors Inspectors, in *inspecte
 	if _, err := inspectors.Inspector(ctx, in.Tenant, in.ID); err != nil { // before it takes a place of those who wait
 		return nil, false, err
 	}
-	if !a.waiting.Take(1) {
+	if !a.waiting.Take(in.Tenant, 1) {
 		return nil, false, busy("too many reads are waiting")
 	}
-	defer a.waiting.Give(1)
+	defer a.waiting.Give(in.Tenant, 1)
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	stop := context.AfterFunc(a.draining, cancel)

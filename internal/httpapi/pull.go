@@ -181,10 +181,10 @@ func (a *API) leases(ctx context.Context, tenant eventhose.TenantID, sub eventho
 	pulling, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if wait > 0 {
-		if !a.waiting.Take(1) {
+		if !a.waiting.Take(tenant, 1) {
 			return nil, busy("too many reads are waiting")
 		}
-		defer a.waiting.Give(1)
+		defer a.waiting.Give(tenant, 1)
 		stop := context.AfterFunc(a.draining, cancel)
 		defer stop()
 	}

@@ -101,10 +101,10 @@ func tagged(headers []string, tag string) string {
 // await reads on from an empty page until there is something, or wait is over, or the server drains; then it answers
 // what there is. It ends with an error when the client leaves.
 func (a *API) await(ctx context.Context, tenant eventhose.TenantID, page eventhose.Page, f eventhose.Filter, limit int, wait time.Duration) (eventhose.Page, error) {
-	if !a.waiting.Take(1) {
+	if !a.waiting.Take(tenant, 1) {
 		return page, busy("too many reads are waiting")
 	}
-	defer a.waiting.Give(1)
+	defer a.waiting.Give(tenant, 1)
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	stop := context.AfterFunc(a.draining, cancel)

@@ -121,6 +121,43 @@ func (w *world) waiting(ctx context.Context, path string) <-chan reply {
 	return answers
 }
 
+// A tenant whose readers wait, as many as it likes, leaves others room for theirs.
+func TestWaitingIsParted(t *testing.T) {
+	w := newWorld(t, func(o *httpapi.Options) { o.MaxWaiting = 8 })
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan struct{})
+	refused, waited := make(chan reply), 0
+	for more := true; more; {
+		begun := make(chan struct{})
+		w.gate.begun.Store(&begun)
+		go func() {
+			if r, err := w.try(ctx, rootKey, "GET", events+"?wait=50s", ""); err == nil {
+				refused <- r
+			} else {
+				left <- struct{}{}
+			}
+		}()
+		select {
+		case <-begun:
+			waited++
+		case r := <-refused:
+			w.refused("unavailable", "", r)
+			more = false
+		}
+	}
+	if waited != 4 {
+		t.Errorf("%d of one tenant wait", waited)
+	}
+	const sub = "/v1/tenants/globex/subscriptions"
+	id := w.want(201, w.root("POST", sub, `{}`)).json(t)["id"].(string)
+	w.want(200, w.root("POST", sub+"/"+id+"/pull", `{"wait": "20ms"}`))
+	w.want(200, w.root("GET", "/v1/tenants/globex/events?wait=20ms", ""))
+	leave()
+	for range waited {
+		<-left
+	}
+}
+
 func TestLongPoll(t *testing.T) {
 	w := newWorld(t, func(o *httpapi.Options) { o.MaxWaiting = 1 })
 

@@ -63,10 +63,10 @@ func (s service) Read(ctx context.Context, r *connect.Request[v1.ReadRequest]) (
 // await reads on from an empty page until there is something, or wait is over, or the server drains; then it answers what there
 // is.
 func (d *Door) await(ctx context.Context, tenant eventhose.TenantID, page eventhose.Page, f eventhose.Filter, limit eventhose.PageLimit, wait time.Duration) (eventhose.Page, error) {
-	if !d.waiting.Take(1) {
+	if !d.waiting.Take(tenant, 1) {
 		return page, busy("too many reads are waiting")
 	}
-	defer d.waiting.Give(1)
+	defer d.waiting.Give(tenant, 1)
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	stop := context.AfterFunc(d.draining, cancel)
