@@ -184,7 +184,11 @@ func (a *API) inspected(ctx context.Context, inspectors Inspectors, in *inspecte
 	defer cancel()
 	stop := context.AfterFunc(a.draining, cancel)
 	defer stop()
-	return inspectors.Await(ctx, waiting.Done(), in.Tenant, in.ID, q)
+	list, more, err := inspectors.Await(ctx, waiting.Done(), in.Tenant, in.ID, q)
+	if err == nil && len(list) > 0 {
+		err = a.still(ctx, exchangeOf(ctx))
+	}
+	return list, more, err
 }
 
 // inspectorDefaults is a patch in which each member that its text sets to null asks for the default (RFC 7396, section 2).

@@ -158,6 +158,51 @@ func TestWaitingIsParted(t *testing.T) {
 	}
 }
 
+// pulling is what delivers, and tells when a worker has begun to ask.
+type pulling struct {
+	httpapi.Delivery
+	begun chan struct{}
+}
+
+func (p *pulling) Pull(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, pull eventhose.Pull) ([]eventhose.Leased, error) {
+	p.begun <- struct{}{}
+	return p.Delivery.Pull(ctx, tenant, sub, pull)
+}
+
+// A key that is revoked while a request waits gets nothing of what comes then, and takes nothing.
+func TestWaitingEndsWithItsKey(t *testing.T) {
+	engine := &pulling{begun: make(chan struct{})}
+	w := newWorld(t, func(o *httpapi.Options) { engine.Delivery, o.Delivery = o.Delivery, engine })
+	sub := w.want(201, w.root("POST", subscriptions, `{}`)).json(t)["id"].(string)
+	for what, c := range map[string]struct{ method, path, body string }{
+		"read": {"GET", events + "?after=now&wait=50s", ""},
+		"pull": {"POST", subscriptions + "/" + sub + "/pull", `{"wait": "50s", "lease": "10m"}`},
+	} {
+		id, key := w.key("acme", "read")
+		begun := make(chan struct{})
+		w.gate.begun.Store(&begun)
+		answers := make(chan reply)
+		go func() {
+			r, err := w.try(t.Context(), key, c.method, c.path, c.body)
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- r
+		}()
+		select {
+		case <-begun:
+		case <-engine.begun:
+		}
+		w.want(204, w.root("DELETE", "/v1/keys/"+id, ""))
+		w.append("acme", `{"type":"t","data":1}`)
+		w.refused("unauthenticated", "", <-answers)
+		list, err := w.engine.Pull(t.Context(), "acme", eventhose.SubscriptionID(sub), eventhose.Pull{Max: 10, Wait: 20 * time.Second, Lease: time.Minute})
+		if err != nil || len(list) != 1 || list[0].Deliveries != 1 {
+			t.Errorf("%s: %+v, %v", what, list, err)
+		}
+	}
+}
+
 func TestLongPoll(t *testing.T) {
 	w := newWorld(t, func(o *httpapi.Options) { o.MaxWaiting = 1 })
 
