@@ -15,7 +15,7 @@ import (
 // PullRequest is the body of POST …/pull.
 type PullRequest struct {
 	Max   int                `json:"max,omitempty" doc:"How many events at most, 1 to 1000; 10 if left out. Fewer come when they are large"`
-	Wait  eventhose.Duration `json:"wait,omitempty" doc:"How long the answer is held if there are none; not at all if left out"`
+	Wait  eventhose.Duration `json:"wait,omitempty" doc:"How long the answer is held if there are none, with an Idempotency-Key at most 30s; not at all if left out"`
 	Lease eventhose.Duration `json:"lease,omitempty" doc:"How long the events are this worker's, 1s to 12h; 30s if left out"`
 }
 
@@ -178,6 +178,9 @@ func (a *API) leases(ctx context.Context, x *exchange, sub eventhose.Subscriptio
 	wait := time.Duration(in.Wait)
 	if wait < 0 || wait > a.maxWait {
 		return nil, eventhose.Invalid("wait", "must be a duration of at most %v, such as 30s", a.maxWait)
+	}
+	if x.keyed {
+		wait = min(wait, keyedWait)
 	}
 	pulling, cancel := context.WithCancel(ctx)
 	defer cancel()
