@@ -45,8 +45,8 @@ func Handed(ctx context.Context) (eventhose.Leased, bool) {
 	return l, ok
 }
 
-// RetryAfter is an error for a Work function to return that wants its event back after a certain time, instead of when the
-// subscription's schedule says.
+// RetryAfter is an error for a Work function to return that wants its event back after a certain time, eventhose.MaxNackDelay at most,
+// instead of when the subscription's schedule says.
 func RetryAfter(delay time.Duration, err error) error { return &retryAfter{delay, err} }
 
 type retryAfter struct {
@@ -228,7 +228,7 @@ func (w *worker) take(ctx context.Context, l *eventhose.Leased) {
 		var wanted *retryAfter
 		switch {
 		case errors.As(err, &wanted):
-			s.delay = wanted.delay
+			s.delay = min(wanted.delay, eventhose.MaxNackDelay)
 		case err != nil && ctx.Err() != nil:
 			s.delay = 0 // this worker stops; the event has done nothing wrong
 		}
