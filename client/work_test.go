@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +48,16 @@ func TestWorkRetriesAsLateAsItCan(t *testing.T) {
 		list, trouble := given(t, s, client.RetryAfter(48*time.Hour, errors.New("on Monday")))
 		if len(list) != 1 || list[0].State != eventhose.ParkedRetrying || list[0].Due.Sub(began).Round(time.Minute) != eventhose.MaxNackDelay || trouble != nil {
 			t.Errorf("%+v, %v", list, trouble)
+		}
+	})
+}
+
+// However long an error is, its event is given back.
+func TestWorkTellsLongErrors(t *testing.T) {
+	eventhosetest.Run(t, func(t *testing.T, s *eventhosetest.Server) {
+		list, trouble := given(t, s, client.RetryAfter(time.Hour, errors.New(strings.Repeat("é", 1<<20))))
+		if len(list) != 1 || list[0].State != eventhose.ParkedRetrying || !strings.HasPrefix(list[0].Message, "éé") || trouble != nil {
+			t.Errorf("%.200v, %v", list, trouble)
 		}
 	})
 }
