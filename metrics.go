@@ -16,7 +16,7 @@ type DeliveryMetrics struct {
 	Attempts uint64 `json:"attempts"`
 	Taken    uint64 `json:"taken"`
 	Failed   uint64 `json:"failed"`
-	// Delivered is how many events the attempts that were taken held.
+	// Delivered is how many events were taken: those of the attempts that were, and of batches that were taken in part.
 	Delivered uint64 `json:"delivered"`
 	// First is how many of Attempts were first tries (AttemptFirst), FirstTaken how many of these were taken.
 	First      uint64 `json:"first"`

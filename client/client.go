@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
@@ -86,6 +87,8 @@ func New(server string, key eventhose.Secret, options ...Option) (*Client, error
 				IdleConnTimeout:       90 * time.Second,
 				TLSHandshakeTimeout:   10 * time.Second,
 				ResponseHeaderTimeout: 0, // a long poll's answer may take its whole wait; the context bounds it
+				// Over HTTP/2 a connection outlives the requests on it that are given up, and would be used again though it is dead.
+				HTTP2: &http.HTTP2Config{SendPingTimeout: c.silence / 3, PingTimeout: c.silence / 3},
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
@@ -192,6 +195,7 @@ func (c *Client) url(segments []string, query url.Values) string {
 var errTooLarge = errors.New("body too large")
 
 func read(r io.Reader, limit int64) ([]byte, error) {
+	limit = min(limit, math.MaxInt64-1)
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(b)) > limit {
 		err = errTooLarge

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -210,6 +211,10 @@ func TestAnswersAreBounded(t *testing.T) {
 	c, _, _ := serve(t, answer(200, `{"data":[],"next":null}`+strings.Repeat(" ", 1000)), client.WithMaxResponse(100))
 	if _, err := c.Tenants(t.Context(), client.ListOptions{}); eventhose.CodeOf(err) != eventhose.CodeTooLarge {
 		t.Errorf("got %v", err)
+	}
+	c, _, _ = serve(t, answer(200, `{"data":[],"next":null}`), client.WithMaxResponse(math.MaxInt64)) // no limit
+	if _, err := c.Tenants(t.Context(), client.ListOptions{}); err != nil {
+		t.Error(err)
 	}
 }
 

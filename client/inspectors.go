@@ -88,7 +88,9 @@ func (t *Tenant) Inspected(ctx context.Context, id eventhose.InspectorID, o Insp
 	if o.Wait != 0 {
 		values.Set("wait", o.Wait.String())
 	}
-	return list[eventhose.InspectedRequest](ctx, t.c, t.inspector(id, "requests"), values)
+	var l List[eventhose.InspectedRequest]
+	err := t.c.do(ctx, request{method: http.MethodGet, path: t.inspector(id, "requests"), query: values, wait: o.Wait, into: &l})
+	return l, err
 }
 
 // ForgetInspected removes the requests that an inspector has got so far. CodeNotFound.

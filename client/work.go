@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,8 +46,8 @@ func Handed(ctx context.Context) (eventhose.Leased, bool) {
 	return l, ok
 }
 
-// RetryAfter is an error for a Work function to return that wants its event back after a certain time, instead of when the
-// subscription's schedule says.
+// RetryAfter is an error for a Work function to return that wants its event back after a certain time, eventhose.MaxNackDelay at most,
+// instead of when the subscription's schedule says.
 func RetryAfter(delay time.Duration, err error) error { return &retryAfter{delay, err} }
 
 type retryAfter struct {
@@ -228,7 +229,7 @@ func (w *worker) take(ctx context.Context, l *eventhose.Leased) {
 		var wanted *retryAfter
 		switch {
 		case errors.As(err, &wanted):
-			s.delay = wanted.delay
+			s.delay = min(wanted.delay, eventhose.MaxNackDelay)
 		case err != nil && ctx.Err() != nil:
 			s.delay = 0 // this worker stops; the event has done nothing wrong
 		}
@@ -314,7 +315,7 @@ func (w *worker) send(ctx context.Context, answers []said) (again []said) {
 			done = append(done, s)
 			continue
 		}
-		b := back{s.delay, s.err.Error()}
+		b := back{s.delay, clip(s.err.Error())}
 		given[b] = append(given[b], s)
 	}
 	again = w.inParts(ctx, again, done, func(ctx context.Context, leases []string) ([]string, error) {
@@ -326,6 +327,11 @@ func (w *worker) send(ctx context.Context, answers []said) (again []said) {
 		})
 	}
 	return again
+}
+
+// clip is as much of a message as the server keeps: a request that is too long is refused.
+func clip(message string) string {
+	return strings.ToValidUTF8(message[:min(len(message), eventhose.MaxKeptTaken)], "")
 }
 
 func (w *worker) inParts(ctx context.Context, again, list []said, send func(context.Context, []string) ([]string, error)) []said {

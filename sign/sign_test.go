@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -342,6 +343,9 @@ func TestVerifyRequest(t *testing.T) {
 		t.Errorf("%q, %v", body, err)
 	}
 	if body, err := sign.VerifyRequest(request("hello"), 5, sign.NewSecret()); !errors.Is(err, sign.ErrNoMatch) || body != nil {
+		t.Errorf("%q, %v", body, err)
+	}
+	if body, err := sign.VerifyRequest(request("hello"), math.MaxInt64, secret); err != nil || string(body) != "hello" { // no limit
 		t.Errorf("%q, %v", body, err)
 	}
 	compressed := func(body string, members ...string) *http.Request {

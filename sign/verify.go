@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -145,6 +146,7 @@ func versions(keys []Verifier) string {
 // limit is of what it decompresses to. The body is consumed. Errors are Verify's, and ErrBody; answer all of them with 401
 // except ErrBody.
 func VerifyRequest(r *http.Request, limit int64, keys ...Verifier) ([]byte, error) {
+	limit = min(limit, math.MaxInt64/2) // more than this is not counted to
 	// What decompresses to nothing could go on for ever; what does not compress grows by less than this.
 	raw := &io.LimitedReader{R: r.Body, N: limit + limit/1024 + 1024}
 	source := io.Reader(raw)

@@ -323,6 +323,7 @@ func TestRefusals(t *testing.T) {
 		{"no event", `{ event(id: "nope") { id } }`, "not_found", "", nil},
 		{"no subscription", `{ subscription(id: "sub_nope") { id } }`, "not_found", "", nil},
 		{"no such subscription's attempts", `{ attempts(subscription: "sub_nope") { next } }`, "not_found", "", nil},
+		{"no text", `{ subscriptions(after: "sub_\u0000") { next } }`, "invalid", "after", nil}, // which PostgreSQL cannot be asked for
 		{"no attempt", `{ attempts(subscription: "` + sub + `", after: "x") { next } }`, "invalid", "after", nil},
 		{"a source without an event", `{ attempts(subscription: "` + sub + `", source: "x") { next } }`, "invalid", "source", nil},
 		{"a subscription without a stream", "subscription { events { cursor } }", "unsupported_media_type", "Accept", nil},

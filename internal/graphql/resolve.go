@@ -3,6 +3,7 @@ package graphql
 import (
 	"context"
 	"regexp"
+	"strings"
 
 	"github.com/eventhose/eventhose"
 )
@@ -192,6 +193,9 @@ func (query) Event(ctx context.Context, args struct {
 	return &event{Event: e, cursor: head.Cursor(e.Sequence), o: o, room: o.room}, nil
 }
 
+// notGivenOut is what is said of places in a list that no answer had.
+const notGivenOut = "is not what this field gave out"
+
 // listing are the arguments of lists.
 type listing struct {
 	First *int32
@@ -205,7 +209,11 @@ func (query) Subscriptions(ctx context.Context, args listing) (*subscriptionPage
 	if err != nil {
 		return nil, err
 	}
-	list, err := o.door.o.Subscriptions.Subscriptions(ctx, o.tenant, eventhose.SubscriptionID(value(args.After)), first+1)
+	after := value(args.After)
+	if strings.IndexByte(after, 0) >= 0 { // not every store can be asked for it
+		return nil, eventhose.Invalid("after", notGivenOut)
+	}
+	list, err := o.door.o.Subscriptions.Subscriptions(ctx, o.tenant, eventhose.SubscriptionID(after), first+1)
 	if err != nil {
 		return nil, err
 	}
@@ -288,7 +296,7 @@ func (o *operation) attempts(ctx context.Context, sub eventhose.SubscriptionID, 
 	}
 	after := value(args.After)
 	if after != "" && !attemptID.MatchString(after) {
-		return nil, eventhose.Invalid("after", "is not what this field gave out")
+		return nil, eventhose.Invalid("after", notGivenOut)
 	}
 	list, err := o.door.o.Delivery.Attempts(ctx, o.tenant, sub, after, first+1)
 	if err != nil {

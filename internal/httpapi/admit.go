@@ -103,6 +103,11 @@ func (a *API) authorize(w http.ResponseWriter, r *http.Request, x *exchange, op 
 	return nil
 }
 
+// still answers why a request that was admitted, and has waited since, would not be by now.
+func (a *API) still(ctx context.Context, x *exchange) error {
+	return access.NewGuard(a.control, x.principal, x.wish, 0).Check(ctx)
+}
+
 // identify puts into x whom the request comes from, by its Authorization header, its ticket or its cookie, whichever is first. It may remain
 // unknown where the rule lets it be told later.
 func (a *API) identify(w http.ResponseWriter, r *http.Request, x *exchange, ru rule) error {

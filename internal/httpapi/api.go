@@ -52,7 +52,7 @@ type Options struct {
 	MaxBodies int64
 	// MaxWait is the longest that a read waits, 60 s if 0.
 	MaxWait time.Duration
-	// MaxWaiting is how many reads may wait at once, 10,000 if 0.
+	// MaxWaiting is how many reads may wait at once, in the parts of overload.Waiting; 10,000 if 0.
 	MaxWaiting int64
 	// Admit, if set, is asked after the credential and before the body is read; its error is the answer. This is the
 	// place for rate and overload limits.
@@ -115,7 +115,7 @@ type API struct {
 	maxBody int64
 	maxWait time.Duration
 	bodies  overload.Room
-	waiting overload.Budget
+	waiting overload.Waiting
 	// overload limits the appends under way.
 	overload *overload.Limit
 

@@ -34,12 +34,12 @@ func (a *API) append(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	defer done()
+	var placed []eventhose.Placement
+	defer func() { done(len(placed) > 0) }()
 	events, many, err := readEvents(r.Header, x.body)
 	if err == nil && x.keyed {
 		err = keepable(events)
 	}
-	var placed []eventhose.Placement
 	if err == nil && len(events) > 0 {
 		placed, err = a.log.Append(r.Context(), x.tenant, events...)
 	}

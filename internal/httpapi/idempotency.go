@@ -25,10 +25,12 @@ const maxIdempotencyKey = 255
 // maxKeyedAnswer bounds the answers that are stored, in bytes. Only an append of thousands of events with long ids comes near.
 const maxKeyedAnswer = 4 << 20
 
-// How long a request with a key may take, within Control's reservation of a minute, and the storing of its answer.
+// How long a request with a key may take, within Control's reservation of a minute, and the storing of its answer; and how long it may wait
+// for events in that time.
 const (
 	keyedTime = 45 * time.Second
 	saveTime  = 10 * time.Second
+	keyedWait = 30 * time.Second
 )
 
 // keyed answers a request with an Idempotency-Key once.
@@ -68,6 +70,7 @@ func (a *API) keyed(next http.HandlerFunc) http.HandlerFunc {
 			_, _ = w.Write(stored.Body)
 			return
 		}
+		r.Header.Del("Accept-Encoding") // what is kept is for clients that take other encodings, too
 		held := &heldAnswer{header: w.Header()}
 		// A client that leaves must find its answer when it comes back, so nothing of this ends with it.
 		detached := context.WithoutCancel(r.Context())

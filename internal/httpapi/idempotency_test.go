@@ -3,10 +3,14 @@ package httpapi_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/client"
+	"github.com/eventhose/eventhose/eventhosetest"
 	"github.com/eventhose/eventhose/internal/httpapi"
 )
 
@@ -118,4 +122,45 @@ func TestIdempotencyKeyInFlight(t *testing.T) {
 	if n := len(w.page(events).Data); n != 2 || r.Header.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("%d events in the log, answered %v", n, r.Header)
 	}
+}
+
+// What a client gets again is what it has got, also if it takes compressed answers, as most do by themselves.
+func TestIdempotencyKeyOfACompressedAnswer(t *testing.T) {
+	w := newWorld(t, nil)
+	sub := w.want(201, w.root("POST", subscriptions, `{}`)).json(t)["id"].(string)
+	w.append("acme", `{"type":"job","data":"`+strings.Repeat("x", 10_000)+`"}`)
+	const pull = `{"wait":"20s","lease":"10m"}`
+	first := w.want(200, w.root("POST", subscriptions+"/"+sub+"/pull", pull, "Idempotency-Key", "k"))
+	again := w.want(200, w.root("POST", subscriptions+"/"+sub+"/pull", pull, "Idempotency-Key", "k"))
+	if n := len(first.json(t)["data"].([]any)); n != 1 || again.Header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("%d events, and then %v", n, again.Header)
+	}
+	if string(again.body) != string(first.body) {
+		t.Errorf("first %.60q, again %.60q", first.body, again.body)
+	}
+}
+
+// A pull with a key waits no longer than it has time to be answered.
+func TestIdempotencyKeyOfAPullThatWaits(t *testing.T) {
+	eventhosetest.Run(t, func(t *testing.T, s *eventhosetest.Server) {
+		sub, err := s.Tenant.CreateSubscription(t.Context(), client.NewSubscription{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/v1/tenants/default/subscriptions/"+string(sub.ID)+"/pull", strings.NewReader(`{"wait": "60s"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{"Authorization": "Bearer " + string(s.Key), "Content-Type": "application/json", "Idempotency-Key": "k"} {
+			r.Header.Set(name, value)
+		}
+		res, err := s.HTTPClient().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if body, err := io.ReadAll(res.Body); err != nil || res.StatusCode != 200 || string(body) != `{"data":[]}` {
+			t.Errorf("%d %s, %v", res.StatusCode, body, err)
+		}
+	})
 }

@@ -176,15 +176,19 @@ func (a *API) inspected(ctx context.Context, inspectors Inspectors, in *inspecte
 	if _, err := inspectors.Inspector(ctx, in.Tenant, in.ID); err != nil { // before it takes a place of those who wait
 		return nil, false, err
 	}
-	if !a.waiting.Take(1) {
+	if !a.waiting.Take(in.Tenant, 1) {
 		return nil, false, busy("too many reads are waiting")
 	}
-	defer a.waiting.Give(1)
+	defer a.waiting.Give(in.Tenant, 1)
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	stop := context.AfterFunc(a.draining, cancel)
 	defer stop()
-	return inspectors.Await(ctx, waiting.Done(), in.Tenant, in.ID, q)
+	list, more, err := inspectors.Await(ctx, waiting.Done(), in.Tenant, in.ID, q)
+	if err == nil && len(list) > 0 {
+		err = a.still(ctx, exchangeOf(ctx))
+	}
+	return list, more, err
 }
 
 // inspectorDefaults is a patch in which each member that its text sets to null asks for the default (RFC 7396, section 2).

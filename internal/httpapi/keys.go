@@ -43,6 +43,7 @@ func (a *API) addKeys() {
 	manage(a, changes(eventhose.ScopeAdmin), huma.Operation{
 		OperationID: "createKey", Method: http.MethodPost, Path: "/v1/keys", Tags: []string{"keys"},
 		Summary: "Make an API key", DefaultStatus: http.StatusCreated,
+		Responses: map[string]*huma.Response{"404": a.problemResponse(http.StatusNotFound)},
 	}, func(ctx context.Context, in *createKeyInput) (*createdKeyOutput, error) {
 		tenant, err := a.keysOf(ctx, in.Body.Tenant)
 		if err != nil {
@@ -58,7 +59,8 @@ func (a *API) addKeys() {
 	})
 	manage(a, reads(eventhose.ScopeAdmin), huma.Operation{
 		OperationID: "listKeys", Method: http.MethodGet, Path: "/v1/keys", Tags: []string{"keys"},
-		Summary: "The API keys within reach, by id",
+		Summary:   "The API keys within reach, by id",
+		Responses: map[string]*huma.Response{"404": a.problemResponse(http.StatusNotFound)},
 	}, func(ctx context.Context, in *listKeysInput) (*listOutput[eventhose.APIKey], error) {
 		tenant, err := a.keysOf(ctx, in.Tenant)
 		if err != nil {

@@ -201,7 +201,7 @@ func (a *API) addLanes() {
 	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityReplay), huma.Operation{
 		OperationID: "replay", Method: http.MethodPost, Path: path + "/replay", Tags: tags,
 		Summary: "Send events once more, beside live order and marked by a header", DefaultStatus: http.StatusAccepted,
-		Responses: map[string]*huma.Response{"200": a.jsonResponse("Counted, and nothing started", schemaOf[ReplayAnswer](a))},
+		Responses: map[string]*huma.Response{"200": a.jsonResponse("Counted, and nothing started", schemaOf[ReplayAnswer](a)), "410": a.problemResponse(http.StatusGone)},
 	}, a.replay)
 }
 

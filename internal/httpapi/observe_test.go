@@ -175,7 +175,7 @@ func TestCodes(t *testing.T) {
 		if code == eventhose.CodeInternal && strings.Contains(string(r.body), "as told") {
 			t.Errorf("what is internal is told: %s", r.body)
 		}
-		w.refused(code, "", r)
+		w.problem(code, "", r)
 		if r.StatusCode < 400 || http.StatusText(r.StatusCode) == "" {
 			t.Errorf("%s is %d", code, r.StatusCode)
 		}

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -14,7 +15,7 @@ import (
 // PullRequest is the body of POST …/pull.
 type PullRequest struct {
 	Max   int                `json:"max,omitempty" doc:"How many events at most, 1 to 1000; 10 if left out. Fewer come when they are large"`
-	Wait  eventhose.Duration `json:"wait,omitempty" doc:"How long the answer is held if there are none; not at all if left out"`
+	Wait  eventhose.Duration `json:"wait,omitempty" doc:"How long the answer is held if there are none, with an Idempotency-Key at most 30s; not at all if left out"`
 	Lease eventhose.Duration `json:"lease,omitempty" doc:"How long the events are this worker's, 1s to 12h; 30s if left out"`
 }
 
@@ -133,7 +134,7 @@ func (a *API) pull(w http.ResponseWriter, r *http.Request) {
 	}
 	var list []eventhose.Leased
 	if err == nil {
-		list, err = a.leases(r.Context(), x.tenant, eventhose.SubscriptionID(r.PathValue("id")), in)
+		list, err = a.leases(r.Context(), x, eventhose.SubscriptionID(r.PathValue("id")), in)
 	}
 	if err != nil {
 		a.fail(w, r, err)
@@ -172,25 +173,40 @@ func appendHanding(b []byte, l *eventhose.Leased) []byte {
 	return b
 }
 
-// leases asks for work until there is some, or the wait is over, or the server drains.
-func (a *API) leases(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, in PullRequest) ([]eventhose.Leased, error) {
+// leases asks for work until there is some, or the wait is over, or the server drains. Who has no right to it any more takes none.
+func (a *API) leases(ctx context.Context, x *exchange, sub eventhose.SubscriptionID, in PullRequest) ([]eventhose.Leased, error) {
 	wait := time.Duration(in.Wait)
 	if wait < 0 || wait > a.maxWait {
 		return nil, eventhose.Invalid("wait", "must be a duration of at most %v, such as 30s", a.maxWait)
 	}
+	if x.keyed {
+		wait = min(wait, keyedWait)
+	}
 	pulling, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if wait > 0 {
-		if !a.waiting.Take(1) {
+		if !a.waiting.Take(x.tenant, 1) {
 			return nil, busy("too many reads are waiting")
 		}
-		defer a.waiting.Give(1)
+		defer a.waiting.Give(x.tenant, 1)
 		stop := context.AfterFunc(a.draining, cancel)
 		defer stop()
 	}
-	list, err := a.delivery.Pull(pulling, tenant, sub, eventhose.Pull{Max: in.Max, Wait: wait, Lease: time.Duration(in.Lease)})
+	list, err := a.delivery.Pull(pulling, x.tenant, sub, eventhose.Pull{Max: in.Max, Wait: wait, Lease: time.Duration(in.Lease)})
 	if err != nil && ctx.Err() == nil && pulling.Err() != nil {
 		return nil, nil
 	}
-	return list, err
+	if wait == 0 || len(list) == 0 {
+		return list, err
+	}
+	ended := a.still(ctx, x)
+	if ended == nil {
+		return list, err
+	}
+	back := eventhose.Answer{Verdict: eventhose.AnswerRelease}
+	for i := range list {
+		back.Leases = append(back.Leases, list[i].Lease)
+	}
+	_, err = a.delivery.Answer(ctx, x.tenant, sub, back)
+	return nil, errors.Join(ended, err)
 }

@@ -32,7 +32,7 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) {
 		page, err = a.log.Page(r.Context(), x.tenant, after, f, eventhose.PageLimit{Events: limit})
 	}
 	if err == nil && wait > 0 && len(page.Events) == 0 && !page.HasMore {
-		page, err = a.await(r.Context(), x.tenant, page, f, limit, wait)
+		page, err = a.await(r.Context(), x, page, f, limit, wait)
 	}
 	if err != nil {
 		a.fail(w, r, ofQuery(err))
@@ -99,25 +99,28 @@ func tagged(headers []string, tag string) string {
 }
 
 // await reads on from an empty page until there is something, or wait is over, or the server drains; then it answers
-// what there is. It ends with an error when the client leaves.
-func (a *API) await(ctx context.Context, tenant eventhose.TenantID, page eventhose.Page, f eventhose.Filter, limit int, wait time.Duration) (eventhose.Page, error) {
-	if !a.waiting.Take(1) {
+// what there is. It ends with an error when the client leaves, and when it has no right to read any more.
+func (a *API) await(ctx context.Context, x *exchange, page eventhose.Page, f eventhose.Filter, limit int, wait time.Duration) (eventhose.Page, error) {
+	if !a.waiting.Take(x.tenant, 1) {
 		return page, busy("too many reads are waiting")
 	}
-	defer a.waiting.Give(1)
+	defer a.waiting.Give(x.tenant, 1)
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	stop := context.AfterFunc(a.draining, cancel)
 	defer stop()
 	for len(page.Events) == 0 && !page.HasMore {
-		if err := a.log.Wait(waiting, tenant, page.Cursor.Sequence); err != nil {
+		if err := a.log.Wait(waiting, x.tenant, page.Cursor.Sequence); err != nil {
 			if ctx.Err() == nil && waiting.Err() != nil {
 				return page, nil
 			}
 			return page, err
 		}
-		var err error
-		if page, err = a.log.Page(ctx, tenant, page.Cursor, f, eventhose.PageLimit{Events: limit}); err != nil {
+		err := a.still(ctx, x)
+		if err != nil {
+			return page, err
+		}
+		if page, err = a.log.Page(ctx, x.tenant, page.Cursor, f, eventhose.PageLimit{Events: limit}); err != nil {
 			return page, err
 		}
 	}

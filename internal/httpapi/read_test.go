@@ -121,6 +121,88 @@ func (w *world) waiting(ctx context.Context, path string) <-chan reply {
 	return answers
 }
 
+// A tenant whose readers wait, as many as it likes, leaves others room for theirs.
+func TestWaitingIsParted(t *testing.T) {
+	w := newWorld(t, func(o *httpapi.Options) { o.MaxWaiting = 8 })
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan struct{})
+	refused, waited := make(chan reply), 0
+	for more := true; more; {
+		begun := make(chan struct{})
+		w.gate.begun.Store(&begun)
+		go func() {
+			if r, err := w.try(ctx, rootKey, "GET", events+"?wait=50s", ""); err == nil {
+				refused <- r
+			} else {
+				left <- struct{}{}
+			}
+		}()
+		select {
+		case <-begun:
+			waited++
+		case r := <-refused:
+			w.refused("unavailable", "", r)
+			more = false
+		}
+	}
+	if waited != 4 {
+		t.Errorf("%d of one tenant wait", waited)
+	}
+	const sub = "/v1/tenants/globex/subscriptions"
+	id := w.want(201, w.root("POST", sub, `{}`)).json(t)["id"].(string)
+	w.want(200, w.root("POST", sub+"/"+id+"/pull", `{"wait": "20ms"}`))
+	w.want(200, w.root("GET", "/v1/tenants/globex/events?wait=20ms", ""))
+	leave()
+	for range waited {
+		<-left
+	}
+}
+
+// pulling is what delivers, and tells when a worker has begun to ask.
+type pulling struct {
+	httpapi.Delivery
+	begun chan struct{}
+}
+
+func (p *pulling) Pull(ctx context.Context, tenant eventhose.TenantID, sub eventhose.SubscriptionID, pull eventhose.Pull) ([]eventhose.Leased, error) {
+	p.begun <- struct{}{}
+	return p.Delivery.Pull(ctx, tenant, sub, pull)
+}
+
+// A key that is revoked while a request waits gets nothing of what comes then, and takes nothing.
+func TestWaitingEndsWithItsKey(t *testing.T) {
+	engine := &pulling{begun: make(chan struct{})}
+	w := newWorld(t, func(o *httpapi.Options) { engine.Delivery, o.Delivery = o.Delivery, engine })
+	sub := w.want(201, w.root("POST", subscriptions, `{}`)).json(t)["id"].(string)
+	for what, c := range map[string]struct{ method, path, body string }{
+		"read": {"GET", events + "?after=now&wait=50s", ""},
+		"pull": {"POST", subscriptions + "/" + sub + "/pull", `{"wait": "50s", "lease": "10m"}`},
+	} {
+		id, key := w.key("acme", "read")
+		begun := make(chan struct{})
+		w.gate.begun.Store(&begun)
+		answers := make(chan reply)
+		go func() {
+			r, err := w.try(t.Context(), key, c.method, c.path, c.body)
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- r
+		}()
+		select {
+		case <-begun:
+		case <-engine.begun:
+		}
+		w.want(204, w.root("DELETE", "/v1/keys/"+id, ""))
+		w.append("acme", `{"type":"t","data":1}`)
+		w.refused("unauthenticated", "", <-answers)
+		list, err := w.engine.Pull(t.Context(), "acme", eventhose.SubscriptionID(sub), eventhose.Pull{Max: 10, Wait: 20 * time.Second, Lease: time.Minute})
+		if err != nil || len(list) != 1 || list[0].Deliveries != 1 {
+			t.Errorf("%s: %+v, %v", what, list, err)
+		}
+	}
+}
+
 func TestLongPoll(t *testing.T) {
 	w := newWorld(t, func(o *httpapi.Options) { o.MaxWaiting = 1 })
 

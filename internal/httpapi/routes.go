@@ -129,7 +129,7 @@ func manage[I, O any](a *API, ru rule, op huma.Operation, h func(ctx context.Con
 
 // errorsOf lists the statuses that any route under a rule may answer, for its description.
 func errorsOf(ru rule, path string) []int {
-	var s []int
+	s := []int{http.StatusBadRequest} // for its query
 	if ru.guarded() {
 		s = append(s, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 	}
@@ -137,7 +137,7 @@ func errorsOf(ru rule, path string) []int {
 		s = append(s, http.StatusNotFound)
 	}
 	if ru.maxBody > 0 {
-		s = append(s, http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+		s = append(s, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	return append(s, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable)
 }

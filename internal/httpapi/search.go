@@ -114,6 +114,7 @@ func (a *API) addSearch() {
 		OperationID: "resendEvent", Method: http.MethodPost, Path: path + "/events/{id}/resend", Tags: tags,
 		Summary:     "Hand an event over once more",
 		Description: "What is settled is sent by a replay, what is dead is redriven, what is retrying is due at once, and what is to come anyway is left alone.",
+		Responses:   map[string]*huma.Response{"410": a.problemResponse(http.StatusGone)},
 	}, func(ctx context.Context, in *resendInput) (*resendOutput, error) {
 		var to []eventhose.SubscriptionID
 		if in.Body != nil {

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/goleak"
 
 	"github.com/eventhose/eventhose"
@@ -342,8 +344,17 @@ func (w *world) want(status int, r reply) reply {
 	return r
 }
 
-// refused checks a problem's shape, code and field.
+// refused checks a problem's shape, code and field, and that the document says that there may be one.
 func (w *world) refused(code eventhose.Code, field string, r reply) {
+	w.t.Helper()
+	w.problem(code, field, r)
+	if op := w.operation(r.Request); op != nil && op.Responses[fmt.Sprint(r.StatusCode)] == nil {
+		w.t.Errorf("%s: the document does not say that it may be refused with %d", r.what, r.StatusCode)
+	}
+}
+
+// problem is refused but for the document.
+func (w *world) problem(code eventhose.Code, field string, r reply) {
 	w.t.Helper()
 	var p httpapi.Problem
 	d := json.NewDecoder(bytes.NewReader(r.body))
@@ -357,6 +368,22 @@ func (w *world) refused(code eventhose.Code, field string, r reply) {
 	if field != "" && (len(p.Errors) == 0 || p.Errors[0].Field != field) {
 		w.t.Errorf("%s: errors do not name %q: %s", r.what, field, r.body)
 	}
+}
+
+// operation answers what the document has for a request, nil if that is nothing.
+func (w *world) operation(r *http.Request) *huma.Operation {
+	parts := strings.Split(r.URL.EscapedPath(), "/")
+	var found *huma.Operation
+	least := len(parts)
+	for path, item := range w.api.Document().Paths {
+		names, variable := strings.Split(path, "/"), strings.Count(path, "{")
+		fits := slices.EqualFunc(names, parts, func(name, part string) bool { return name == part || strings.HasPrefix(name, "{") && part != "" })
+		op := map[string]*huma.Operation{"GET": item.Get, "PUT": item.Put, "POST": item.Post, "PATCH": item.Patch, "DELETE": item.Delete}[r.Method]
+		if fits && variable < least && op != nil { // of several the most particular one
+			found, least = op, variable
+		}
+	}
+	return found
 }
 
 // key makes an API key through the API and answers its id and itself.

@@ -239,8 +239,10 @@ func (d *Door) append(ctx context.Context, x *exchange, e *eventhose.Event) (out
 	if err != nil {
 		return failure, err
 	}
-	defer done()
+	written := false
+	defer func() { done(written) }()
 	_, o, err := d.place(ctx, &x.source, x.rest, e)
+	written = err == nil
 	if o == different {
 		// Providers redeliver with small changes, so it is no error of theirs; the first is what counts.
 		x.why = "an event with this id and other content is in the log; the first one stays"

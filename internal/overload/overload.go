@@ -37,7 +37,7 @@ type Limit struct {
 	tenants  map[eventhose.TenantID]int // under way, of each that has some
 	// Of the present window:
 	began   time.Time
-	ended   int           // appends
+	ended   int           // appends that tell something
 	least   time.Duration // that one of them took
 	reached bool          // as many as the limit were under way
 }
@@ -68,8 +68,9 @@ func (o *Limit) full(tenant eventhose.TenantID) bool {
 	return mine >= max(1, int(o.limit)/others) || o.underWay >= 2*mostAppends
 }
 
-// Take lets an append of a tenant in whose events are there, or answers Refused. done must be called once when it is durable, or has failed.
-func (o *Limit) Take(tenant eventhose.TenantID) (done func(), err error) {
+// Take lets an append of a tenant in whose events are there, or answers Refused. done must be called once when it is durable, or has failed;
+// written says which: what was refused at once tells nothing of how long writing takes.
+func (o *Limit) Take(tenant eventhose.TenantID) (done func(written bool), err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.full(tenant) {
@@ -78,10 +79,10 @@ func (o *Limit) Take(tenant eventhose.TenantID) (done func(), err error) {
 	o.underWay++
 	o.tenants[tenant]++
 	began := time.Now()
-	return func() { o.done(tenant, began) }, nil
+	return func(written bool) { o.done(tenant, began, written) }, nil
 }
 
-func (o *Limit) done(tenant eventhose.TenantID, began time.Time) {
+func (o *Limit) done(tenant eventhose.TenantID, began time.Time, written bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
@@ -89,7 +90,11 @@ func (o *Limit) done(tenant eventhose.TenantID, began time.Time) {
 	if o.tenants[tenant]--; o.tenants[tenant] == 0 {
 		delete(o.tenants, tenant)
 	}
-	if took := now.Sub(began); o.ended == 0 || took < o.least {
+	took := now.Sub(began)
+	if !written && took <= lateAfter {
+		return
+	}
+	if o.ended == 0 || took < o.least {
 		o.least = took
 	}
 	if o.ended++; now.Sub(o.began) < overloadWindow {

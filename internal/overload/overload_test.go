@@ -10,16 +10,26 @@ import (
 
 // A server that writes one append every millisecond is offered three: it goes on writing one every millisecond, none of
 // those that it took is late for long, and what it refuses it refuses at once. Later all are taken again.
-func TestOverload(t *testing.T) {
+func TestOverload(t *testing.T) { overloaded(t, false) }
+
+// That wrong appends, of which nothing is written, are answered at once does not hide that the others are late.
+func TestOverloadBesideWrongOnes(t *testing.T) { overloaded(t, true) }
+
+func overloaded(t *testing.T, wrong bool) {
 	synctest.Test(t, func(t *testing.T) {
 		o := New()
 		type taken struct {
 			at   time.Time
-			done func()
+			done func(written bool)
 		}
 		var queue []taken
 		refused, written, worst := 0, 0, time.Duration(0)
 		step := func(offered int) {
+			if wrong {
+				if done, err := o.Take("globex"); err == nil {
+					done(false)
+				}
+			}
 			for range offered {
 				if done, err := o.Take("acme"); err == nil {
 					queue = append(queue, taken{time.Now(), done})
@@ -30,7 +40,7 @@ func TestOverload(t *testing.T) {
 			<-time.After(time.Millisecond)
 			if len(queue) > 0 {
 				worst = max(worst, time.Since(queue[0].at))
-				queue[0].done()
+				queue[0].done(true)
 				queue = queue[1:]
 				written++
 			}
@@ -66,7 +76,7 @@ func TestOverloadForgivesABurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := New()
 		for range 50 {
-			var all []func()
+			var all []func(written bool)
 			for range 200 {
 				done, err := o.Take("acme")
 				if err != nil {
@@ -75,10 +85,10 @@ func TestOverloadForgivesABurst(t *testing.T) {
 				all = append(all, done)
 			}
 			<-time.After(20 * time.Millisecond)
-			all[0]()
+			all[0](true)
 			<-time.After(200 * time.Millisecond) // the disk was busy
 			for _, done := range all[1:] {
-				done()
+				done(true)
 			}
 		}
 	})

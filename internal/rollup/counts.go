@@ -27,12 +27,15 @@ func (c *counts) attempt(a *eventhose.Attempt, lag time.Duration) {
 	if a.Kind == eventhose.AttemptFirst {
 		c.first++
 	}
-	if a.Outcome == eventhose.OutcomeTaken {
+	switch {
+	case a.Outcome == eventhose.OutcomeTaken:
 		c.taken++
 		c.delivered += uint64(len(a.Events))
 		if a.Kind == eventhose.AttemptFirst {
 			c.firstTaken++
 		}
+	case a.Reason == eventhose.ReasonPartly:
+		c.delivered += uint64(max(0, len(a.Events)-len(a.Failed)))
 	}
 	c.duration.add(time.Duration(a.Duration))
 	if lag >= 0 {

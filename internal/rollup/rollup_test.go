@@ -87,6 +87,7 @@ type happening struct {
 	events   int
 	bytes    int
 	outcome  eventhose.Outcome
+	refused  int // of the events, with ReasonPartly; 0 without
 	kind     eventhose.AttemptKind
 	duration time.Duration
 	lag      time.Duration
@@ -99,6 +100,9 @@ func (h *happening) count(r *rollup.Rollups) {
 	}
 	a := eventhose.Attempt{Tenant: h.tenant, Subscription: h.sub, Kind: h.kind, Outcome: h.outcome, Duration: eventhose.Duration(h.duration),
 		Started: h.at.Add(-h.duration), Events: make([]string, h.events)}
+	if h.refused > 0 {
+		a.Reason, a.Failed = eventhose.ReasonPartly, make([]eventhose.Sequence, h.refused)
+	}
 	r.Attempted(&a, h.at.Add(-h.lag))
 }
 
@@ -113,6 +117,9 @@ func random(rng *rand.Rand, at time.Time) happening {
 	h.sub = eventhose.SubscriptionID(fmt.Sprint("sub_", rng.IntN(3)))
 	h.kind = []eventhose.AttemptKind{eventhose.AttemptFirst, eventhose.AttemptFirst, eventhose.AttemptRetry, eventhose.AttemptProbe, eventhose.AttemptTest}[rng.IntN(5)]
 	h.outcome = []eventhose.Outcome{eventhose.OutcomeTaken, eventhose.OutcomeTaken, eventhose.OutcomeFailed, eventhose.OutcomeGone}[rng.IntN(4)]
+	if h.outcome == eventhose.OutcomeFailed && rng.IntN(2) == 0 {
+		h.refused = 1 + rng.IntN(h.events)
+	}
 	h.duration = time.Duration(math.Exp(rng.Float64() * math.Log(30e9)))
 	h.lag = h.duration + time.Duration(math.Exp(rng.Float64()*math.Log(200e12)))
 	return h
@@ -145,6 +152,9 @@ func exact(all []happening, tenant eventhose.TenantID, sub eventhose.Subscriptio
 			m.Delivered += uint64(h.events)
 		} else {
 			m.Failed++
+		}
+		if h.refused > 0 {
+			m.Delivered += uint64(h.events - h.refused)
 		}
 		durations = append(durations, h.duration)
 		if first && taken {

@@ -31,13 +31,13 @@ func (s service) append(ctx context.Context, tenant eventhose.TenantID, list []*
 	if err != nil {
 		return nil, err
 	}
-	defer done()
+	var placed []eventhose.Placement
+	defer func() { done(len(placed) > 0) }()
 	events, err := eventsOf(list)
 	if err != nil {
 		return nil, err
 	}
-	placed, err := s.log.Append(ctx, tenant, events...)
-	if err != nil {
+	if placed, err = s.log.Append(ctx, tenant, events...); err != nil {
 		return nil, ofList(err, len(events))
 	}
 	placements := make([]*v1.Placement, len(placed))

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/access"
 	"github.com/eventhose/eventhose/internal/follow"
 	v1 "github.com/eventhose/eventhose/proto/eventhose/v1"
 )
@@ -47,7 +48,7 @@ func (s service) Read(ctx context.Context, r *connect.Request[v1.ReadRequest]) (
 	}
 	page, err := s.log.Page(ctx, c.tenant, after, filter, limit)
 	if err == nil && wait > 0 && len(page.Events) == 0 && !page.HasMore {
-		page, err = s.await(ctx, c.tenant, page, filter, limit, wait)
+		page, err = s.await(ctx, c, page, filter, limit, wait)
 	}
 	if err != nil {
 		return nil, err
@@ -61,25 +62,28 @@ func (s service) Read(ctx context.Context, r *connect.Request[v1.ReadRequest]) (
 }
 
 // await reads on from an empty page until there is something, or wait is over, or the server drains; then it answers what there
-// is.
-func (d *Door) await(ctx context.Context, tenant eventhose.TenantID, page eventhose.Page, f eventhose.Filter, limit eventhose.PageLimit, wait time.Duration) (eventhose.Page, error) {
-	if !d.waiting.Take(1) {
+// is. Who has no right to read any more is answered why.
+func (d *Door) await(ctx context.Context, c *call, page eventhose.Page, f eventhose.Filter, limit eventhose.PageLimit, wait time.Duration) (eventhose.Page, error) {
+	if !d.waiting.Take(c.tenant, 1) {
 		return page, busy("too many reads are waiting")
 	}
-	defer d.waiting.Give(1)
+	defer d.waiting.Give(c.tenant, 1)
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	stop := context.AfterFunc(d.draining, cancel)
 	defer stop()
 	for len(page.Events) == 0 && !page.HasMore {
-		if err := d.log.Wait(waiting, tenant, page.Cursor.Sequence); err != nil {
+		if err := d.log.Wait(waiting, c.tenant, page.Cursor.Sequence); err != nil {
 			if ctx.Err() == nil && waiting.Err() != nil {
 				return page, nil
 			}
 			return page, err
 		}
-		var err error
-		if page, err = d.log.Page(ctx, tenant, page.Cursor, f, limit); err != nil {
+		err := access.NewGuard(d.control, c.principal, access.Wish{Tenant: c.tenant, Scope: eventhose.ScopeRead}, 0).Check(ctx)
+		if err != nil {
+			return page, err
+		}
+		if page, err = d.log.Page(ctx, c.tenant, page.Cursor, f, limit); err != nil {
 			return page, err
 		}
 	}

@@ -210,6 +210,38 @@ func TestReadWaits(t *testing.T) {
 	}
 }
 
+// watched is the log, and tells when a read begins to wait.
+type watched struct {
+	rpc.Log
+	begun chan struct{}
+}
+
+func (l *watched) Wait(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence) error {
+	select {
+	case l.begun <- struct{}{}:
+	default:
+	}
+	return l.Log.Wait(ctx, tenant, after)
+}
+
+// A key that is revoked while a read waits gets nothing of what comes then.
+func TestReadEndsWithItsKey(t *testing.T) {
+	log := &watched{begun: make(chan struct{}, 1)}
+	w := newWorld(t, func(o *rpc.Options) { log.Log, o.Log = o.Log, log })
+	id, key := w.key("acme", eventhose.ScopeRead)
+	c, answers := w.dial(), make(chan error)
+	go func() {
+		_, err := c.read(w.as(key), &v1.ReadRequest{Tenant: "acme", After: "now", Wait: durationpb.New(30 * time.Second)})
+		answers <- err
+	}()
+	<-log.begun
+	if _, err := w.ctl.RevokeKey(t.Context(), "", id); err != nil {
+		t.Fatal(err)
+	}
+	w.append("acme", 1)
+	w.refused(<-answers, codes.Unauthenticated, eventhose.CodeUnauthenticated, "")
+}
+
 func TestReadRefuses(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.dial()

@@ -63,7 +63,7 @@ type Options struct {
 	MaxHeld int64
 	// MaxWait is the longest that a read waits, 60 s if 0.
 	MaxWait time.Duration
-	// MaxWaiting is how many reads may wait at once, 10,000 if 0.
+	// MaxWaiting is how many reads may wait at once, in the parts of overload.Waiting; 10,000 if 0.
 	MaxWaiting int64
 	// Heartbeat is how often a stream that has nothing to say says that it lives, 15 s if 0.
 	Heartbeat time.Duration
@@ -86,7 +86,7 @@ type Door struct {
 	streams   *follow.Streams
 	pages     *follow.Pages[[]byte]
 	held      overload.Room
-	waiting   overload.Budget
+	waiting   overload.Waiting
 	maxWait   time.Duration
 	heartbeat time.Duration
 	stall     time.Duration
