@@ -98,8 +98,10 @@ func (p Principal) Shows(id SubscriptionID) bool {
 // Limited reports whether the principal may know of some subscriptions only.
 func (p Principal) Limited() bool { return p.Kind == PrincipalPortal && len(p.Subscriptions) > 0 }
 
-// StoredAnswer is what a request with an Idempotency-Key was answered, kept for 24 h.
+// StoredAnswer is what a request with an Idempotency-Key was answered.
 type StoredAnswer struct {
+	// Good is how long it can be given again, 24 h at most and if 0.
+	Good        Duration `json:"-"`
 	Status      int    `json:"status"`
 	ContentType string `json:"content_type"`
 	Body        []byte `json:"body"`

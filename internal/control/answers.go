@@ -107,7 +107,7 @@ func (c *Control) answer(ctx context.Context, r store.Record, a answerRecord) (*
 
 func partID(id string, i int) string { return fmt.Sprintf("%s.%d", id, i+1) }
 
-// SaveAnswer keeps the answer of a request whose key ReserveAnswer has claimed, for 24 h, or with nil gives the key
+// SaveAnswer keeps the answer of a request whose key ReserveAnswer has claimed, for 24 h or as long as it is good, or with nil gives the key
 // back. CodeTooLarge for a body of more than MaxAnswer bytes; CodeConflict if the reservation has expired and the key
 // was used for another request.
 func (c *Control) SaveAnswer(ctx context.Context, tenant eventhose.TenantID, key string, digest [32]byte, a *eventhose.StoredAnswer) error {
@@ -147,17 +147,21 @@ func (c *Control) answerChanges(r store.Record, digest [32]byte, a *eventhose.St
 	if err != nil {
 		return nil, err
 	}
-	r.Expires = now().Add(answerKept)
-	kept := answerRecord{Digest: digest[:], Done: true, Status: a.Status, ContentType: a.ContentType}
-	kept.Body, sealed = cut(sealed)
+	kept := answerKept
+	if good := time.Duration(a.Good); good > 0 {
+		kept = min(kept, good)
+	}
+	r.Expires = now().Add(kept)
+	done := answerRecord{Digest: digest[:], Done: true, Status: a.Status, ContentType: a.ContentType}
+	done.Body, sealed = cut(sealed)
 	var changes []store.RecordChange
 	for len(sealed) > 0 {
 		var part []byte
 		part, sealed = cut(sealed)
-		changes = append(changes, store.RecordChange{Record: store.Record{Tenant: r.Tenant, Kind: kindAnswerPart, ID: partID(r.ID, kept.Parts), Value: part, Expires: r.Expires}})
-		kept.Parts++
+		changes = append(changes, store.RecordChange{Record: store.Record{Tenant: r.Tenant, Kind: kindAnswerPart, ID: partID(r.ID, done.Parts), Value: part, Expires: r.Expires}})
+		done.Parts++
 	}
-	change, err := put(r, kept)
+	change, err := put(r, done)
 	return append(changes, change), err
 }
 

@@ -16,7 +16,8 @@ import (
 )
 
 // An Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07) works on every POST. The first answer is stored for
-// 24 h if it is a 2xx, and given again, marked, to the same request with the same key; anything else gives the key back.
+// 24 h if it is a 2xx, and given again, marked, to the same request with the same key; anything else gives the key back. What a
+// worker was handed is stored as long as its lease: behind that its events are others' again, or may have been erased.
 // Control seals what it stores, so an answer with a new secret is given again whole.
 
 // maxIdempotencyKey is in bytes.
@@ -77,7 +78,7 @@ func (a *API) keyed(next http.HandlerFunc) http.HandlerFunc {
 		defer func() {
 			ctx, cancel := context.WithTimeout(detached, saveTime)
 			defer cancel()
-			if err := a.control.SaveAnswer(ctx, tenant, key, digest, held.stored()); err != nil {
+			if err := a.control.SaveAnswer(ctx, tenant, key, digest, held.stored(x.good)); err != nil {
 				a.logger.LogAttrs(ctx, slog.LevelError, "http: cannot settle an idempotency key", slog.String("request_id", x.id), slog.String("error", err.Error()))
 			}
 			held.send(w)
@@ -146,12 +147,12 @@ func (h *heldAnswer) Write(b []byte) (int, error) {
 	return h.body.Write(b)
 }
 
-// stored answers what is kept: nil for what is not a success.
-func (h *heldAnswer) stored() *eventhose.StoredAnswer {
+// stored answers what is kept, as long as it is good: nil for what is not a success.
+func (h *heldAnswer) stored(good time.Duration) *eventhose.StoredAnswer {
 	if h.status < 200 || h.status > 299 {
 		return nil
 	}
-	return &eventhose.StoredAnswer{Status: h.status, ContentType: h.header.Get("Content-Type"), Body: h.body.Bytes()}
+	return &eventhose.StoredAnswer{Good: eventhose.Duration(good), Status: h.status, ContentType: h.header.Get("Content-Type"), Body: h.body.Bytes()}
 }
 
 func (h *heldAnswer) send(w http.ResponseWriter) {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/client"
@@ -161,6 +162,51 @@ func TestIdempotencyKeyOfAPullThatWaits(t *testing.T) {
 		defer res.Body.Close()
 		if body, err := io.ReadAll(res.Body); err != nil || res.StatusCode != 200 || string(body) != `{"data":[]}` {
 			t.Errorf("%d %s, %v", res.StatusCode, body, err)
+		}
+	})
+}
+
+// What a worker was handed is given again for as long as its lease: behind that it is somebody else's, or may have been erased.
+func TestIdempotencyKeyOfAPullIsGoodForItsLease(t *testing.T) {
+	eventhosetest.Run(t, func(t *testing.T, s *eventhosetest.Server) {
+		sub, err := s.Tenant.CreateSubscription(t.Context(), client.NewSubscription{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		placed, err := s.Tenant.Append(t.Context(), eventhose.Event{Type: "job", Data: []byte(`"private"`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pull := func() (answer string, replayed bool) {
+			r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/v1/tenants/default/subscriptions/"+string(sub.ID)+"/pull", strings.NewReader(`{"wait": "20s", "lease": "10m"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, value := range map[string]string{"Authorization": "Bearer " + string(s.Key), "Content-Type": "application/json", "Idempotency-Key": "k"} {
+				r.Header.Set(name, value)
+			}
+			res, err := s.HTTPClient().Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			body, err := io.ReadAll(res.Body)
+			if err != nil || res.StatusCode != 200 {
+				t.Fatalf("%d %s, %v", res.StatusCode, body, err)
+			}
+			return string(body), res.Header.Get("Idempotency-Replayed") == "true"
+		}
+		first, _ := pull()
+		<-time.After(9 * time.Minute)
+		if again, replayed := pull(); again != first || !replayed || !strings.Contains(first, "private") {
+			t.Errorf("first %s, within the lease %s", first, again)
+		}
+		if err := s.Tenant.EraseData(t.Context(), "", placed[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(2 * time.Minute)
+		if behind, replayed := pull(); replayed || strings.Contains(behind, "private") {
+			t.Errorf("behind the lease %s", behind)
 		}
 	})
 }

@@ -37,6 +37,8 @@ type exchange struct {
 	memory memory
 	// keyed says that the request has an Idempotency-Key.
 	keyed bool
+	// good is how long the answer means anything, if that is not for good.
+	good time.Duration
 	// harmless says that the request has changed nothing after all.
 	harmless bool
 	// target is what the request has changed, if its path does not say so, and changes how.

@@ -184,7 +184,7 @@ func addExamples(op *huma.Operation, typ string, named map[string]string) error 
 
 func idempotencyParameter() *huma.Param {
 	return &huma.Param{Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
-		Description: "The same request with the same key is done once; its answer is given again for 24 hours"}
+		Description: "The same request with the same key is done once; its answer is given again for 24 hours, that of a pull as long as its leases"}
 }
 
 func (a *API) jsonResponse(doc string, s *huma.Schema) *huma.Response {

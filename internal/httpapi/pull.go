@@ -140,6 +140,7 @@ func (a *API) pull(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
+	x.good = time.Duration(in.Lease)
 	size := 64
 	for i := range list {
 		size += 640 + len(list[i].Event.Data)*4/3
