@@ -282,8 +282,8 @@ const (
 	AnswerNack Verdict = "nack"
 	// AnswerExtend: it takes longer.
 	AnswerExtend Verdict = "extend"
-	// AnswerRelease: no worker has begun, or it cannot be told that it may go on. The event is handed over again at once, and
-	// the delivery does not count.
+	// AnswerRelease: no worker has begun, or it stops, or it cannot be told that it may go on. The event is handed over again
+	// at once, and the delivery does not count.
 	AnswerRelease Verdict = "release"
 )
 

@@ -63,6 +63,14 @@ func (t *Tenant) Nack(ctx context.Context, sub eventhose.SubscriptionID, delay t
 	return t.answer(ctx, sub, "nack", body)
 }
 
+// Release gives back leases of a worker that stops: their events are handed over again at once, and the deliveries do not count.
+// What failed is for Nack. It answers the leases that were this worker's no more.
+func (t *Tenant) Release(ctx context.Context, sub eventhose.SubscriptionID, leases ...string) (lost []string, err error) {
+	return t.answer(ctx, sub, "release", struct {
+		Leases []string `json:"leases"`
+	}{leases})
+}
+
 // Extend makes leases last for a time from now on, and answers those that were this worker's no more.
 func (t *Tenant) Extend(ctx context.Context, sub eventhose.SubscriptionID, lease time.Duration, leases ...string) (lost []string, err error) {
 	return t.answer(ctx, sub, "extend", struct {

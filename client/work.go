@@ -60,8 +60,9 @@ func (r *retryAfter) Unwrap() error { return r.err }
 
 // Work pulls events of a subscription and calls do with each, at most concurrency at once, until ctx ends; then it waits for
 // the calls under way, whose contexts end too, and answers nil. Events for which do answers nil are acknowledged; others are
-// handed over again, to this or another worker. The context of a call also ends if its lease is lost, since then another
-// worker may have the event.
+// handed over again, to this or another worker. If ctx has ended by then, the delivery of those does not count, unless do answers
+// a RetryAfter: a worker that stops costs an event nothing. The context of a call also ends if its lease is lost, since then
+// another worker may have the event.
 //
 // do may be called more than once with the same event: after a crash, or when an acknowledgement was lost. It should find
 // by the event's id that its work is done, in the transaction that does it.
@@ -117,6 +118,7 @@ type said struct {
 	lease   string
 	err     error
 	delay   time.Duration
+	release bool // the worker stops, and the event has done nothing wrong
 	expires time.Time
 }
 
@@ -231,7 +233,7 @@ func (w *worker) take(ctx context.Context, l *eventhose.Leased) {
 		case errors.As(err, &wanted):
 			s.delay = min(wanted.delay, eventhose.MaxNackDelay)
 		case err != nil && ctx.Err() != nil:
-			s.delay = 0 // this worker stops; the event has done nothing wrong
+			s.release = true
 		}
 		w.mu.Lock()
 		h := w.hands[lease]
@@ -304,22 +306,28 @@ func (w *worker) tell(ctx context.Context) {
 
 // send answers those that are to be sent again.
 func (w *worker) send(ctx context.Context, answers []said) (again []said) {
-	var done []said
+	var done, released []said
 	type back struct {
 		delay   time.Duration
 		message string
 	}
 	given := map[back][]said{}
 	for _, s := range answers {
-		if s.err == nil {
+		switch {
+		case s.err == nil:
 			done = append(done, s)
-			continue
+		case s.release:
+			released = append(released, s)
+		default:
+			b := back{s.delay, clip(s.err.Error())}
+			given[b] = append(given[b], s)
 		}
-		b := back{s.delay, clip(s.err.Error())}
-		given[b] = append(given[b], s)
 	}
 	again = w.inParts(ctx, again, done, func(ctx context.Context, leases []string) ([]string, error) {
 		return w.tenant.Ack(ctx, w.sub, leases...)
+	})
+	again = w.inParts(ctx, again, released, func(ctx context.Context, leases []string) ([]string, error) {
+		return w.tenant.Release(ctx, w.sub, leases...)
 	})
 	for b, list := range given {
 		again = w.inParts(ctx, again, list, func(ctx context.Context, leases []string) ([]string, error) {

@@ -61,3 +61,52 @@ func TestWorkTellsLongErrors(t *testing.T) {
 		}
 	})
 }
+
+// A worker that is stopped in the middle of its work, as by a deploy, costs the event nothing, however often.
+func TestWorkStops(t *testing.T) {
+	eventhosetest.Run(t, func(t *testing.T, s *eventhosetest.Server) {
+		sub, err := s.Tenant.CreateSubscription(t.Context(), client.NewSubscription{Retry: eventhose.Retry{Schedule: []eventhose.Duration{0, 0}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Append(eventhose.Event{Type: "job", Data: []byte("1")})
+		// stopped answers how often the event had been handed over to a worker that is stopped, and whose call ends with err then.
+		stopped := func(err error) int {
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			deliveries := 0
+			work := s.Tenant.Work(ctx, sub.ID, 1, func(ctx context.Context, _ eventhose.Event) error {
+				handed, _ := client.Handed(ctx)
+				deliveries = handed.Deliveries
+				stop()
+				<-ctx.Done()
+				return err
+			})
+			if work != nil {
+				t.Error(work)
+			}
+			s.Clock.Advance(time.Second) // what it said is stored
+			return deliveries
+		}
+		for range 5 {
+			if n := stopped(context.Canceled); n != 1 {
+				t.Fatalf("%d deliveries, though none was the event's fault", n)
+			}
+		}
+		later := client.RetryAfter(time.Minute, errors.New("not now"))
+		if n := stopped(later); n != 1 {
+			t.Errorf("%d deliveries", n)
+		}
+		list, err := s.Tenant.Parked(t.Context(), sub.ID, "", client.ListOptions{})
+		if err != nil || len(list.Data) != 1 || time.Until(list.Data[0].Due).Round(time.Minute) != time.Minute || list.Data[0].Message != "not now" {
+			t.Errorf("what a call wants back later, though its worker stops: %+v, %v", list.Data, err)
+		}
+		s.Clock.Advance(time.Minute)
+		if n := stopped(nil); n != 2 {
+			t.Errorf("%d deliveries after one that failed", n)
+		}
+		if list, err := s.Tenant.Parked(t.Context(), sub.ID, "", client.ListOptions{}); err != nil || len(list.Data) != 0 {
+			t.Errorf("what is done, though its worker stops: %+v, %v", list.Data, err)
+		}
+	})
+}

@@ -18,7 +18,7 @@ func (p *program) subscriptionsPull() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pull SUBSCRIPTION",
 		Short: "Take events of a subscription without a destination, to work on",
-		Long: `Take events of a subscription without a destination, to work on. Each comes with a lease, which ack, nack and extend take. What is not
+		Long: `Take events of a subscription without a destination, to work on. Each comes with a lease, which ack, nack, release and extend take. What is not
 acknowledged before its lease ends is handed over again.`,
 		Example: `  eventhose subscriptions pull sub_01h455vb4pex5vsknk084sn02q
   eventhose subscriptions pull sub_01h455vb4pex5vsknk084sn02q --max 100 --wait 30s --lease 5m -o jsonl`,
@@ -75,6 +75,14 @@ func (p *program) subscriptionsNack() *cobra.Command {
 	c.Flags().StringVar(&message, "message", "", "what went wrong, for the record of attempts")
 	return p.answers(c, func(ctx context.Context, t *client.Tenant, sub eventhose.SubscriptionID, leases []string) ([]string, error) {
 		return t.Nack(ctx, sub, delay, message, leases...)
+	})
+}
+
+func (p *program) subscriptionsRelease() *cobra.Command {
+	c := &cobra.Command{Use: "release SUBSCRIPTION LEASE...", Short: "Say that the worker stops: the events are handed over again, and the delivery does not count",
+		Example: "  eventhose subscriptions release sub_01h455vb4pex5vsknk084sn02q lse_01h455vb4pex5vsknk084sn02q", Args: args(2, 1+eventhose.MaxPull)}
+	return p.answers(c, func(ctx context.Context, t *client.Tenant, sub eventhose.SubscriptionID, leases []string) ([]string, error) {
+		return t.Release(ctx, sub, leases...)
 	})
 }
 

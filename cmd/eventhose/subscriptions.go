@@ -22,7 +22,7 @@ func (p *program) subscriptionsCommand() *cobra.Command {
 		p.subscriptionsCreate(), p.subscriptionsList(), p.subscriptionsGet(), p.subscriptionsUpdate(), p.subscriptionsDelete(),
 		p.subscriptionsState("pause", "Hold delivery; nothing is lost, the log is the backlog", (*client.Tenant).Pause),
 		p.subscriptionsState("resume", "Go on after a pause or after being disabled", (*client.Tenant).Resume),
-		p.subscriptionsPull(), p.subscriptionsAck(), p.subscriptionsNack(), p.subscriptionsExtend(),
+		p.subscriptionsPull(), p.subscriptionsAck(), p.subscriptionsNack(), p.subscriptionsRelease(), p.subscriptionsExtend(),
 		p.subscriptionsTest(), p.subscriptionsSecret(), p.subscriptionsRotate(), p.subscriptionsBatches(), p.subscriptionsParked(),
 		p.subscriptionsSettle("retry", "Try retrying events at once", "retrying", (*client.Tenant).RetryNow, (*client.Tenant).RetryNowAt),
 		p.subscriptionsSettle("redrive", "Try dead events again at once", "dead", (*client.Tenant).Redrive, (*client.Tenant).RedriveAt),

@@ -451,3 +451,32 @@ func TestPullFromANodeThatLeaves(t *testing.T) {
 		}
 	})
 }
+
+// A worker at a node that does not deliver releases an event as one at the node that does: it costs nothing.
+func TestReleaseAtAnotherNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		defer c.close()
+		id, sub, owner, other := apart(c, 1, func(s *eventhose.Subscription) {
+			s.Destination, s.Retry.Schedule = eventhose.Destination{}, []eventhose.Duration{0, 0}
+		})
+		c.append(id, 1)
+		synctest.Wait()
+		var last string
+		for _, n := range []*node{other, other, owner, other} {
+			list, err := n.eng.Pull(t.Context(), id, sub, eventhose.Pull{Max: 10, Lease: time.Hour})
+			if err != nil || len(list) != 1 || list[0].Deliveries != 1 {
+				t.Fatalf("%+v, %v", list, err)
+			}
+			release := eventhose.Answer{Verdict: eventhose.AnswerRelease, Leases: []string{list[0].Lease}}
+			want := 0
+			if last != "" {
+				release.Leases, want = append(release.Leases, last), 1
+			}
+			if lost, err := other.eng.Answer(t.Context(), id, sub, release); err != nil || len(lost) != want {
+				t.Errorf("%v is lost, %v", lost, err)
+			}
+			last = list[0].Lease
+		}
+	})
+}

@@ -21,10 +21,11 @@ const (
 
 // The types of frames that clients send.
 const (
-	frameGrant  = "grant"
-	frameAck    = "ack"
-	frameNack   = "nack"
-	frameExtend = "extend"
+	frameGrant   = "grant"
+	frameAck     = "ack"
+	frameNack    = "nack"
+	frameRelease = "release"
+	frameExtend  = "extend"
 )
 
 // frame is what a client sends.
@@ -32,7 +33,7 @@ type frame struct {
 	Type string `json:"type"`
 	// Events is how many more events it takes, with grant.
 	Events int `json:"events"`
-	// Leases are what ack, nack and extend are about.
+	// Leases are what ack, nack, release and extend are about.
 	Leases  []string            `json:"leases"`
 	Delay   *eventhose.Duration `json:"delay"`
 	Message string              `json:"message"`
@@ -58,7 +59,7 @@ func parseFrame(b []byte, works bool) (frame, error) {
 	}
 	for _, err := range []error{
 		foreign("events", f.Events != 0, frameGrant),
-		foreign("leases", f.Leases != nil, frameAck, frameNack, frameExtend),
+		foreign("leases", f.Leases != nil, frameAck, frameNack, frameRelease, frameExtend),
 		foreign("delay", f.Delay != nil, frameNack),
 		foreign("message", f.Message != "", frameNack),
 		foreign("lease", f.Lease != 0, frameExtend),
@@ -72,8 +73,8 @@ func parseFrame(b []byte, works bool) (frame, error) {
 		if f.Events < 1 || f.Events > maxCredit {
 			return f, eventhose.Invalid("events", "must be between 1 and %d", maxCredit)
 		}
-	case f.Type != frameAck && f.Type != frameNack && f.Type != frameExtend:
-		return f, eventhose.Invalid("type", "must be grant, ack, nack or extend")
+	case doneTypes[f.Type] == "":
+		return f, eventhose.Invalid("type", "must be grant, ack, nack, release or extend")
 	case !works:
 		return f, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "type", Message: "must be grant: nothing is leased here", Fix: "connect with ?subscription= to work on a pull subscription"}
 	case len(f.Leases) == 0:
@@ -95,6 +96,8 @@ func (f *frame) answer() eventhose.Answer {
 		if f.Delay != nil {
 			a.Delay = time.Duration(*f.Delay)
 		}
+	case frameRelease:
+		a.Verdict = eventhose.AnswerRelease
 	case frameExtend:
 		a.Verdict, a.Delay = eventhose.AnswerExtend, time.Duration(f.Lease)
 		if f.Lease == 0 {
@@ -106,13 +109,13 @@ func (f *frame) answer() eventhose.Answer {
 	return a
 }
 
-// doneFrame answers ack, nack and extend, in their order.
+// doneFrame answers ack, nack, release and extend, in their order.
 type doneFrame struct {
-	Type string `json:"type"` // acked, nacked or extended
+	Type string `json:"type"` // acked, nacked, released or extended
 	Answered
 }
 
-var doneTypes = map[string]string{frameAck: "acked", frameNack: "nacked", frameExtend: "extended"}
+var doneTypes = map[string]string{frameAck: "acked", frameNack: "nacked", frameRelease: "released", frameExtend: "extended"}
 
 // errorFrame tells why the server closes. The problem's own type gives way to the frame's.
 type errorFrame struct {

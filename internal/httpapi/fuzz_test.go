@@ -240,7 +240,7 @@ func FuzzHeaders(f *testing.F) {
 func FuzzFrame(f *testing.F) {
 	for _, s := range []string{``, `{}`, `null`, `[]`, `{"type":"grant","events":100}`, `{"type":"grant","events":-1}`, `{"type":"grant","events":1e400}`,
 		`{"type":"ack","leases":["lse_00000000000000000000000000"]}`, `{"type":"nack","leases":["a"],"delay":"5s","message":"m\u0000"}`,
-		`{"type":"extend","leases":["a"],"lease":"1m"}`, `{"type":"nack","leases":["a"],"delay":null}`, `{"type":"ack","leases":null}`, `{"type":"grant","events":1,"type":"ack"}`} {
+		`{"type":"extend","leases":["a"],"lease":"1m"}`, `{"type":"nack","leases":["a"],"delay":null}`, `{"type":"ack","leases":null}`, `{"type":"release","leases":["a"]}`, `{"type":"grant","events":1,"type":"ack"}`} {
 		f.Add([]byte(s), true)
 		f.Add([]byte(s), false)
 	}

@@ -75,6 +75,7 @@ var rows = map[string]row{
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/pull":                   {"pull", `{"max": 1}`, 200},
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/ack":                    {"pull", `{"leases": ["LEASE"]}`, 200},
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/nack":                   {"pull", `{"leases": ["LEASE"]}`, 200},
+	"POST /v1/tenants/{tenant}/subscriptions/{id}/release":                {"pull", `{"leases": ["LEASE"]}`, 200},
 	"POST /v1/tenants/{tenant}/subscriptions/{id}/extend":                 {"pull", `{"leases": ["LEASE"]}`, 200},
 	"GET /v1/tenants/{tenant}/events/stream":                              {"", "", 200},
 	"GET /v1/tenants/{tenant}/events/ws":                                  {"", "", 101},

@@ -74,9 +74,10 @@ var examples = map[string]map[string]map[string]string{
 	"pull": {typeJSON: {
 		"wait": `{"max": 10, "wait": "1ms", "lease": "1m"}`,
 	}},
-	"ack":    {typeJSON: {"one": `{"leases": ["LEASE"]}`}},
-	"nack":   {typeJSON: {"later": `{"leases": ["LEASE"], "delay": "30s", "message": "the shop is closed"}`}},
-	"extend": {typeJSON: {"minute": `{"leases": ["LEASE"], "lease": "1m"}`}},
+	"ack":     {typeJSON: {"one": `{"leases": ["LEASE"]}`}},
+	"nack":    {typeJSON: {"later": `{"leases": ["LEASE"], "delay": "30s", "message": "the shop is closed"}`}},
+	"release": {typeJSON: {"one": `{"leases": ["LEASE"]}`}},
+	"extend":  {typeJSON: {"minute": `{"leases": ["LEASE"], "lease": "1m"}`}},
 	"streamEvents": {"": {
 		"beginning": "after=0",
 		"now":       "after=now&types=order.*,refund.*",

@@ -26,7 +26,7 @@ type Leases struct {
 
 // Lease is an event in a worker's hands.
 type Lease struct {
-	Lease      string `json:"lease" doc:"What ack, nack and extend take"`
+	Lease      string `json:"lease" doc:"What ack, nack, release and extend take"`
 	Deliveries int    `json:"deliveries" doc:"How often the event was handed over, this time included"`
 	Until      string `json:"until" format:"date-time" doc:"When it is handed to another worker, unless this one has answered"`
 	Previous   uint64 `json:"previous_sequence" doc:"The sequence that this subscription was due before this event; 0 if none"`
@@ -46,13 +46,18 @@ type NackRequest struct {
 	Message string              `json:"message,omitempty" doc:"What went wrong, for the record of attempts; 1024 bytes of it are kept"`
 }
 
+// ReleaseRequest is the body of POST …/release.
+type ReleaseRequest struct {
+	Leases []string `json:"leases" doc:"At most 1000"`
+}
+
 // ExtendRequest is the body of POST …/extend.
 type ExtendRequest struct {
 	Leases []string           `json:"leases" doc:"At most 1000"`
 	Lease  eventhose.Duration `json:"lease,omitempty" doc:"How long they last from now on, 1s to 12h; 30s if left out"`
 }
 
-// Answered is the answer of ack, nack and extend.
+// Answered is the answer of ack, nack, release and extend.
 type Answered struct {
 	Count int      `json:"count" doc:"How many leases it was done for"`
 	Lost  []string `json:"lost" doc:"Leases that were this worker's no more: the event was handed to another, or the lease was answered before"`
@@ -66,6 +71,10 @@ type (
 	nackInput struct {
 		InSubscription
 		Body NackRequest
+	}
+	releaseInput struct {
+		InSubscription
+		Body ReleaseRequest
 	}
 	extendInput struct {
 		InSubscription
@@ -104,6 +113,12 @@ func (a *API) addPull() {
 			}
 		}
 		return a.answer(ctx, in.InSubscription, answer)
+	})
+	manage(a, work, huma.Operation{
+		OperationID: "release", Method: http.MethodPost, Path: path + "/release", Tags: tags, Summary: "The worker stops: hand the events over again",
+		Description: "At once, and the delivery does not count. For a worker that stops in the middle of its work; what failed is for nack.",
+	}, func(ctx context.Context, in *releaseInput) (*answeredOutput, error) {
+		return a.answer(ctx, in.InSubscription, eventhose.Answer{Verdict: eventhose.AnswerRelease, Leases: in.Body.Leases})
 	})
 	manage(a, work, huma.Operation{
 		OperationID: "extend", Method: http.MethodPost, Path: path + "/extend", Tags: tags, Summary: "The work takes longer",

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,4 +56,41 @@ func TestPullThatFailsTakesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a worker that stops releases is handed over again at once, and was not delivered: more often than the schedule is long.
+func TestRelease(t *testing.T) {
+	w := newWorld(t, nil)
+	sub := w.want(201, w.root("POST", subscriptions, `{"ordering": "key", "retry": {"schedule": ["0s", "1h"]}}`)).json(t)["id"].(string)
+	w.append("acme", `{"type":"job","key":"a","data":1}`)
+	w.append("acme", `{"type":"job","key":"a","data":2}`)
+	path := subscriptions + "/" + sub + "/"
+	var last string
+	for range 4 {
+		list := w.want(200, w.root("POST", path+"pull", `{"wait": "20s"}`)).json(t)["data"].([]any)
+		one := list[0].(map[string]any)
+		if len(list) != 1 || one["deliveries"] != 1.0 || one["event"].(map[string]any)["data"] != 1.0 {
+			t.Fatalf("%v", list)
+		}
+		before := last
+		last = one["lease"].(string)
+		answer := w.want(200, w.root("POST", path+"release", `{"leases": ["`+last+`"]}`)).json(t)
+		if fmt.Sprint(answer["count"], answer["lost"]) != "1 []" {
+			t.Errorf("%v", answer)
+		}
+		if before == "" {
+			continue
+		}
+		answer = w.want(200, w.root("POST", path+"release", `{"leases": ["`+before+`", "`+last+`"]}`)).json(t)
+		if fmt.Sprint(answer["count"], answer["lost"]) != "1 ["+before+"]" {
+			t.Errorf("with one that was lost: %v", answer)
+		}
+	}
+	if tried := w.want(200, w.root("GET", path+"attempts", "")).json(t)["data"].([]any); len(tried) > 0 {
+		t.Errorf("attempts: %v", tried)
+	}
+	w.refused(eventhose.CodeInvalid, "leases", w.root("POST", path+"release", `{"leases": []}`))
+	w.refused(eventhose.CodeInvalid, "leases[0]", w.root("POST", path+"release", `{"leases": ["x"]}`))
+	w.refused(eventhose.CodeInvalid, "delay", w.root("POST", path+"release", `{"leases": ["`+last+`"], "delay": "1s"}`))
+	w.refused(eventhose.CodeConflict, "", w.root("POST", subscriptions+"/"+w.subscribe("acme", "")+"/release", `{"leases": ["`+last+`"]}`))
 }

@@ -135,7 +135,7 @@ func (a *API) addStreams() {
 		OperationID: "followEvents", Method: http.MethodGet, Path: path + "/events/ws", Tags: tags,
 		Summary: "Follow the log, or work on a subscription, over WebSocket",
 		Description: "JSON text frames. Nothing comes before it was granted: `{\"type\": \"grant\", \"events\": 100}`. " +
-			"With `subscription` the events of a pull subscription are leased, and answered with `ack`, `nack` and `extend`.",
+			"With `subscription` the events of a pull subscription are leased, and answered with `ack`, `nack`, `release` and `extend`.",
 		Parameters: query(
 			queryParameter("subscription", "A pull subscription to work on, without after and filters", text),
 			queryParameter("lease", "With subscription: how long events are this worker's, 1s to 12h; 30s if left out", text)),

@@ -208,6 +208,8 @@ func TestSocketHostileFrames(t *testing.T) {
 		{"a negative delay", "subscription=" + pull, websocket.MessageText, []string{`{"type":"nack","delay":"-1s","leases":["lse_00000000000000000000000000"]}`}, 4400, eventhose.CodeInvalid},
 		{"a short lease", "subscription=" + pull, websocket.MessageText, []string{`{"type":"extend","lease":"1ms","leases":["lse_00000000000000000000000000"]}`}, 4400, eventhose.CodeInvalid},
 		{"a delay to ack", "subscription=" + pull, websocket.MessageText, []string{`{"type":"ack","delay":"1s","leases":["lse_00000000000000000000000000"]}`}, 4400, eventhose.CodeInvalid},
+		{"a message to release", "subscription=" + pull, websocket.MessageText, []string{`{"type":"release","message":"bye","leases":["lse_00000000000000000000000000"]}`}, 4400, eventhose.CodeInvalid},
+		{"nothing to release", "subscription=" + pull, websocket.MessageText, []string{`{"type":"release"}`}, 4400, eventhose.CodeInvalid},
 		{"too many leases", "subscription=" + pull, websocket.MessageText, []string{`{"type":"ack","leases":[` + strings.TrimSuffix(strings.Repeat(`"lse_000000000000000000",`, 1001), ",") + `]}`}, 4400, eventhose.CodeInvalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -347,6 +349,11 @@ func TestSocketWorks(t *testing.T) {
 	again := s.read("event")
 	if again.Deliveries != 2 || string(again.Event.Data) != `{"n" : 3.0}` {
 		t.Errorf("what was given back: %+v", again)
+	}
+	answer(`{"type":"release","leases":["`+leases[0]+`","`+again.Lease+`"]}`, "released", 1, leases[0])
+	s.send(`{"type":"grant","events":1}`)
+	if again := s.read("event"); again.Deliveries != 2 || string(again.Event.Data) != `{"n" : 3.0}` {
+		t.Errorf("what was released: %+v", again)
 	}
 	// It goes away with two events in its hands; the leases are for ten minutes, so only giving back explains that another has them.
 	s.conn.CloseNow()

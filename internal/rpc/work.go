@@ -271,6 +271,8 @@ func (w *worker) obey(m *v1.WorkRequest) error {
 			return err
 		}
 		return w.answer(eventhose.Answer{Verdict: eventhose.AnswerNack, Leases: a.Nack.GetLeases(), Delay: delay, Message: a.Nack.GetMessage()}, "nack.")
+	case *v1.WorkRequest_Release:
+		return w.answer(eventhose.Answer{Verdict: eventhose.AnswerRelease, Leases: a.Release.GetLeases()}, "release.")
 	case *v1.WorkRequest_Extend:
 		lease, err := durationOf(a.Extend.GetLease(), "extend.lease", eventhose.DefaultLease, eventhose.MinLease, eventhose.MaxLease)
 		if err != nil {
@@ -280,7 +282,7 @@ func (w *worker) obey(m *v1.WorkRequest) error {
 	case *v1.WorkRequest_Start:
 		return eventhose.Invalid("start", "must come once")
 	}
-	return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "action", Message: "must be grant, ack, nack or extend"}
+	return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "action", Message: "must be grant, ack, nack, release or extend"}
 }
 
 // grant adds to the credit. CodeInvalid.

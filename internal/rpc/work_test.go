@@ -144,6 +144,15 @@ func TestWork(t *testing.T) {
 	if a := h.next().GetAnswered(); a.GetCount() != 1 {
 		t.Errorf("nacked: %v", a)
 	}
+	h.grant(1)
+	again := h.leases(1)[0]
+	if again.GetEvent().GetSequence() != 3 || again.GetDeliveries() != 2 {
+		t.Errorf("after a nack: %v", again)
+	}
+	h.say(&v1.WorkRequest{Action: &v1.WorkRequest_Release{Release: &v1.Release{Leases: names(got[0], again)}}})
+	if a := h.next().GetAnswered(); a.GetCount() != 1 || len(a.GetLost()) != 1 || a.GetLost()[0] != got[0].GetLease() {
+		t.Errorf("released: %v", a)
+	}
 	// The second is still held. A client that has nothing more to say is done.
 	if err := h.CloseSend(); err != nil {
 		t.Fatal(err)
@@ -295,6 +304,7 @@ func TestWorkRefuses(t *testing.T) {
 		"ack nothing":     {[]*v1.WorkRequest{good, ack()}, codes.InvalidArgument, eventhose.CodeInvalid, "ack.leases"},
 		"ack nonsense":    {[]*v1.WorkRequest{good, ack(&v1.Lease{Lease: "x"})}, codes.InvalidArgument, eventhose.CodeInvalid, "ack.leases[0]"},
 		"nack's delay":    {[]*v1.WorkRequest{good, {Action: &v1.WorkRequest_Nack{Nack: &v1.Nack{Leases: []string{"x"}, Delay: durationpb.New(-1)}}}}, codes.InvalidArgument, eventhose.CodeInvalid, "nack.delay"},
+		"release nothing": {[]*v1.WorkRequest{good, {Action: &v1.WorkRequest_Release{Release: &v1.Release{}}}}, codes.InvalidArgument, eventhose.CodeInvalid, "release.leases"},
 		"extend's lease":  {[]*v1.WorkRequest{good, {Action: &v1.WorkRequest_Extend{Extend: &v1.Extend{Leases: []string{"x"}, Lease: durationpb.New(1)}}}}, codes.InvalidArgument, eventhose.CodeInvalid, "extend.lease"},
 		"extend nonsense": {[]*v1.WorkRequest{good, {Action: &v1.WorkRequest_Extend{Extend: &v1.Extend{Leases: []string{"x"}, Lease: second}}}}, codes.InvalidArgument, eventhose.CodeInvalid, "extend.leases[0]"},
 	} {

@@ -931,6 +931,7 @@ type WorkRequest struct {
 	//	*WorkRequest_Ack
 	//	*WorkRequest_Nack
 	//	*WorkRequest_Extend
+	//	*WorkRequest_Release
 	Action        isWorkRequest_Action `protobuf_oneof:"action"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1018,6 +1019,15 @@ func (x *WorkRequest) GetExtend() *Extend {
 	return nil
 }
 
+func (x *WorkRequest) GetRelease() *Release {
+	if x != nil {
+		if x, ok := x.Action.(*WorkRequest_Release); ok {
+			return x.Release
+		}
+	}
+	return nil
+}
+
 type isWorkRequest_Action interface {
 	isWorkRequest_Action()
 }
@@ -1043,6 +1053,10 @@ type WorkRequest_Extend struct {
 	Extend *Extend `protobuf:"bytes,5,opt,name=extend,proto3,oneof"`
 }
 
+type WorkRequest_Release struct {
+	Release *Release `protobuf:"bytes,6,opt,name=release,proto3,oneof"`
+}
+
 func (*WorkRequest_Start) isWorkRequest_Action() {}
 
 func (*WorkRequest_Grant) isWorkRequest_Action() {}
@@ -1052,6 +1066,8 @@ func (*WorkRequest_Ack) isWorkRequest_Action() {}
 func (*WorkRequest_Nack) isWorkRequest_Action() {}
 
 func (*WorkRequest_Extend) isWorkRequest_Action() {}
+
+func (*WorkRequest_Release) isWorkRequest_Action() {}
 
 // StartWork says what is to be worked on.
 type StartWork struct {
@@ -1272,6 +1288,52 @@ func (x *Nack) GetMessage() string {
 	return ""
 }
 
+// Release says that the worker stops: the events are handed over again at once, and the delivery does not count.
+type Release struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1000.
+	Leases        []string `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Release) Reset() {
+	*x = Release{}
+	mi := &file_eventhose_v1_log_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Release) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Release) ProtoMessage() {}
+
+func (x *Release) ProtoReflect() protoreflect.Message {
+	mi := &file_eventhose_v1_log_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Release.ProtoReflect.Descriptor instead.
+func (*Release) Descriptor() ([]byte, []int) {
+	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Release) GetLeases() []string {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
 // Extend says that work takes longer.
 type Extend struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1285,7 +1347,7 @@ type Extend struct {
 
 func (x *Extend) Reset() {
 	*x = Extend{}
-	mi := &file_eventhose_v1_log_proto_msgTypes[18]
+	mi := &file_eventhose_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1359,7 @@ func (x *Extend) String() string {
 func (*Extend) ProtoMessage() {}
 
 func (x *Extend) ProtoReflect() protoreflect.Message {
-	mi := &file_eventhose_v1_log_proto_msgTypes[18]
+	mi := &file_eventhose_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1372,7 @@ func (x *Extend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extend.ProtoReflect.Descriptor instead.
 func (*Extend) Descriptor() ([]byte, []int) {
-	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Extend) GetLeases() []string {
@@ -1342,7 +1404,7 @@ type WorkResponse struct {
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_eventhose_v1_log_proto_msgTypes[19]
+	mi := &file_eventhose_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1416,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_eventhose_v1_log_proto_msgTypes[19]
+	mi := &file_eventhose_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1429,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WorkResponse) GetMessage() isWorkResponse_Message {
@@ -1418,7 +1480,7 @@ type WorkResponse_Leases struct {
 }
 
 type WorkResponse_Answered struct {
-	// What came of an ack, nack or extend. They are answered in their order.
+	// What came of an ack, nack, release or extend. They are answered in their order.
 	Answered *Answered `protobuf:"bytes,3,opt,name=answered,proto3,oneof"`
 }
 
@@ -1437,7 +1499,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_eventhose_v1_log_proto_msgTypes[20]
+	mi := &file_eventhose_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +1511,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_eventhose_v1_log_proto_msgTypes[20]
+	mi := &file_eventhose_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +1524,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 // Leases are events that are now this worker's.
@@ -1475,7 +1537,7 @@ type Leases struct {
 
 func (x *Leases) Reset() {
 	*x = Leases{}
-	mi := &file_eventhose_v1_log_proto_msgTypes[21]
+	mi := &file_eventhose_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1549,7 @@ func (x *Leases) String() string {
 func (*Leases) ProtoMessage() {}
 
 func (x *Leases) ProtoReflect() protoreflect.Message {
-	mi := &file_eventhose_v1_log_proto_msgTypes[21]
+	mi := &file_eventhose_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1562,7 @@ func (x *Leases) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leases.ProtoReflect.Descriptor instead.
 func (*Leases) Descriptor() ([]byte, []int) {
-	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Leases) GetLeases() []*Lease {
@@ -1513,7 +1575,7 @@ func (x *Leases) GetLeases() []*Lease {
 // Lease is an event in a worker's hands.
 type Lease struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What ack, nack and extend take.
+	// What ack, nack, release and extend take.
 	Lease string `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
 	Event *Event `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
 	// How often the event was handed over, this time included.
@@ -1530,7 +1592,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_eventhose_v1_log_proto_msgTypes[22]
+	mi := &file_eventhose_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1604,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_eventhose_v1_log_proto_msgTypes[22]
+	mi := &file_eventhose_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1617,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Lease) GetLease() string {
@@ -1612,7 +1674,7 @@ type Answered struct {
 
 func (x *Answered) Reset() {
 	*x = Answered{}
-	mi := &file_eventhose_v1_log_proto_msgTypes[23]
+	mi := &file_eventhose_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1686,7 @@ func (x *Answered) String() string {
 func (*Answered) ProtoMessage() {}
 
 func (x *Answered) ProtoReflect() protoreflect.Message {
-	mi := &file_eventhose_v1_log_proto_msgTypes[23]
+	mi := &file_eventhose_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1699,7 @@ func (x *Answered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answered.ProtoReflect.Descriptor instead.
 func (*Answered) Descriptor() ([]byte, []int) {
-	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Answered) GetCount() int32 {
@@ -1673,7 +1735,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_eventhose_v1_log_proto_msgTypes[24]
+	mi := &file_eventhose_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1747,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_eventhose_v1_log_proto_msgTypes[24]
+	mi := &file_eventhose_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1760,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_eventhose_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ErrorDetail) GetCode() string {
@@ -1819,13 +1881,14 @@ const file_eventhose_v1_log_proto_rawDesc = "" +
 	"\x06filter\x18\x03 \x01(\v2\x14.eventhose.v1.FilterR\x06filter\"X\n" +
 	"\x11SubscribeResponse\x12+\n" +
 	"\x06events\x18\x01 \x03(\v2\x13.eventhose.v1.EventR\x06events\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xf6\x01\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xa9\x02\n" +
 	"\vWorkRequest\x12/\n" +
 	"\x05start\x18\x01 \x01(\v2\x17.eventhose.v1.StartWorkH\x00R\x05start\x12+\n" +
 	"\x05grant\x18\x02 \x01(\v2\x13.eventhose.v1.GrantH\x00R\x05grant\x12%\n" +
 	"\x03ack\x18\x03 \x01(\v2\x11.eventhose.v1.AckH\x00R\x03ack\x12(\n" +
 	"\x04nack\x18\x04 \x01(\v2\x12.eventhose.v1.NackH\x00R\x04nack\x12.\n" +
-	"\x06extend\x18\x05 \x01(\v2\x14.eventhose.v1.ExtendH\x00R\x06extendB\b\n" +
+	"\x06extend\x18\x05 \x01(\v2\x14.eventhose.v1.ExtendH\x00R\x06extend\x121\n" +
+	"\arelease\x18\x06 \x01(\v2\x15.eventhose.v1.ReleaseH\x00R\areleaseB\b\n" +
 	"\x06action\"x\n" +
 	"\tStartWork\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\"\n" +
@@ -1838,7 +1901,9 @@ const file_eventhose_v1_log_proto_rawDesc = "" +
 	"\x04Nack\x12\x16\n" +
 	"\x06leases\x18\x01 \x03(\tR\x06leases\x12/\n" +
 	"\x05delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"Q\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"!\n" +
+	"\aRelease\x12\x16\n" +
+	"\x06leases\x18\x01 \x03(\tR\x06leases\"Q\n" +
 	"\x06Extend\x12\x16\n" +
 	"\x06leases\x18\x01 \x03(\tR\x06leases\x12/\n" +
 	"\x05lease\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"\xac\x01\n" +
@@ -1889,7 +1954,7 @@ func file_eventhose_v1_log_proto_rawDescGZIP() []byte {
 	return file_eventhose_v1_log_proto_rawDescData
 }
 
-var file_eventhose_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_eventhose_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_eventhose_v1_log_proto_goTypes = []any{
 	(*Event)(nil),                 // 0: eventhose.v1.Event
 	(*Origin)(nil),                // 1: eventhose.v1.Origin
@@ -1909,31 +1974,32 @@ var file_eventhose_v1_log_proto_goTypes = []any{
 	(*Grant)(nil),                 // 15: eventhose.v1.Grant
 	(*Ack)(nil),                   // 16: eventhose.v1.Ack
 	(*Nack)(nil),                  // 17: eventhose.v1.Nack
-	(*Extend)(nil),                // 18: eventhose.v1.Extend
-	(*WorkResponse)(nil),          // 19: eventhose.v1.WorkResponse
-	(*Ready)(nil),                 // 20: eventhose.v1.Ready
-	(*Leases)(nil),                // 21: eventhose.v1.Leases
-	(*Lease)(nil),                 // 22: eventhose.v1.Lease
-	(*Answered)(nil),              // 23: eventhose.v1.Answered
-	(*ErrorDetail)(nil),           // 24: eventhose.v1.ErrorDetail
-	nil,                           // 25: eventhose.v1.Event.AttributesEntry
-	nil,                           // 26: eventhose.v1.NewEvent.AttributesEntry
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*Release)(nil),               // 18: eventhose.v1.Release
+	(*Extend)(nil),                // 19: eventhose.v1.Extend
+	(*WorkResponse)(nil),          // 20: eventhose.v1.WorkResponse
+	(*Ready)(nil),                 // 21: eventhose.v1.Ready
+	(*Leases)(nil),                // 22: eventhose.v1.Leases
+	(*Lease)(nil),                 // 23: eventhose.v1.Lease
+	(*Answered)(nil),              // 24: eventhose.v1.Answered
+	(*ErrorDetail)(nil),           // 25: eventhose.v1.ErrorDetail
+	nil,                           // 26: eventhose.v1.Event.AttributesEntry
+	nil,                           // 27: eventhose.v1.NewEvent.AttributesEntry
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
 }
 var file_eventhose_v1_log_proto_depIdxs = []int32{
-	27, // 0: eventhose.v1.Event.time:type_name -> google.protobuf.Timestamp
-	27, // 1: eventhose.v1.Event.appended:type_name -> google.protobuf.Timestamp
-	25, // 2: eventhose.v1.Event.attributes:type_name -> eventhose.v1.Event.AttributesEntry
+	28, // 0: eventhose.v1.Event.time:type_name -> google.protobuf.Timestamp
+	28, // 1: eventhose.v1.Event.appended:type_name -> google.protobuf.Timestamp
+	26, // 2: eventhose.v1.Event.attributes:type_name -> eventhose.v1.Event.AttributesEntry
 	1,  // 3: eventhose.v1.Event.origin:type_name -> eventhose.v1.Origin
-	27, // 4: eventhose.v1.NewEvent.time:type_name -> google.protobuf.Timestamp
-	26, // 5: eventhose.v1.NewEvent.attributes:type_name -> eventhose.v1.NewEvent.AttributesEntry
+	28, // 4: eventhose.v1.NewEvent.time:type_name -> google.protobuf.Timestamp
+	27, // 5: eventhose.v1.NewEvent.attributes:type_name -> eventhose.v1.NewEvent.AttributesEntry
 	2,  // 6: eventhose.v1.AppendRequest.events:type_name -> eventhose.v1.NewEvent
 	3,  // 7: eventhose.v1.AppendResponse.placements:type_name -> eventhose.v1.Placement
 	2,  // 8: eventhose.v1.AppendStreamRequest.events:type_name -> eventhose.v1.NewEvent
 	3,  // 9: eventhose.v1.AppendStreamResponse.placements:type_name -> eventhose.v1.Placement
 	8,  // 10: eventhose.v1.ReadRequest.filter:type_name -> eventhose.v1.Filter
-	28, // 11: eventhose.v1.ReadRequest.wait:type_name -> google.protobuf.Duration
+	29, // 11: eventhose.v1.ReadRequest.wait:type_name -> google.protobuf.Duration
 	0,  // 12: eventhose.v1.ReadResponse.events:type_name -> eventhose.v1.Event
 	8,  // 13: eventhose.v1.SubscribeRequest.filter:type_name -> eventhose.v1.Filter
 	0,  // 14: eventhose.v1.SubscribeResponse.events:type_name -> eventhose.v1.Event
@@ -1941,32 +2007,33 @@ var file_eventhose_v1_log_proto_depIdxs = []int32{
 	15, // 16: eventhose.v1.WorkRequest.grant:type_name -> eventhose.v1.Grant
 	16, // 17: eventhose.v1.WorkRequest.ack:type_name -> eventhose.v1.Ack
 	17, // 18: eventhose.v1.WorkRequest.nack:type_name -> eventhose.v1.Nack
-	18, // 19: eventhose.v1.WorkRequest.extend:type_name -> eventhose.v1.Extend
-	28, // 20: eventhose.v1.StartWork.lease:type_name -> google.protobuf.Duration
-	28, // 21: eventhose.v1.Nack.delay:type_name -> google.protobuf.Duration
-	28, // 22: eventhose.v1.Extend.lease:type_name -> google.protobuf.Duration
-	20, // 23: eventhose.v1.WorkResponse.ready:type_name -> eventhose.v1.Ready
-	21, // 24: eventhose.v1.WorkResponse.leases:type_name -> eventhose.v1.Leases
-	23, // 25: eventhose.v1.WorkResponse.answered:type_name -> eventhose.v1.Answered
-	22, // 26: eventhose.v1.Leases.leases:type_name -> eventhose.v1.Lease
-	0,  // 27: eventhose.v1.Lease.event:type_name -> eventhose.v1.Event
-	27, // 28: eventhose.v1.Lease.until:type_name -> google.protobuf.Timestamp
-	28, // 29: eventhose.v1.ErrorDetail.retry_after:type_name -> google.protobuf.Duration
-	4,  // 30: eventhose.v1.LogService.Append:input_type -> eventhose.v1.AppendRequest
-	6,  // 31: eventhose.v1.LogService.AppendStream:input_type -> eventhose.v1.AppendStreamRequest
-	9,  // 32: eventhose.v1.LogService.Read:input_type -> eventhose.v1.ReadRequest
-	11, // 33: eventhose.v1.LogService.Subscribe:input_type -> eventhose.v1.SubscribeRequest
-	13, // 34: eventhose.v1.LogService.Work:input_type -> eventhose.v1.WorkRequest
-	5,  // 35: eventhose.v1.LogService.Append:output_type -> eventhose.v1.AppendResponse
-	7,  // 36: eventhose.v1.LogService.AppendStream:output_type -> eventhose.v1.AppendStreamResponse
-	10, // 37: eventhose.v1.LogService.Read:output_type -> eventhose.v1.ReadResponse
-	12, // 38: eventhose.v1.LogService.Subscribe:output_type -> eventhose.v1.SubscribeResponse
-	19, // 39: eventhose.v1.LogService.Work:output_type -> eventhose.v1.WorkResponse
-	35, // [35:40] is the sub-list for method output_type
-	30, // [30:35] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	19, // 19: eventhose.v1.WorkRequest.extend:type_name -> eventhose.v1.Extend
+	18, // 20: eventhose.v1.WorkRequest.release:type_name -> eventhose.v1.Release
+	29, // 21: eventhose.v1.StartWork.lease:type_name -> google.protobuf.Duration
+	29, // 22: eventhose.v1.Nack.delay:type_name -> google.protobuf.Duration
+	29, // 23: eventhose.v1.Extend.lease:type_name -> google.protobuf.Duration
+	21, // 24: eventhose.v1.WorkResponse.ready:type_name -> eventhose.v1.Ready
+	22, // 25: eventhose.v1.WorkResponse.leases:type_name -> eventhose.v1.Leases
+	24, // 26: eventhose.v1.WorkResponse.answered:type_name -> eventhose.v1.Answered
+	23, // 27: eventhose.v1.Leases.leases:type_name -> eventhose.v1.Lease
+	0,  // 28: eventhose.v1.Lease.event:type_name -> eventhose.v1.Event
+	28, // 29: eventhose.v1.Lease.until:type_name -> google.protobuf.Timestamp
+	29, // 30: eventhose.v1.ErrorDetail.retry_after:type_name -> google.protobuf.Duration
+	4,  // 31: eventhose.v1.LogService.Append:input_type -> eventhose.v1.AppendRequest
+	6,  // 32: eventhose.v1.LogService.AppendStream:input_type -> eventhose.v1.AppendStreamRequest
+	9,  // 33: eventhose.v1.LogService.Read:input_type -> eventhose.v1.ReadRequest
+	11, // 34: eventhose.v1.LogService.Subscribe:input_type -> eventhose.v1.SubscribeRequest
+	13, // 35: eventhose.v1.LogService.Work:input_type -> eventhose.v1.WorkRequest
+	5,  // 36: eventhose.v1.LogService.Append:output_type -> eventhose.v1.AppendResponse
+	7,  // 37: eventhose.v1.LogService.AppendStream:output_type -> eventhose.v1.AppendStreamResponse
+	10, // 38: eventhose.v1.LogService.Read:output_type -> eventhose.v1.ReadResponse
+	12, // 39: eventhose.v1.LogService.Subscribe:output_type -> eventhose.v1.SubscribeResponse
+	20, // 40: eventhose.v1.LogService.Work:output_type -> eventhose.v1.WorkResponse
+	36, // [36:41] is the sub-list for method output_type
+	31, // [31:36] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_eventhose_v1_log_proto_init() }
@@ -1980,8 +2047,9 @@ func file_eventhose_v1_log_proto_init() {
 		(*WorkRequest_Ack)(nil),
 		(*WorkRequest_Nack)(nil),
 		(*WorkRequest_Extend)(nil),
+		(*WorkRequest_Release)(nil),
 	}
-	file_eventhose_v1_log_proto_msgTypes[19].OneofWrappers = []any{
+	file_eventhose_v1_log_proto_msgTypes[20].OneofWrappers = []any{
 		(*WorkResponse_Ready)(nil),
 		(*WorkResponse_Leases)(nil),
 		(*WorkResponse_Answered)(nil),
@@ -1992,7 +2060,7 @@ func file_eventhose_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_eventhose_v1_log_proto_rawDesc), len(file_eventhose_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
