@@ -637,7 +637,7 @@ func TestCheckGoesOn(t *testing.T) {
 	through := &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: server.address}) }}
 	var asked atomic.Int64
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasSuffix(r.URL.Path, "/stream") && asked.Add(1) == 2 { // the first was where the log ends when the command begins
+		if !strings.HasSuffix(r.URL.Path, "/stream") && asked.Add(1) == 3 { // the first two were where the log ends when the command begins, and its filter
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
@@ -650,7 +650,7 @@ func TestCheckGoesOn(t *testing.T) {
 	if code := check.end(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if n := asked.Load(); n < 3 {
+	if n := asked.Load(); n < 4 {
 		t.Errorf("the server was asked %d times", n)
 	}
 }
