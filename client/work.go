@@ -264,14 +264,16 @@ func (w *worker) call(ctx context.Context, e eventhose.Event) (err error) {
 // answerLoop tells the server what became of leases, what comes while one request is under way in the next, until ctx ends
 // and nothing is left.
 func (w *worker) answerLoop(ctx context.Context) {
+	// What is under way then is not broken off: said again, it would be of a lease that is answered.
+	telling, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	context.AfterFunc(ctx, func() { time.AfterFunc(answerTime, cancel) })
 	for {
 		select {
 		case <-w.said:
-			w.tell(ctx)
+			w.tell(telling)
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
-			defer cancel()
-			w.tell(last)
+			w.tell(telling)
 			return
 		}
 	}

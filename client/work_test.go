@@ -3,8 +3,10 @@ package client_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/eventhose/eventhose"
@@ -107,6 +109,56 @@ func TestWorkStops(t *testing.T) {
 		}
 		if list, err := s.Tenant.Parked(t.Context(), sub.ID, "", client.ListOptions{}); err != nil || len(list.Data) != 0 {
 			t.Errorf("what is done, though its worker stops: %+v, %v", list.Data, err)
+		}
+	})
+}
+
+// slowAcks brings the answer of an ack when it may, unless the request is given up before.
+type slowAcks struct {
+	http.RoundTripper
+	answered, may chan struct{}
+}
+
+func (s *slowAcks) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := s.RoundTripper.RoundTrip(r)
+	if err != nil || !strings.HasSuffix(r.URL.Path, "/ack") {
+		return res, err
+	}
+	s.answered <- struct{}{}
+	select {
+	case <-s.may:
+		return res, nil
+	case <-r.Context().Done():
+		res.Body.Close()
+		return nil, r.Context().Err()
+	}
+}
+
+// What a worker is saying when it is to stop is said once: said again, it would be of a lease that is answered.
+func TestWorkStopsWhileItAnswers(t *testing.T) {
+	eventhosetest.Run(t, func(t *testing.T, s *eventhosetest.Server) {
+		sub, err := s.Tenant.CreateSubscription(t.Context(), client.NewSubscription{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Append(eventhose.Event{Type: "job", Data: []byte("1")})
+		slow := &slowAcks{s.HTTPClient().Transport, make(chan struct{}, 10), make(chan struct{})}
+		through, err := client.New(s.URL, s.Key, client.WithHTTPClient(&http.Client{Transport: slow}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- through.Tenant("default").Work(ctx, sub.ID, 1, func(context.Context, eventhose.Event) error { return nil },
+				client.WithTrouble(func(err error) { t.Error(err) }))
+		}()
+		<-slow.answered
+		stop()
+		synctest.Wait()
+		close(slow.may)
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }
