@@ -61,7 +61,7 @@ func (r *retryAfter) Unwrap() error { return r.err }
 // Work pulls events of a subscription and calls do with each, at most concurrency at once, until ctx ends; then it waits for
 // the calls under way, whose contexts end too, and answers nil. Events for which do answers nil are acknowledged; others are
 // handed over again, to this or another worker. If ctx has ended by then, the delivery of those does not count, unless do answers
-// a RetryAfter: a worker that stops costs an event nothing. The context of a call also ends if its lease is lost, since then
+// a RetryAfter or panics: a worker that stops costs an event nothing. The context of a call also ends if its lease is lost, since then
 // another worker may have the event.
 //
 // do may be called more than once with the same event: after a crash, or when an acknowledgement was lost. It should find
@@ -232,7 +232,7 @@ func (w *worker) take(ctx context.Context, l *eventhose.Leased) {
 		switch {
 		case errors.As(err, &wanted):
 			s.delay = min(wanted.delay, eventhose.MaxNackDelay)
-		case err != nil && ctx.Err() != nil:
+		case err != nil && ctx.Err() != nil && !errors.Is(err, errPanic):
 			s.release = true
 		}
 		w.mu.Lock()
@@ -250,11 +250,14 @@ func (w *worker) take(ctx context.Context, l *eventhose.Leased) {
 	})
 }
 
+// errPanic is how a call ended that the event may be to blame for, whenever that was.
+var errPanic = errors.New("panic")
+
 // call keeps a panic from taking the other calls along: its event is given back.
 func (w *worker) call(ctx context.Context, e eventhose.Event) (err error) {
 	defer func() {
 		if fault := recover(); fault != nil {
-			err = fmt.Errorf("panic: %v", fault)
+			err = fmt.Errorf("%w: %v", errPanic, fault)
 			w.trouble(fmt.Errorf("working on event %s: %w", e.ID, err))
 		}
 	}()

@@ -64,10 +64,12 @@ func TestWorkTellsLongErrors(t *testing.T) {
 	})
 }
 
+var errFault = errors.New("a fault of the event's")
+
 // A worker that is stopped in the middle of its work, as by a deploy, costs the event nothing, however often.
 func TestWorkStops(t *testing.T) {
 	eventhosetest.Run(t, func(t *testing.T, s *eventhosetest.Server) {
-		sub, err := s.Tenant.CreateSubscription(t.Context(), client.NewSubscription{Retry: eventhose.Retry{Schedule: []eventhose.Duration{0, 0}}})
+		sub, err := s.Tenant.CreateSubscription(t.Context(), client.NewSubscription{Retry: eventhose.Retry{Schedule: []eventhose.Duration{0, 0, 0}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,6 +84,9 @@ func TestWorkStops(t *testing.T) {
 				deliveries = handed.Deliveries
 				stop()
 				<-ctx.Done()
+				if errors.Is(err, errFault) {
+					panic(err)
+				}
 				return err
 			})
 			if work != nil {
@@ -95,8 +100,11 @@ func TestWorkStops(t *testing.T) {
 				t.Fatalf("%d deliveries, though none was the event's fault", n)
 			}
 		}
+		if n := stopped(errFault); n != 1 {
+			t.Errorf("%d deliveries", n)
+		}
 		later := client.RetryAfter(time.Minute, errors.New("not now"))
-		if n := stopped(later); n != 1 {
+		if n := stopped(later); n != 2 {
 			t.Errorf("%d deliveries", n)
 		}
 		list, err := s.Tenant.Parked(t.Context(), sub.ID, "", client.ListOptions{})
@@ -104,8 +112,8 @@ func TestWorkStops(t *testing.T) {
 			t.Errorf("what a call wants back later, though its worker stops: %+v, %v", list.Data, err)
 		}
 		s.Clock.Advance(time.Minute)
-		if n := stopped(nil); n != 2 {
-			t.Errorf("%d deliveries after one that failed", n)
+		if n := stopped(nil); n != 3 {
+			t.Errorf("%d deliveries after two that failed", n)
 		}
 		if list, err := s.Tenant.Parked(t.Context(), sub.ID, "", client.ListOptions{}); err != nil || len(list.Data) != 0 {
 			t.Errorf("what is done, though its worker stops: %+v, %v", list.Data, err)
