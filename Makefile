@@ -80,7 +80,7 @@ fuzz: ## Fuzz every parser for FUZZTIME (10m) each
 	@test/fuzz $(FUZZTIME)
 
 .PHONY: crash
-crash: ## kill -9 the real binary N (5000) times under load and check every promise
+crash: ## For an hour: kill -9 the real binary N (5000) times under load and check every promise
 	CGO_ENABLED=1 EVENTHOSE_KILLS=$(N) $(GO) test -race -count 1 -timeout 24h -v -run '^TestKill$$' ./internal/crashtest
 
 .PHONY: soak
