@@ -102,7 +102,7 @@ func (p Principal) Limited() bool { return p.Kind == PrincipalPortal && len(p.Su
 type StoredAnswer struct {
 	// Good is how long it can be given again, 24 h at most and if 0.
 	Good        Duration `json:"-"`
-	Status      int    `json:"status"`
-	ContentType string `json:"content_type"`
-	Body        []byte `json:"body"`
+	Status      int      `json:"status"`
+	ContentType string   `json:"content_type"`
+	Body        []byte   `json:"body"`
 }
