@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -397,5 +398,10 @@ func TestAuditSeesFaults(t *testing.T) {
 	}
 	if len(audit(good, []string{"no signature"}, log, true, 1)) == 0 {
 		t.Error("a forged request is not seen")
+	}
+	// Many faults of one kind hide none of another.
+	forged := slices.Repeat([]string{"no signature"}, 100)
+	if wrong := audit(good[:4], forged, log, true, 1); !slices.Contains(wrong, "1 of 3 events were never taken") || !slices.Contains(wrong, `and 90 more like "bad request: %s"`) || len(wrong) > 20 {
+		t.Errorf("of a hundred forged requests and an event that was never taken: %q", wrong)
 	}
 }

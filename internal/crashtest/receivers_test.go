@@ -181,8 +181,9 @@ func (r *receiver) read(h http.Header, body []byte) ([]arrival, string) {
 // bounds the requests that each kill repeats.
 func audit(arrivals []arrival, forged []string, log map[uint64][32]byte, ordered bool, inFlight int) []string {
 	var wrong []string
+	kinds := map[string]int{}
 	fault := func(format string, args ...any) {
-		if len(wrong) < 20 {
+		if kinds[format]++; kinds[format] <= mostTold {
 			wrong = append(wrong, fmt.Sprintf(format, args...))
 		}
 	}
@@ -247,8 +248,16 @@ func audit(arrivals []arrival, forged []string, log map[uint64][32]byte, ordered
 			fault("%d repeats after kill %d, more than the %d in flight", n, kill, inFlight)
 		}
 	}
+	for format, n := range kinds {
+		if n > mostTold {
+			wrong = append(wrong, fmt.Sprintf("and %d more like %q", n-mostTold, format))
+		}
+	}
 	return wrong
 }
+
+// mostTold is how many faults of a kind are told one by one, so that many of one kind hide none of another.
+const mostTold = 10
 
 // A receiver notes what comes before it answers, or resets the connection: the sender may be quicker with its retry than the
 // receiver with its note, and what was not taken would look like a repeat of what was.
