@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"testing"
 
@@ -65,4 +66,56 @@ func TestTailIsInMemory(t *testing.T) {
 			t.Fatalf("from memory  %s\nfrom the disk %s", a, b)
 		}
 	}
+}
+
+// asked is a context that calls do when it is asked for the nth time whether it has ended.
+type asked struct {
+	context.Context
+	n  int
+	do func()
+}
+
+func (c *asked) Err() error {
+	if c.n--; c.n == 0 {
+		c.do()
+	}
+	return c.Context.Err()
+}
+
+// What is erased while a page of several batches is read stays erased: the reader, who sees what was there when it began, does not
+// keep that for others.
+func TestErasedWhileAPageIsRead(t *testing.T) {
+	fs := vfs.NewMem()
+	s := mustOpen(t, fs, "data")
+	mustAppend(t, s, "t", event(1, ""))
+	mustAppend(t, s, "t", event(2, ""), event(3, ""))
+	again := func() {
+		t.Helper()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = mustOpen(t, fs, "data")
+	}
+	again() // nothing is in memory
+	erase := func() {
+		if err := s.Erase(ctx, "t", 2); err != nil {
+			t.Error(err)
+		}
+	}
+	page, err := s.Read(&asked{ctx, 3, erase}, "t", 0, wide) // as the call begins, and before each batch
+	if err != nil || len(page) != 3 {
+		t.Fatalf("%d events, %v", len(page), err)
+	}
+	check := func(when string) {
+		t.Helper()
+		if e, err := s.Lookup(ctx, "t", store.Ref{Sequence: 2}); err != nil || !e.Erased || len(e.Data) > 0 {
+			t.Errorf("%s: %+v, %v", when, e, err)
+		}
+	}
+	check("erased")
+	if err := s.Erase(ctx, "t", 3); err != nil {
+		t.Fatal(err)
+	}
+	again()
+	check("after the one beside it was erased")
 }

@@ -87,6 +87,7 @@ type page struct {
 	bytes  int
 	full   bool
 	it     *pebble.Iterator
+	epoch  uint64 // of the cache, when it was made
 }
 
 func (p *page) close() {
@@ -102,12 +103,13 @@ func (p *page) batch() (*batch, error) {
 		return b, nil
 	}
 	if p.it == nil {
+		p.epoch = epoch // it shows what there is now, of batches that are read later too
 		var err error
 		if p.it, err = p.s.db.NewIter(&pebble.IterOptions{LowerBound: batchKey(p.tenant, p.next), UpperBound: end(prefix(spaceBatch, p.tenant, 0))}); err != nil {
 			return nil, p.s.readError(err)
 		}
 	}
-	return p.s.batchAt(p.it, p.tenant, p.next, epoch)
+	return p.s.batchAt(p.it, p.tenant, p.next, p.epoch)
 }
 
 // batchAt reads the record batch that holds seq and keeps it in the cache.
