@@ -24,6 +24,8 @@ type logState struct {
 	inc    eventhose.Incarnation
 	forks  []eventhose.Fork
 	first  sequence
+	// trimming is what first was before the step of retention that is being written, 0 if none is.
+	trimming sequence
 	// applied is the last sequence that was given out, durable the last one that a power cut cannot take back. Readers
 	// see up to durable.
 	applied, durable sequence

@@ -192,22 +192,26 @@ func (s *Store) recordAt(tenant tenantID, seq sequence) (*record, error) {
 		return nil, err
 	}
 	defer s.release(st)
-	for {
-		first, last := s.span(st)
-		switch {
-		case seq == 0 || seq > last:
-			return nil, store.ErrNotFound
-		case seq < first:
-			return s.keptAt(tenant, seq)
-		}
-		b, err := s.batchOf(tenant, seq)
-		if err == nil {
-			return &b.records[seq-b.first], nil
-		}
-		if now, _ := s.span(st); now == first || !errors.Is(err, errMissing) {
-			return nil, err
-		}
+	s.heads.mu.Lock()
+	first, last := st.first, st.durable
+	if st.trimming > 0 {
+		first = st.trimming // what it keeps aside cannot be read before it is written
 	}
+	s.heads.mu.Unlock()
+	switch {
+	case seq == 0 || seq > last:
+		return nil, store.ErrNotFound
+	case seq < first:
+		return s.keptAt(tenant, seq)
+	}
+	b, err := s.batchOf(tenant, seq)
+	if err == nil {
+		return &b.records[seq-b.first], nil
+	}
+	if now, _ := s.span(st); seq < now && errors.Is(err, errMissing) {
+		return s.keptAt(tenant, seq) // retention has taken it meanwhile
+	}
+	return nil, err
 }
 
 // batchOf answers the record batch that holds a sequence.

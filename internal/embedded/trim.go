@@ -113,14 +113,18 @@ func (t *trimming) apply() (done pending, err error) {
 	if t.b.Empty() {
 		return done, t.b.Close()
 	}
-	return s.apply(t.b, t.trimmed, logs, lanes)
+	done, err = s.apply(t.b, t.trimmed, logs, lanes)
+	s.heads.mu.Lock()
+	t.st.trimming = 0
+	s.heads.mu.Unlock()
+	return done, err
 }
 
 // trimmed takes note of the step in memory. Readers are turned away at once: the batches are gone from here on.
 func (t *trimming) trimmed() {
 	h := &t.s.heads
 	h.mu.Lock()
-	t.st.first, t.st.bytes = t.next, t.bytes
+	t.st.first, t.st.bytes, t.st.trimming = t.next, t.bytes, t.first
 	h.mu.Unlock()
 	t.laneWriter.applied()
 }

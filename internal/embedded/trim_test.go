@@ -2,12 +2,16 @@ package embedded
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/store"
@@ -84,4 +88,59 @@ func TestTrimLeavesWhatIsKept(t *testing.T) {
 	if done = trim(time.Time{}, (parked-2)*100, done.Over...); !slices.Equal(done.Lost, want) || len(done.Over) > 0 {
 		t.Errorf("given up: %+v", done)
 	}
+}
+
+// A parked event is there at every moment while retention takes it out of its log: whoever is about to try it again would take it for lost.
+func TestParkedWhileItIsTrimmed(t *testing.T) {
+	var waits atomic.Bool
+	writing, goOn := make(chan struct{}), make(chan struct{})
+	// The disk is so small that what is kept fills Pebble's memory, and a new log is begun before it is written.
+	fs := errorfs.Wrap(newQuota(64<<20), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".log") && waits.CompareAndSwap(true, false) {
+			close(writing)
+			<-goOn
+		}
+		return nil
+	}))
+	s, err := Open("data", Options{FS: fs, MinFree: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	large := event(1, "parked")
+	large.Event.Data = make([]byte, 900<<10)
+	for i := range large.Event.Data {
+		large.Event.Data[i] = byte(rand.Uint32())
+	}
+	mustAppend(t, s, "t", large)
+	mustAppend(t, s, "t", event(2, ""))
+	c := store.LaneChange{Create: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: "t", Subscription: "sub"}, Retrying: 1}}
+	c.Park = []store.Parked{{Parked: eventhose.Parked{Sequence: 1, State: eventhose.ParkedRetrying}}}
+	if err := s.Commit(ctx, store.Progress{Lanes: []store.LaneChange{c}}); err != nil {
+		t.Fatal(err)
+	}
+	waits.Store(true)
+	trimmed := make(chan error, 1)
+	go func() {
+		done, err := s.Trim(ctx, "t", store.Trim{Bytes: 1, Keep: 1 << 30})
+		if err == nil && (done.First != 2 || len(done.Over) > 0) {
+			t.Errorf("trimmed: %+v", done)
+		}
+		trimmed <- err
+	}()
+	check := func(when string) {
+		t.Helper()
+		for _, ref := range []store.Ref{{Sequence: 1}, {ID: "parked"}} {
+			if e, err := s.Lookup(ctx, "t", ref); err != nil || len(e.Data) != len(large.Event.Data) {
+				t.Errorf("%s, looked up by %+v: %v", when, ref, err)
+			}
+		}
+	}
+	<-writing
+	check("while it is trimmed")
+	close(goOn)
+	if err := <-trimmed; err != nil {
+		t.Fatal(err)
+	}
+	check("trimmed")
 }
