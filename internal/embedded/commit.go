@@ -90,6 +90,9 @@ func (s *Store) apply(b *pebble.Batch, last func(), of ...kind) (p pending, err 
 	if err := s.failure(); err != nil {
 		return p, err
 	}
+	for _, k := range of { // before it can be read
+		c.of[k].Store(c.counter + 1)
+	}
 	if last != nil {
 		last()
 	}
@@ -106,9 +109,6 @@ func (s *Store) apply(b *pebble.Batch, last func(), of ...kind) (p pending, err 
 	})
 	if err != nil {
 		return p, err
-	}
-	for _, k := range of {
-		c.of[k].Store(c.counter)
 	}
 	return pending{b, c.counter}, nil
 }

@@ -158,6 +158,23 @@ func TestVisibleMeansDurable(t *testing.T) {
 	})
 }
 
+// Who reads what another has written waits until it is durable, from the moment on in which it can be read.
+func TestReadersWaitFromTheFirst(t *testing.T) {
+	s := mustOpen(t, vfs.NewMem(), "data")
+	for k := range kinds {
+		b := s.db.NewBatch()
+		_ = b.Set(recordKey("t", "k", "r"), nil, nil)
+		err := s.commit(b, func() { // right before that
+			if waits, comes := s.commits.of[k].Load(), s.commits.counter+1; waits != comes {
+				t.Errorf("readers of kind %d wait for commit %d, and %d can be read", k, waits, comes)
+			}
+		}, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // quota is a disk of a size.
 type quota struct {
 	vfs.FS
