@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -36,7 +38,8 @@ func (s *Store) Erase(ctx context.Context, tenant tenantID, seq sequence) error 
 
 type erasing struct {
 	*laneWriter
-	places [][]byte // keys whose old values are to leave the files
+	places  [][]byte // keys whose old values are to leave the files
+	changed []*batch // batches as they were
 }
 
 func (e *erasing) apply(tenant tenantID, seq sequence) (done pending, err error) {
@@ -51,7 +54,6 @@ func (e *erasing) apply(tenant tenantID, seq sequence) (done pending, err error)
 	}
 	first, last := s.span(st)
 	bytes := st.bytes // changed under logMu only
-	batchFirst := sequence(0)
 	switch {
 	case seq == 0 || seq > last:
 		return done, store.ErrNotFound
@@ -64,13 +66,10 @@ func (e *erasing) apply(tenant tenantID, seq sequence) (done pending, err error)
 		if err != nil {
 			return done, err
 		}
-		batchFirst = b.first
-		records := slices.Clone(b.records)
-		r := &records[seq-b.first]
+		r := &b.records[seq-b.first]
 		if !r.event.Erased {
 			bytes -= int64(len(r.event.Data))
-			r.event.Data, r.event.Erased = nil, true
-			e.put(batchKey(tenant, b.last()), records)
+			e.rewrite(b, seq)
 			_ = e.b.Set(tenantKey(spaceHead, tenant), encodeHead(st, first, st.applied, bytes), nil)
 		}
 		if err := e.copyOf(r); err != nil {
@@ -87,13 +86,24 @@ func (e *erasing) apply(tenant tenantID, seq sequence) (done pending, err error)
 		st.bytes = bytes
 		s.heads.mu.Unlock()
 	}, logs, lanes)
-	if err == nil && batchFirst != 0 {
-		s.cache.forget(tenant, batchFirst)
+	if err == nil {
+		for _, b := range e.changed {
+			s.cache.forget(b.records[0].event.Tenant, b.first)
+		}
 	}
 	return done, err
 }
 
-// kept erases an event that is only kept, and its copy.
+// rewrite writes a batch without the data of one event.
+func (e *erasing) rewrite(b *batch, seq sequence) {
+	records := slices.Clone(b.records)
+	r := &records[seq-b.first]
+	r.event.Data, r.event.Erased = nil, true
+	e.put(batchKey(r.event.Tenant, b.last()), records)
+	e.changed = append(e.changed, b)
+}
+
+// kept erases an event that is only kept, and its copy, and what is left of it in its batch, which stays for those behind it.
 func (e *erasing) kept(tenant tenantID, seq sequence) error {
 	r, err := e.s.keptRecord(tenant, seq)
 	if err != nil {
@@ -107,8 +117,28 @@ func (e *erasing) kept(tenant tenantID, seq sequence) error {
 		erased.event.Data, erased.event.Erased = nil, true
 		e.laneWriter.kept[tenant] -= int64(len(r.event.Data))
 		e.put(seqKey(spaceKept, tenant, seq), []record{erased})
+		if err := e.left(tenant, seq); err != nil {
+			return err
+		}
 	}
 	return e.copyOf(r)
+}
+
+func (e *erasing) left(tenant tenantID, seq sequence) error {
+	it, err := e.s.db.NewIter(&pebble.IterOptions{LowerBound: batchKey(tenant, seq), UpperBound: end(prefix(spaceBatch, tenant, 0))})
+	if err != nil {
+		return e.s.readError(err)
+	}
+	defer func() { _ = it.Close() }() // what it has met it has told when it was read
+	b, err := e.s.readBatch(it, tenant, seq)
+	switch {
+	case errors.Is(err, errMissing):
+		return nil
+	case err != nil:
+		return err
+	}
+	e.rewrite(b, seq)
+	return nil
 }
 
 // copyOf erases the copy that the parent keeps of an event.

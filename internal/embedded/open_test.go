@@ -320,6 +320,44 @@ func TestErasedBytesLeaveFiles(t *testing.T) {
 	}
 }
 
+// What is erased of a parked event that retention has taken out of its log leaves the files too, also while a record batch still holds it
+// since its neighbours stay.
+func TestErasedBytesOfAKeptEventLeaveFiles(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, nil, dir)
+	secret := "p1anted-5ecret-" + strings.Repeat("x", 10)
+	e := event(1, "e")
+	e.Event.Data = []byte(secret)
+	mustAppend(t, s, "t", e, event(2, ""), event(3, ""))
+	c := store.LaneChange{Create: true, Lane: store.Lane{LaneRef: store.LaneRef{Tenant: "t", Subscription: "sub"}, Dead: 1}}
+	c.Park = []store.Parked{{Parked: eventhose.Parked{Sequence: 1, State: eventhose.ParkedDead}}}
+	if err := s.Commit(ctx, store.Progress{Lanes: []store.LaneChange{c}}); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := s.Trim(ctx, "t", store.Trim{Before: moment(2), Keep: 1 << 20}); err != nil || done.First != 2 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	for _, seq := range []sequence{1, 3} { // the second is written with what is in memory
+		if err := s.Erase(ctx, "t", seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.scrubber.done.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), secret[:15]) {
+			t.Errorf("erased data is still in %s", path)
+		}
+		return nil
+	})
+	s = mustOpen(t, nil, dir)
+	if got := mustRead(t, s, "t", 1); len(got) != 2 || got[0].Erased || !got[1].Erased {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestIDFilter(t *testing.T) {
 	fs := vfs.NewMem()
 	s := mustOpen(t, fs, "data")
