@@ -400,6 +400,9 @@ func (l *lane) load(row store.Lane, rows []store.Parked, keys []store.BlockedKey
 	arrived := l.window
 	l.window = nil
 	l.lastDue = row.Previous
+	if l.told > cursor+1 {
+		l.lastDue = 0 // retention has overtaken it since the row was written
+	}
 	switch {
 	case row.Behind:
 		for _, n := range arrived {

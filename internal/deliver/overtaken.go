@@ -91,8 +91,17 @@ func (t *tenant) overtakenTail(ctx context.Context) error {
 	defer t.mu.Unlock()
 	t.matched = max(t.matched, head.First-1)
 	for _, id := range told {
-		if l := t.lanes[id]; l != nil {
-			l.told, l.lastDue = max(l.told, head.First), 0
+		sub := t.subs[id]
+		if sub == nil {
+			continue
+		}
+		// Also the row of one that rests is to say that what is due next comes after nothing that is known.
+		l := t.lane(sub)
+		l.told, l.lastDue = max(l.told, head.First), 0
+		if l.loaded {
+			l.change()
+		} else {
+			l.needRead()
 		}
 	}
 	return nil

@@ -93,6 +93,50 @@ func TestRetentionOvertakes(t *testing.T) {
 	})
 }
 
+// What a subscription gets first after retention has overtaken it says that nothing is known to come before it, also if the subscription
+// had nothing to do meanwhile, and a restart comes before there is something for it.
+func TestRetentionOvertakesAtRest(t *testing.T) {
+	for _, restarts := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w, r := late(t)
+			id := w.subscribe(func(s *eventhose.Subscription) { s.Filter.Types = []string{"order.paid"} })
+			w.append(some(1, 0)...)
+			w.drained(id)
+			pass(time.Minute)
+			if n := w.eng.InMemory(tenant); n != 0 {
+				t.Fatalf("%d lanes are in memory", n)
+			}
+			r.before = func() {
+				w.append(append(some(3, 0), eventhose.Event{Type: "order.sent", Data: []byte("1")})...)
+				if done, err := w.store.Trim(context.Background(), tenant, store.Trim{Bytes: 1}); err != nil || done.First != 6 {
+					t.Errorf("trim: %+v, %v", done, err)
+				}
+			}
+			w.append(some(1, 0)...)
+			w.drained(id)
+			pass(time.Minute)
+			if n := w.eng.InMemory(tenant); n != 0 {
+				t.Errorf("%d lanes stay in memory", n)
+			}
+			if restarts {
+				w.stop()
+				w.start()
+			}
+			defer w.stop()
+			last := w.append(some(2, 0)...)[0].Sequence
+			w.drained(id)
+			for _, d := range w.sink.all() {
+				if want := map[eventhose.Sequence]eventhose.Sequence{1: 0, last: 0, last + 1: last}[d.seq]; d.prev != want {
+					t.Errorf("restarts: %v: %d says that %d came before it, want %d", restarts, d.seq, d.prev, want)
+				}
+			}
+			if got := sequences(w.sink.all()); !slices.Equal(got, []eventhose.Sequence{1, last, last + 1}) {
+				t.Errorf("sent: %v", got)
+			}
+		})
+	}
+}
+
 // trimsFirst is a store that retention trims just before something is read, once it is told to.
 type trimsFirst struct {
 	deliver.Store
