@@ -137,6 +137,44 @@ func TestRetentionOvertakesAtRest(t *testing.T) {
 	}
 }
 
+// Nor does a replay that retention overtakes say that nothing is missing.
+func TestRetentionOvertakesAReplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, deliver.Options{})
+		defer w.stop()
+		id := w.subscribe(quick(eventhose.OrderingNone))
+		w.append(some(149, 0)...)
+		pass(time.Hour)
+		between := time.Now()
+		w.append(some(51, 0)...)
+		w.drained(id)
+		held := make(chan struct{})
+		w.sink.set(func(context.Context, *sink.Batch) sink.Result { <-held; return taken() })
+		if _, _, err := w.eng.Replay(t.Context(), tenant, id, eventhose.ReplaySpec{}, false); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if done, err := w.store.Trim(t.Context(), tenant, store.Trim{Before: between}); err != nil || done.First != 150 {
+			t.Fatalf("trim: %+v, %v", done, err)
+		}
+		close(held)
+		w.drained(id)
+		replayed := 0
+		for _, d := range w.sink.all() {
+			if d.replay == "" || d.seq < 150 {
+				continue
+			}
+			replayed++
+			if want := (d.seq - 1) * min(1, d.seq-150); d.prev != want {
+				t.Errorf("%d says that %d came before it, want %d", d.seq, d.prev, want)
+			}
+		}
+		if replayed != 51 {
+			t.Errorf("%d of 51 came", replayed)
+		}
+	})
+}
+
 // trimsFirst is a store that retention trims just before something is read, once it is told to.
 type trimsFirst struct {
 	deliver.Store

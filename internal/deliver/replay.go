@@ -175,7 +175,9 @@ func (t *tenant) readReplay(ctx context.Context, l *lane, r *replay) error {
 		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		r.examined = max(r.examined, head.First-1)
+		if r.examined < head.First-1 {
+			r.examined, r.lastDue = head.First-1, 0
+		}
 		r.trim()
 		l.endReplays()
 		l.change()
