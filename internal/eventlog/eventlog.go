@@ -279,6 +279,17 @@ func (l *Log) Page(ctx context.Context, tenant eventhose.TenantID, after eventho
 			break
 		}
 		events, err := l.read(ctx, tenant, seq)
+		if eventhose.CodeOf(err) == eventhose.CodeCursorGone { // retention has gone on since the head was read
+			if examined > 0 {
+				break // what was read is answered; whoever goes on is told
+			}
+			if head, err = l.Head(ctx, tenant); err == nil {
+				seq, err = head.Resolve(after) // the beginning is further on now
+			}
+			if err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return eventhose.Page{}, err
 		}

@@ -132,3 +132,57 @@ func TestLostIsToldFirst(t *testing.T) {
 		t.Errorf("told of %v, want %v", told, want)
 	}
 }
+
+// trimming is a store whose log is trimmed to its newest event right before its nth page is read.
+type trimming struct {
+	*embedded.Store
+	nth int
+}
+
+func (s *trimming) Read(ctx context.Context, tenant eventhose.TenantID, after eventhose.Sequence, limit store.ReadLimit) ([]*eventhose.Event, error) {
+	if s.nth--; s.nth == 0 {
+		if _, err := s.Trim(ctx, tenant, store.Trim{Bytes: 1}); err != nil {
+			return nil, err
+		}
+	}
+	return s.Store.Read(ctx, tenant, after, limit)
+}
+
+// Retention that goes on while a page is read takes the beginning of the log from nobody, nor what was read before it did.
+func TestTrimmedWhileAPageIsRead(t *testing.T) {
+	const n = 1200
+	for nth, want := range map[int][]eventhose.Sequence{1: {n}, 2: {1, 2, 3}} {
+		st, err := embedded.Open("data", embedded.Options{FS: vfs.NewMem(), MinFree: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := eventlog.New(&trimming{Store: st, nth: nth}, acme, eventlog.Options{})
+		defer closeAll(t, log, st)
+		events := make([]eventhose.Event, n)
+		for i := range events {
+			if events[i] = event(i); i >= 3 && i < n-1 {
+				events[i].Type = "order.sent"
+			}
+		}
+		if _, err := log.Append(t.Context(), "acme", events[:1000]...); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := log.Append(t.Context(), "acme", events[1000:]...); err != nil {
+			t.Fatal(err)
+		}
+		page, err := log.Page(t.Context(), "acme", eventhose.Cursor{}, eventhose.Filter{Types: []string{"order.paid"}}, eventhose.PageLimit{Events: 100})
+		var got []eventhose.Sequence
+		for _, e := range page.Events {
+			got = append(got, e.Sequence)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("trimmed before page %d of the store is read: %v, %v, want %v", nth, got, err, want)
+		}
+		if nth == 1 {
+			continue
+		}
+		if _, err := log.Page(t.Context(), "acme", page.Cursor, eventhose.Filter{}, eventhose.PageLimit{Events: 100}); eventhose.CodeOf(err) != eventhose.CodeCursorGone {
+			t.Errorf("going on: %v", err)
+		}
+	}
+}
