@@ -17,7 +17,8 @@ import (
 // CrashClone waits for twice, and a clone that comes in between would wait forever.
 type powerDisk struct {
 	*vfs.MemFS
-	twice sync.RWMutex
+	twice  sync.RWMutex
+	reused atomic.Int64 // files that were written over
 }
 
 func (d *powerDisk) Link(oldname, newname string) error {
@@ -35,7 +36,14 @@ func (d *powerDisk) Lock(name string) (io.Closer, error) {
 func (d *powerDisk) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	d.twice.RLock()
 	defer d.twice.RUnlock()
+	d.reused.Add(1)
 	return d.MemFS.ReuseForWrite(oldname, newname, category)
+}
+
+// GetDiskUsage says that the disk is small, so that a log file is done with after a megabyte.
+func (d *powerDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	const size = 64 << 20
+	return vfs.DiskUsage{AvailBytes: size, TotalBytes: size}, nil
 }
 
 // clone answers what a power cut could leave, with a chance for each unsynced block and name to be there.

@@ -221,13 +221,19 @@ func (c *scrubber) run(s *Store) {
 	}
 }
 
-// scrub rewrites the files that hold a place.
+// scrub rewrites the files that hold a place, and has log files that held it removed.
 func (s *Store) scrub(ctx context.Context, place []byte) error {
 	if err := s.failure(); err != nil {
 		return err
 	}
+	if err := s.fs.forget(); err != nil {
+		return err
+	}
 	err := s.protect("compact", func() error { return s.db.Compact(ctx, place, append(slices.Clone(place), 0), false) })
 	if err != nil {
+		return err
+	}
+	if err := s.fs.forgotten(ctx, func() error { return s.protect("flush", s.flush) }); err != nil {
 		return err
 	}
 	b := s.db.NewBatch()

@@ -35,6 +35,7 @@ type guard struct {
 	synced func(time.Duration, int64)
 	dead   atomic.Bool
 	errors atomic.Bool
+	spares *spares
 	// manifest is what is durable of the newest manifest, nil before there is one.
 	manifest atomic.Pointer[manifestMark]
 }
@@ -55,7 +56,8 @@ const (
 	retryPause   = 20 * time.Millisecond
 	compactPause = 500 * time.Millisecond
 	// archive is the directory that Pebble's ArchiveCleaner moves obsolete files to. Pebble has it because then it does
-	// not write over used log files again, which would keep erased data in them. Nothing is archived: files are removed.
+	// not write over used log files again, which would keep erased data in them. Nothing is archived: files are removed, or
+	// used again in our way (spares.go).
 	archive = "archive"
 )
 
@@ -129,7 +131,12 @@ func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, e
 			return nil, err
 		}
 	}
-	return g.create(name, category, func() (vfs.File, error) { return g.FS.Create(name, category) })
+	return g.create(name, category, func() (vfs.File, error) {
+		if category == walCategory {
+			return g.createLog(name, category)
+		}
+		return g.FS.Create(name, category)
+	})
 }
 
 func (g *guard) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
@@ -175,7 +182,10 @@ func (g *guard) RemoveAll(name string) error {
 }
 
 func (g *guard) Rename(oldname, newname string) error {
-	if g.archives(newname) {
+	switch {
+	case g.archives(newname) && strings.HasSuffix(oldname, ".log"):
+		return g.doneWith(oldname)
+	case g.archives(newname):
 		return g.Remove(oldname)
 	}
 	return g.change(newname, "", func() error { return g.FS.Rename(oldname, newname) })

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -355,6 +356,95 @@ func TestErasedBytesOfAKeptEventLeaveFiles(t *testing.T) {
 	s = mustOpen(t, nil, dir)
 	if got := mustRead(t, s, "t", 1); len(got) != 2 || got[0].Erased || !got[1].Erased {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestErasedBytesLeaveUsedLogs has erased data in each place where a log file that is used again may have it: behind the end of the
+// log that is written, and in a file that waits.
+func TestErasedBytesLeaveUsedLogs(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, nil, dir)
+	const secret = "p1anted-5ecret"
+	e := event(1, "e")
+	e.Event.Data = []byte(`{"card":"` + secret + `"}`)
+	rotate := func() {
+		t.Helper()
+		if err := s.flush(); err != nil {
+			t.Fatal(err)
+		}
+		sp := s.fs.spares // the log is done with when its rows are in a table and Pebble's cleaner has come to it
+		sp.mu.Lock()
+		defer sp.mu.Unlock()
+		for len(sp.used) > 1 {
+			sp.moved.Wait()
+		}
+	}
+	holds := func() (logs, waiting int) {
+		paths, err := filepath.Glob(filepath.Join(dir, pebbleDir, "*.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			b, err := os.ReadFile(path)
+			switch {
+			case err != nil || !bytes.Contains(b, []byte(secret)):
+			case slices.Contains(s.fs.spares.free, path):
+				waiting++
+			default:
+				logs++
+			}
+		}
+		return logs, waiting
+	}
+	for range 100 { // so that what is written later does not reach it
+		mustAppend(t, s, "t", event(0, ""))
+	}
+	mustAppend(t, s, "t", e)
+	rotate()
+	mustAppend(t, s, "t", event(2, ""))
+	if logs, waiting := holds(); logs != 0 || waiting != 1 {
+		t.Fatalf("in %d logs and %d that wait: the file does not wait to be used again", logs, waiting)
+	}
+	rotate()
+	if logs, waiting := holds(); logs != 1 || waiting != 0 {
+		t.Fatalf("in %d logs and %d that wait: the file is not used again", logs, waiting)
+	}
+	scrubbed := func(seq sequence) {
+		t.Helper()
+		if err := s.Erase(ctx, "t", seq); err != nil {
+			t.Fatal(err)
+		}
+		s.scrubber.done.Wait()
+		if logs, waiting := holds(); logs+waiting > 0 {
+			t.Fatalf("erased data is still in %d logs and %d that wait", logs, waiting)
+		}
+	}
+	scrubbed(101)
+	again := func(n int) {
+		t.Helper()
+		for range 100 {
+			mustAppend(t, s, "t", event(0, ""))
+		}
+		e.Event.ID = fmt.Sprint("e", n)
+		mustAppend(t, s, "t", e)
+		rotate()
+		if logs, waiting := holds(); logs != 0 || waiting != 1 {
+			t.Fatalf("in %d logs and %d that wait: files are not used again after an erasure", logs, waiting)
+		}
+	}
+	again(1)
+	scrubbed(203)
+	again(2)
+	rotate()
+	// The log may have been flushed since the erasure, so that a compaction need not end it.
+	if err := errors.Join(s.fs.forget(), s.fs.forgotten(ctx, s.flush)); err != nil {
+		t.Fatal(err)
+	}
+	if logs, waiting := holds(); logs+waiting > 0 {
+		t.Fatalf("in %d logs and %d that wait", logs, waiting)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

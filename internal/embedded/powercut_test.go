@@ -85,6 +85,10 @@ type powerCuts struct {
 	scripts int // side by side on one store
 	ops     int // of all of them together, in the first life of the store
 	cuts    int // of the first life
+	percent int // chance of one at each operation of the disk; 0 is 100
+	// appenders append to the log of all, ops times together, events with so much padding.
+	appenders, padding int
+
 	plantFS func(vfs.FS) vfs.FS
 	plant   func(store.Store) store.Store
 
@@ -93,7 +97,7 @@ type powerCuts struct {
 }
 
 // tally counts what really happened, over all runs.
-type tally struct{ cuts, opened, inside, opening, again, settledNew, seenFirst atomic.Int64 }
+type tally struct{ cuts, opened, inside, opening, again, settledNew, seenFirst, reused atomic.Int64 }
 
 const maxDepth = 3 // lives of a store after the first
 
@@ -104,7 +108,7 @@ func (p powerCuts) run(seed uint64) error {
 	for i := range p.scripts {
 		claims = append(claims, claim{name: string(rune('a' + i)), model: storetest.NewModel()})
 	}
-	_, err := p.live(rng, vfs.NewCrashableMem(), claims, shared{}, p.ops, p.cuts, 0)
+	_, err := p.live(rng, vfs.NewCrashableMem(), claims, shared{padding: p.padding}, p.ops, p.cuts, 0)
 	return err
 }
 
@@ -159,8 +163,11 @@ type line struct {
 // live opens a disk, checks that it holds what is claimed, works on, and opens every copy that was cut off meanwhile.
 func (p powerCuts) live(rng *rand.Rand, mem *vfs.MemFS, claims []claim, log shared, ops, cuts, depth int) (held settled, err error) {
 	c := &cutter{disk: &powerDisk{MemFS: mem}, rng: rand.New(rand.NewPCG(rng.Uint64(), 1)), left: cuts, percent: 100, opening: true}
-	if depth > 0 {
+	switch {
+	case depth > 0:
 		c.percent = 4
+	case p.percent > 0:
+		c.percent = p.percent
 	}
 	before := log
 	st, err := p.open(c)
@@ -194,6 +201,7 @@ func (p powerCuts) live(rng *rand.Rand, mem *vfs.MemFS, claims []claim, log shar
 	if err := errors.Join(err, st.Close()); err != nil {
 		return held, err
 	}
+	p.tally.reused.Add(c.disk.reused.Load())
 	known := map[uint64]settled{} // by what is on the disk
 	for _, cut := range c.stop() {
 		if p.enough > 0 && p.tally.cuts.Load() >= p.enough {
@@ -323,6 +331,17 @@ func (p powerCuts) work(ctx context.Context, rng *rand.Rand, c *cutter, st store
 			}
 		})
 	}
+	for i := range p.appenders {
+		rng := rand.New(rand.NewPCG(rng.Uint64(), 4))
+		workers.Go(func() {
+			for range ops / p.appenders {
+				if err := log.append(ctx, st, rng, i); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
 	readers.Go(func() {
 		turn := 0
 		for range writing { // when the disk is about to write, that is with something under way
@@ -379,8 +398,9 @@ func (l *line) claim(name string, acked, seen, started int64) claim {
 // shared is a log that all scripts append to at once, which nothing is removed from: after a cut it must be a beginning
 // of what it became, no shorter than what was answered or read, and not in the middle of one append.
 type shared struct {
-	events []*eventhose.Event // of earlier lives, then of this one
-	min    int64              // how many at least there must be
+	events  []*eventhose.Event // of earlier lives, then of this one
+	min     int64              // how many at least there must be
+	padding int                // of each event's data
 
 	mu         *sync.Mutex
 	inner      map[eventhose.Sequence]bool // lasts of appends that are not whole
@@ -455,7 +475,7 @@ func (s *shared) append(ctx context.Context, st store.Store, rng *rand.Rand, who
 		case rng.IntN(4) == 0 && len(s.remembered) > 0:
 			e.ID = s.remembered[rng.IntN(len(s.remembered))]
 		}
-		e.Data = []byte(e.ID)
+		e.Data = append([]byte(e.ID), noise(rng, s.padding)...)
 		s.remembered = append(s.remembered, e.ID)
 		if e.ID == "" {
 			s.remembered = s.remembered[:len(s.remembered)-1]
@@ -517,7 +537,16 @@ func (s *shared) finish(ctx context.Context, st store.Store) (err error) {
 
 // after is what a cut must hold of the log.
 func (s *shared) after(c cut) shared {
-	return shared{events: slices.Clip(s.events), min: c.sharedMin, inner: s.inner}
+	return shared{events: slices.Clip(s.events), min: c.sharedMin, inner: s.inner, padding: s.padding}
+}
+
+// noise is what no compression makes smaller.
+func noise(rng *rand.Rand, n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+	return b
 }
 
 func TestPowerCut(t *testing.T) {
@@ -545,6 +574,51 @@ func TestPowerCut(t *testing.T) {
 			t.Errorf("no cut %s: the test has not seen what it is for", what)
 		}
 	}
+}
+
+// TestPowerCutInUsedLogs cuts the power while log files are written that hold older logs.
+func TestPowerCutInUsedLogs(t *testing.T) {
+	p := powerCuts{appenders: 4, padding: 20_000, ops: 400, cuts: 40, percent: 5, tally: new(tally)}
+	if err := p.run(seed(t)); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.tally.reused.Load(); n == 0 {
+		t.Error("no log file was written over: the test has not seen what it is for")
+	}
+	t.Logf("%d power cuts, %d log files written over", p.tally.cuts.Load(), p.tally.reused.Load())
+}
+
+// tooEarly writes over the log file before, whose rows are not in tables yet.
+type tooEarly struct {
+	vfs.FS
+	last string
+}
+
+func (d *tooEarly) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if category != "pebble-wal" {
+		return d.FS.Create(name, category)
+	}
+	last := d.last
+	d.last = name
+	if last != "" {
+		if f, err := d.ReuseForWrite(last, name, category); err == nil {
+			return f, nil
+		}
+	}
+	return d.FS.Create(name, category) // it is the first, or the one before was just removed
+}
+
+// TestPowerCutInUsedLogsSees shows the checker red on a store that uses log files again too early.
+func TestPowerCutInUsedLogsSees(t *testing.T) {
+	for i := range uint64(5) {
+		p := powerCuts{appenders: 4, padding: 20_000, ops: 200, cuts: 40, percent: 5, tally: new(tally),
+			plantFS: func(fs vfs.FS) vfs.FS { return &tooEarly{FS: fs} }}
+		if err := p.run(i); err != nil {
+			t.Logf("seen: %v", err)
+			return
+		}
+	}
+	t.Fatal("logs that were written over too early went unnoticed")
 }
 
 var errEnough = errors.New("enough")

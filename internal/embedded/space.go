@@ -84,6 +84,9 @@ func (p *space) look() {
 		return
 	}
 	p.free = int64(usage.AvailBytes)
+	if p.free < p.minFree+p.reserve {
+		_ = p.fs.forget() // what it removes is seen by the next look
+	}
 	if !p.held && p.reserve > 0 && p.free > p.minFree+p.reserve {
 		if err := p.take(); err != nil {
 			_ = p.fs.FS.Remove(p.fs.PathJoin(p.dir, reserveFile))

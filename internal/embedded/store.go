@@ -117,7 +117,7 @@ func newStore(dir string, o Options) *Store {
 	s.commits.told = make(chan struct{})
 	s.heads.logs = map[tenantID]*logState{}
 	s.laneRows = map[store.LaneRef]laneRow{}
-	s.fs = &guard{FS: fs, root: dir, fail: s.fail, full: s.giveReserve, wrote: s.space.wrote, synced: o.Synced}
+	s.fs = &guard{FS: fs, root: dir, fail: s.fail, full: s.giveReserve, wrote: s.space.wrote, synced: o.Synced, spares: newSpares()}
 	return s
 }
 

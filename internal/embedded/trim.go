@@ -71,7 +71,13 @@ func (s *Store) trimStep(ctx context.Context, tenant tenantID, t store.Trim) (st
 	if err != nil || done.batch == nil {
 		return step.out, false, err
 	}
-	return step.out, step.more, s.await(done)
+	if err := s.await(done); err != nil {
+		return step.out, step.more, err
+	}
+	if step.next > step.first {
+		_ = s.fs.forget() // what it cannot remove goes at the next start
+	}
+	return step.out, step.more, nil
 }
 
 // apply decides and applies the step; pending is empty if there was nothing to do.
