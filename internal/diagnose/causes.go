@@ -54,6 +54,8 @@ var causes = []cause{
 		detail: "{what}. Redirects are never followed, since whoever controls the old address would decide where events go. Put the new address into the URL; often only https, www or a final slash is missing."},
 	{reason: eventhose.ReasonProtocol, title: "What {host} answers is not HTTP", fix: eventhose.FixURL,
 		detail: "{what}. Another service listens on this port, or the answer's headers are larger than 64 KiB. Check host and port."},
+	{reason: eventhose.ReasonPartly, says: "all count as failed", title: "The receiver does not say rightly which events of the batch failed", fix: eventhose.FixReceiver,
+		detail: "It does not name each of them by its id, or its answer is longer than the 64 KiB that are read. So all of the batch is sent again, and what it has taken comes to it twice. The answer below is what it said."},
 	{reason: eventhose.ReasonPartly, title: "The receiver took a part of the batch", fix: eventhose.FixReceiver,
 		detail: "{what}. Its answer names those; what it says of each is beside the event. Only these are sent again."},
 	{reason: eventhose.ReasonStatus, from: 401, to: 401, title: "The receiver does not believe that this comes from us (401)", fix: eventhose.FixSecret,

@@ -193,6 +193,14 @@ func TestRealFailures(t *testing.T) {
 			readRequest(c)
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+`{"failed":[{"id":"b","error":"no"}]}`)
 		}), batch, "took a part of the batch", eventhose.FixReceiver},
+		{"partly, without a name", "http://" + raw(t, func(c net.Conn) {
+			readRequest(c)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+`{"failed":["b"]}`)
+		}), batch, "does not say rightly which", eventhose.FixReceiver},
+		{"partly, without an end", "http://" + raw(t, func(c net.Conn) {
+			readRequest(c)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+`{"failed":[{"id":"b","error":"`+strings.Repeat("x", egress.MaxBody))
+		}), batch, "does not say rightly which", eventhose.FixReceiver},
 		{"secret", status(200), func(s *eventhose.Subscription) { s.Secrets = []eventhose.LiveSecret{{Secret: "whsec_?"}} }, "signing secret cannot be used", eventhose.FixSecret},
 		{"header", status(200), func(s *eventhose.Subscription) {
 			s.Destination.Headers = map[string]eventhose.Secret{"Host": "x"}
