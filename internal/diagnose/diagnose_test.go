@@ -255,6 +255,10 @@ func TestWhatComesNext(t *testing.T) {
 			t.Errorf("%+v is told as %+v", c.a, d)
 		}
 	}
+	// What a test is answered disables nothing.
+	if d := diagnose.Attempt(&eventhose.Attempt{Outcome: eventhose.OutcomeGone, Reason: eventhose.ReasonStatus, Status: 410, Kind: eventhose.AttemptTest}); strings.Contains(d.Detail, "was disabled") || d.Fix != eventhose.FixReceiver {
+		t.Errorf("a test that is answered 410 is told as %+v", d)
+	}
 	if d := diagnose.Attempt(&eventhose.Attempt{Outcome: eventhose.OutcomeTaken}); d != nil {
 		t.Errorf("a success is told as %+v", d)
 	}
