@@ -32,6 +32,8 @@ var causes = []cause{
 		detail: "{host} leads to an address within a private network, or to this machine, and those are closed so that nobody can reach internal services through webhooks. If it is meant, the operator opens the network with --allow-networks."},
 	{reason: eventhose.ReasonRefused, says: "no way to the address", title: "There is no route to {host}", fix: eventhose.FixURL,
 		detail: "The name resolves, and the network knows no way to that address. Often it is an IPv6 address that is published and not routed, or one from a private network."},
+	{reason: eventhose.ReasonRefused, says: "no connection could be made", title: "This server cannot connect to {host}", fix: eventhose.FixWait,
+		detail: "{what}. Nothing was sent. It is mostly something of the machine that sends: a firewall, no IPv6, or too many files open. The operator can see to it."},
 	{reason: eventhose.ReasonRefused, title: "Nobody listens at {host}", fix: eventhose.FixReceiver,
 		detail: "The machine answers, and nothing listens on this port: the receiver is not running, or it listens on another port or only on its own loopback address."},
 	{reason: eventhose.ReasonReset, title: "{host} broke the connection off", fix: eventhose.FixReceiver,

@@ -246,6 +246,7 @@ func TestWhatComesNext(t *testing.T) {
 		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonStatus, Status: 503, Kind: eventhose.AttemptTest}, "This was a test", eventhose.FixWait},
 		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonTLS, Message: "the certificate of a expired on 2026-01-01. Renew it"}, "The certificate of a expired on 2026-01-01. Nothing", eventhose.FixCertificate},
 		{eventhose.Attempt{Outcome: eventhose.OutcomeGone, Reason: eventhose.ReasonStatus, Status: 410}, "Resume it once the receiver wants events again.", eventhose.FixResume},
+		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonRefused, Message: "no connection could be made: too many open files. See", Next: at}, "too many open files. Nothing was sent.", eventhose.FixWait},
 		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonStopping}, "sent again", eventhose.FixWait},
 		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonNack, Message: "no stock"}, "handed over again", eventhose.FixWorker},
 		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonExpired}, "lease", eventhose.FixWorker},

@@ -13,6 +13,9 @@ import (
 // NoTLS is the detail of a ReasonTLS that no certificate mends.
 const NoTLS = "the receiver does not speak TLS on this port"
 
+// NoConnection begins the detail of a ReasonRefused that is nothing of the receiver's.
+const NoConnection = "no connection could be made"
+
 // Explain says in plain words what went wrong with an attempt and what to do about it: the detail that the sink knows
 // ("the certificate expired on 2026-11-01"), or what the reason means if it is "", and the advice that goes with the
 // reason. It answers "" for ReasonNone.
@@ -21,8 +24,11 @@ func Explain(reason eventhose.Reason, detail string) string {
 	if !ok {
 		return ""
 	}
-	if detail == NoTLS {
+	switch {
+	case detail == NoTLS:
 		words.fix = "Check the port in the subscription's URL, which begins with https"
+	case strings.HasPrefix(detail, NoConnection):
+		words.fix = "If this lasts, have the operator look at this server's firewall, network and limits"
 	}
 	if detail == "" {
 		detail = words.what
