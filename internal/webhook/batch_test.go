@@ -228,6 +228,42 @@ func TestPartialAnswers(t *testing.T) {
 	}
 }
 
+// Without Accept-Encoding a receiver may choose how it encodes its answer (RFC 9110, section 12.5.3). What failed counts all the same.
+func TestCompressedPartialAnswer(t *testing.T) {
+	var answer string
+	cut := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		io.WriteString(z, answer)
+		z.Close()
+		w.Header().Set("Content-Encoding", "GZIP")
+		w.Write(b.Bytes()[:b.Len()-cut])
+	}))
+	t.Cleanup(server.Close)
+	s := newSink(t, loopback())
+	sub := subscription(server.URL)
+	for _, c := range []struct {
+		answer string
+		cut    int
+		failed int
+	}{
+		{`{"failed":[{"id":"e2","error":"no room"}]}`, 0, 1},
+		{`{"failed":[]}`, 0, 0},
+		{"ok", 0, 0},
+		{`{"failed":[{"id":"e2"}],"log":"` + strings.Repeat("x", 10<<20) + `"}`, 0, 1},
+		{`{"failed":[{"id":"e2","error":"` + strings.Repeat("x", 10<<20) + `"}]}`, 0, 3},
+		{`{"failed":[{"id":"e2"}]}`, 8, 1}, // without what ends it
+		{"", 20, 0},
+	} {
+		answer, cut = c.answer, c.cut
+		if r := s.Send(t.Context(), batchOf(sub, 3)); len(r.Failed) != c.failed || (r.Reason == eventhose.ReasonPartly) != (c.failed > 0) || r.Status != 200 {
+			t.Errorf("%.60s cut by %d: %s %s, %d failed", c.answer, c.cut, r.Outcome, r.Reason, len(r.Failed))
+		}
+	}
+}
+
 func FuzzRefused(f *testing.F) {
 	for body := range answers {
 		if len(body) < 1000 { // long ones make fuzzing slow
