@@ -37,7 +37,7 @@ func (r *refusal) text() string {
 // JSON or not, refuses nothing, but for what says in another form that something failed: that has a refusal without an id. longer
 // says that body is only the beginning of the answer; ended is false if what failed goes on beyond it.
 func refused(body []byte, longer bool) (list []refusal, ended bool) {
-	body = bytes.TrimLeft(body, " \t\r\n")
+	body = bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\ufeff")), " \t\r\n") // RFC 8259, section 8.1: a byte order mark may be passed over
 	if len(body) == 0 || body[0] != '{' || !longer && !json.Valid(body) {
 		return nil, true
 	}
