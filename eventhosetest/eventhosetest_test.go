@@ -259,6 +259,33 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// A receiver may have several subscriptions, each with a secret of its own, and fails as often as it was told, which may be never.
+func TestReceiverOfTwo(t *testing.T) {
+	eventhosetest.Run(t, func(t *testing.T, s *eventhosetest.Server) {
+		r := s.Receiver()
+		r.Fail(0, http.StatusServiceUnavailable)
+		r.Fail(1, http.StatusInternalServerError)
+		for range 2 {
+			s.Subscribe(r, client.NewSubscription{})
+		}
+		s.Subscribe(r, client.NewSubscription{Destination: eventhose.Destination{Signature: "v1a"}})
+		s.Append(order("o1"))
+		s.Clock.Advance(time.Hour)
+		if taken := r.Taken(); len(taken) != 3 {
+			t.Errorf("it took %v", taken)
+		}
+		var failed []int
+		for _, q := range r.Requests() {
+			if q.Status != http.StatusOK {
+				failed = append(failed, q.Status)
+			}
+		}
+		if fmt.Sprint(failed) != "[500]" {
+			t.Errorf("it failed with %v", failed)
+		}
+	})
+}
+
 // A receiver outside the bubble, over a real socket: time stands while it answers.
 func TestReceiverOutside(t *testing.T) {
 	var n atomic.Int64

@@ -36,11 +36,12 @@ func (s *Server) Handle(h http.Handler) (url string) {
 type Receiver struct {
 	URL string
 
-	s        *Server
-	mu       sync.Mutex
-	verifier sign.Verifier
-	fails    []fail
-	requests []Request
+	s         *Server
+	mu        sync.Mutex
+	verifiers []sign.Verifier // one for each subscription
+	making    int             // subscriptions whose secrets are not known yet: meanwhile nothing is verified
+	fails     []fail
+	requests  []Request
 }
 
 // fail is how often to fail, below 0 for ever.
@@ -72,7 +73,9 @@ func (s *Server) Receiver() *Receiver {
 func (r *Receiver) Fail(n, status int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.fails = append(r.fails, fail{n, status})
+	if n != 0 {
+		r.fails = append(r.fails, fail{n, status})
+	}
 }
 
 // Recover has all requests answered with 200 from now on.
@@ -116,10 +119,13 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			r.fails = r.fails[1:]
 		}
 	}
-	verifier := r.verifier
+	var verifiers []sign.Verifier
+	if r.making == 0 {
+		verifiers = slices.Clone(r.verifiers)
+	}
 	r.mu.Unlock()
-	if verifier != nil && req.Header.Get("Content-Encoding") == "" {
-		if err := sign.Verify(req.Header, body, time.Now(), sign.DefaultTolerance, verifier); err != nil {
+	if len(verifiers) > 0 && req.Header.Get("Content-Encoding") == "" {
+		if err := sign.Verify(req.Header, body, time.Now(), sign.DefaultTolerance, verifiers...); err != nil {
 			r.s.t.Errorf("eventhosetest: a webhook does not verify: %v", err)
 			status = http.StatusUnauthorized
 		}
@@ -130,11 +136,15 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(status)
 }
 
-// Subscribe makes a subscription of the tenant "default" that sends to r, which from now on verifies what it gets. What n says
-// of the destination besides its URL stays; without a filter it is for all events.
+// Subscribe makes a subscription of the tenant "default" that sends to r, which from now on verifies what it gets: by the secret of
+// any of its subscriptions, if it has several. What n says of the destination besides its URL stays; without a filter it is for all
+// events.
 func (s *Server) Subscribe(r *Receiver, n client.NewSubscription) client.Subscription {
 	s.t.Helper()
 	n.Destination.Type, n.Destination.URL = eventhose.DestinationWebhook, r.URL
+	r.mu.Lock()
+	r.making++
+	r.mu.Unlock()
 	sub, err := s.Tenant.CreateSubscription(context.Background(), n)
 	if err != nil {
 		s.t.Fatal(err)
@@ -148,7 +158,8 @@ func (s *Server) Subscribe(r *Receiver, n client.NewSubscription) client.Subscri
 		s.t.Fatal(err)
 	}
 	r.mu.Lock()
-	r.verifier = verifier
+	r.making--
+	r.verifiers = append(r.verifiers, verifier)
 	r.mu.Unlock()
 	return sub
 }

@@ -14,6 +14,7 @@ import (
 // cause is one row of the table. What is empty fits everything; the first row that fits counts.
 type cause struct {
 	reason eventhose.Reason
+	kind   eventhose.AttemptKind
 	// from and to bound the status, both included; 0, 0 is any.
 	from, to int
 	// says is a part of the attempt's message.
@@ -37,7 +38,7 @@ func Attempt(a *eventhose.Attempt) *eventhose.Diagnosis {
 }
 
 func (c *cause) fits(a *eventhose.Attempt) bool {
-	return (c.reason == "" || c.reason == a.Reason) && (c.to == 0 || a.Status >= c.from && a.Status <= c.to) && strings.Contains(a.Message, c.says)
+	return (c.reason == "" || c.reason == a.Reason) && (c.kind == "" || c.kind == a.Kind) && (c.to == 0 || a.Status >= c.from && a.Status <= c.to) && strings.Contains(a.Message, c.says)
 }
 
 func (c *cause) tell(a *eventhose.Attempt) *eventhose.Diagnosis {

@@ -193,6 +193,14 @@ func TestRealFailures(t *testing.T) {
 			readRequest(c)
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+`{"failed":[{"id":"b","error":"no"}]}`)
 		}), batch, "took a part of the batch", eventhose.FixReceiver},
+		{"partly, without a name", "http://" + raw(t, func(c net.Conn) {
+			readRequest(c)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+`{"failed":["b"]}`)
+		}), batch, "does not say rightly which", eventhose.FixReceiver},
+		{"partly, without an end", "http://" + raw(t, func(c net.Conn) {
+			readRequest(c)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+`{"failed":[{"id":"b","error":"`+strings.Repeat("x", egress.MaxBody))
+		}), batch, "does not say rightly which", eventhose.FixReceiver},
 		{"secret", status(200), func(s *eventhose.Subscription) { s.Secrets = []eventhose.LiveSecret{{Secret: "whsec_?"}} }, "signing secret cannot be used", eventhose.FixSecret},
 		{"header", status(200), func(s *eventhose.Subscription) {
 			s.Destination.Headers = map[string]eventhose.Secret{"Host": "x"}
@@ -238,6 +246,7 @@ func TestWhatComesNext(t *testing.T) {
 		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonStatus, Status: 503, Kind: eventhose.AttemptTest}, "This was a test", eventhose.FixWait},
 		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonTLS, Message: "the certificate of a expired on 2026-01-01. Renew it"}, "The certificate of a expired on 2026-01-01. Nothing", eventhose.FixCertificate},
 		{eventhose.Attempt{Outcome: eventhose.OutcomeGone, Reason: eventhose.ReasonStatus, Status: 410}, "Resume it once the receiver wants events again.", eventhose.FixResume},
+		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonRefused, Message: "no connection could be made: too many open files. See", Next: at}, "too many open files. Nothing was sent.", eventhose.FixWait},
 		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonStopping}, "sent again", eventhose.FixWait},
 		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonNack, Message: "no stock"}, "handed over again", eventhose.FixWorker},
 		{eventhose.Attempt{Outcome: eventhose.OutcomeFailed, Reason: eventhose.ReasonExpired}, "lease", eventhose.FixWorker},
@@ -246,6 +255,10 @@ func TestWhatComesNext(t *testing.T) {
 		if d := diagnose.Attempt(&c.a); d == nil || !strings.Contains(d.Detail, c.says) || d.Fix != c.fix || d.Title == "" {
 			t.Errorf("%+v is told as %+v", c.a, d)
 		}
+	}
+	// What a test is answered disables nothing.
+	if d := diagnose.Attempt(&eventhose.Attempt{Outcome: eventhose.OutcomeGone, Reason: eventhose.ReasonStatus, Status: 410, Kind: eventhose.AttemptTest}); strings.Contains(d.Detail, "was disabled") || d.Fix != eventhose.FixReceiver {
+		t.Errorf("a test that is answered 410 is told as %+v", d)
 	}
 	if d := diagnose.Attempt(&eventhose.Attempt{Outcome: eventhose.OutcomeTaken}); d != nil {
 		t.Errorf("a success is told as %+v", d)

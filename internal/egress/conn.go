@@ -166,7 +166,7 @@ func (c *conn) send(r *Request) (written, answerHead) {
 		}
 	}()
 	*buffer = r.AppendHead((*buffer)[:0])
-	if len(r.Body) > maxOneWrite {
+	if len(*buffer)+len(r.Body) > maxOneWrite {
 		return c.sendLong(*buffer, r)
 	}
 	*buffer = append(*buffer, r.Body...)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -296,6 +297,28 @@ func TestEarlyAnswer(t *testing.T) {
 		if c.pool.idle != 0 {
 			t.Error("half a request's connection is kept")
 		}
+	}
+}
+
+// A receiver that refuses a request for its long headers, without reading them, is heard as well.
+func TestEarlyAnswerToHeaders(t *testing.T) {
+	to := served(t, nil, func(c net.Conn) {
+		c.Read(make([]byte, 1))
+		io.WriteString(c, "HTTP/1.1 431 Too Large\r\nContent-Length: 0\r\n\r\n")
+		<-t.Context().Done() // it reads no more, and waits for the end
+	})
+	u, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := http.Header{"X-Long": {strings.Repeat("a", 16<<20)}} // more than any socket's buffer
+	long, err := NewTarget(http.MethodPost, u, header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := new(Answer)
+	if err := client(t, local(), ClientOptions{}).Do(t.Context(), &Request{Target: long, Body: []byte("{}"), Timeout: 2 * time.Second}, a); err != nil || a.Status != 431 {
+		t.Errorf("%d, %v while %s", a.Status, err, a.Stage)
 	}
 }
 

@@ -117,7 +117,7 @@ func (p *Policy) Stats() Stats {
 
 // RefuseListener refuses connections to an address that this process listens on, even where Options.Allow holds it, so
 // that a tenant cannot send our own requests back to us. An unspecified address stands for the port on each address of
-// this machine.
+// this machine, and is one of them: who connects to it comes to the loopback.
 func (p *Policy) RefuseListener(a netip.AddrPort) {
 	p.refusing.Lock()
 	defer p.refusing.Unlock()
@@ -135,12 +135,13 @@ func (p *Policy) Check(a netip.AddrPort) error { return p.check(a, false) }
 // check decides for one address. listed demands that the operator has listed it, as plain http does.
 func (p *Policy) check(a netip.AddrPort, listed bool) error {
 	addr := a.Addr().Unmap().WithZone("")
+	end := behindNAT64(addr)
 	switch {
-	case !addr.IsValid() || p.listener(addr, a.Port()):
+	case !addr.IsValid() || p.listener(end, a.Port()):
 		return ErrBlocked
 	case p.Listed(addr):
 		return nil
-	case listed || !public(addr) || p.own.contains(addr):
+	case listed || !public(addr) || p.own.contains(end):
 		return ErrBlocked
 	}
 	return nil
@@ -163,7 +164,13 @@ func (p *Policy) listener(addr netip.Addr, port uint16) bool {
 		return false
 	}
 	for _, r := range *refused {
-		if r.Port() == port && (r.Addr() == addr || r.Addr().IsUnspecified() && (addr.IsLoopback() || p.own.contains(addr))) {
+		if r.Port() != port {
+			continue
+		}
+		switch at := r.Addr(); {
+		case at == addr, addr.IsUnspecified() && (at.IsLoopback() || at.IsUnspecified()):
+			return true
+		case at.IsUnspecified() && (addr.IsLoopback() || p.own.contains(addr)):
 			return true
 		}
 	}

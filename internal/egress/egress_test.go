@@ -344,6 +344,38 @@ func TestOwnAddressesAndListeners(t *testing.T) {
 	}
 }
 
+// Our own listener is refused by every way to write it: the unspecified addresses lead to this machine's loopback, and NAT64 carries any
+// IPv4 address.
+func TestListenerUnderOtherAddresses(t *testing.T) {
+	for _, listen := range []string{"127.0.0.1:0", "0.0.0.0:0", ":0"} {
+		l, err := net.Listen("tcp", listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		port := l.Addr().(*net.TCPAddr).AddrPort().Port()
+		p := New(Options{Allow: prefixes("0.0.0.0/0", "::/0")})
+		p.RefuseListener(l.Addr().(*net.TCPAddr).AddrPort())
+		for _, host := range []string{"0.0.0.0", "::", "::ffff:0.0.0.0", "64:ff9b::127.0.0.1", "64:ff9b::"} {
+			to := net.JoinHostPort(host, fmt.Sprint(port))
+			if conn, err := p.ListedDialer().DialContext(t.Context(), "tcp", to); err == nil || !errors.Is(err, ErrBlocked) {
+				if err == nil {
+					conn.Close()
+				}
+				t.Errorf("what listens on %s is reached at %s: %v", l.Addr(), to, err)
+			}
+			if p.Check(netip.AddrPortFrom(addr(t, host), port+1)) != nil {
+				t.Errorf("another port of %s is refused", host)
+			}
+		}
+	}
+	p, _ := deaf(t)
+	p.own.addrs[addr(t, "93.184.215.14")] = true
+	if p.Check(netip.MustParseAddrPort("[64:ff9b::93.184.215.14]:443")) == nil {
+		t.Error("NAT64 reaches this machine's own address")
+	}
+}
+
 func TestMappedPrefixIsListedAsIPv4(t *testing.T) {
 	p := New(Options{Allow: []netip.Prefix{netip.MustParsePrefix("::ffff:10.9.8.7/112")}})
 	if !p.Listed(addr(t, "10.9.1.1")) || p.Listed(addr(t, "10.8.1.1")) {

@@ -55,11 +55,19 @@ func public(addr netip.Addr) bool {
 	if addr.Is4() {
 		return !within(notPublic4, addr)
 	}
-	if nat64.Contains(addr) {
-		b := addr.As16()
-		return public(netip.AddrFrom4([4]byte(b[12:])))
+	if end := behindNAT64(addr); end != addr {
+		return public(end)
 	}
 	return global6.Contains(addr) && !within(notPublic6, addr) && !isatap(addr)
+}
+
+// behindNAT64 answers the IPv4 address that a NAT64 address leads to, and any other as it is.
+func behindNAT64(addr netip.Addr) netip.Addr {
+	if !nat64.Contains(addr) {
+		return addr
+	}
+	b := addr.As16()
+	return netip.AddrFrom4([4]byte(b[12:]))
 }
 
 // isatap reports whether an address carries an IPv4 address in its interface identifier (RFC 5214, section 6.1), which a

@@ -121,7 +121,7 @@ func (r *Request) AppendHead(b []byte) []byte {
 	return append(b, "\r\n"...)
 }
 
-// maxOneWrite is the length of the longest body that is copied behind its head and written at once: it fits the buffer
+// maxOneWrite is the length of the longest request that is written at once, its body copied behind its head: it fits the buffer
 // of any socket, so that writing it waits for nobody.
 const maxOneWrite = 16 << 10
 

@@ -35,7 +35,7 @@ type Limit struct {
 	limit    float64
 	underWay int
 	tenants  map[eventhose.TenantID]int // under way, of each that has some
-	// Of the present window:
+	// Of the present window, which begins when the first of its appends ends:
 	began   time.Time
 	ended   int           // appends that tell something
 	least   time.Duration // that one of them took
@@ -44,7 +44,7 @@ type Limit struct {
 
 // New makes one that lets in 512 at once, until it knows better.
 func New() *Limit {
-	return &Limit{limit: firstAppends, tenants: map[eventhose.TenantID]int{}, began: time.Now()}
+	return &Limit{limit: firstAppends, tenants: map[eventhose.TenantID]int{}}
 }
 
 // Refuses reports whether an append of a tenant would be refused now.
@@ -94,9 +94,10 @@ func (o *Limit) done(tenant eventhose.TenantID, began time.Time, written bool) {
 	if !written && took <= lateAfter {
 		return
 	}
-	if o.ended == 0 || took < o.least {
-		o.least = took
+	if o.ended == 0 {
+		o.began, o.least = now, took // one that is late after a pause is judged with what follows it
 	}
+	o.least = min(o.least, took)
 	if o.ended++; now.Sub(o.began) < overloadWindow {
 		return
 	}
@@ -106,7 +107,7 @@ func (o *Limit) done(tenant eventhose.TenantID, began time.Time, written bool) {
 	case o.reached:
 		o.limit = min(mostAppends, o.limit*1.1+1)
 	}
-	o.began, o.ended, o.reached = now, 0, false
+	o.ended, o.reached = 0, false
 }
 
 // Refused is what who is refused gets: CodeUnavailable, with RetryAfter.

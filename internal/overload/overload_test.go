@@ -94,6 +94,37 @@ func TestOverloadForgivesABurst(t *testing.T) {
 	})
 }
 
+// One slow fsync, of a server that has little to do, is no queue: of those that come then nobody is refused.
+func TestOverloadForgivesOneSlowSync(t *testing.T) {
+	for _, underWay := range []int{1, 20, 200} {
+		synctest.Test(t, func(t *testing.T) {
+			o := New()
+			take := func(n int, took time.Duration) {
+				t.Helper()
+				var all []func(written bool)
+				for range n {
+					done, err := o.Take("acme")
+					if err != nil {
+						t.Fatalf("refused with %d under way, of %v", o.underWay, o.limit)
+					}
+					all = append(all, done)
+				}
+				<-time.After(took)
+				for _, done := range all {
+					done(true)
+				}
+			}
+			for range 3 { // a quiet server
+				<-time.After(time.Minute)
+				take(1, 5*time.Millisecond)
+			}
+			<-time.After(time.Minute)
+			take(underWay, 2*lateAfter)
+			take(200, 5*time.Millisecond)
+		})
+	}
+}
+
 // Who floods is refused; who has less than its share under way is not.
 func TestOverloadIsTheFloodersOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -13,6 +13,9 @@ import (
 // NoTLS is the detail of a ReasonTLS that no certificate mends.
 const NoTLS = "the receiver does not speak TLS on this port"
 
+// NoConnection begins the detail of a ReasonRefused that is nothing of the receiver's.
+const NoConnection = "no connection could be made"
+
 // Explain says in plain words what went wrong with an attempt and what to do about it: the detail that the sink knows
 // ("the certificate expired on 2026-11-01"), or what the reason means if it is "", and the advice that goes with the
 // reason. It answers "" for ReasonNone.
@@ -21,8 +24,11 @@ func Explain(reason eventhose.Reason, detail string) string {
 	if !ok {
 		return ""
 	}
-	if detail == NoTLS {
+	switch {
+	case detail == NoTLS:
 		words.fix = "Check the port in the subscription's URL, which begins with https"
+	case strings.HasPrefix(detail, NoConnection):
+		words.fix = "If this lasts, have the operator look at this server's firewall, network and limits"
 	}
 	if detail == "" {
 		detail = words.what
@@ -70,9 +76,9 @@ var statusFixes = map[int]string{
 	http.StatusForbidden:             "Check that the receiver verifies with the current signing secret, and that no firewall stands before it",
 	http.StatusNotFound:              "Check the path in the subscription's URL",
 	http.StatusMethodNotAllowed:      "The URL must take POST: check its path",
-	http.StatusGone:                  "It wants nothing more: the subscription is disabled until you resume it",
+	http.StatusGone:                  "It wants nothing more. Answered to an event that the server sends, this has the subscription disabled until you resume it",
 	http.StatusRequestEntityTooLarge: "Raise the receiver's limit on the size of a body, or send smaller events",
-	http.StatusUnsupportedMediaType:  "The receiver must take application/json",
+	http.StatusUnsupportedMediaType:  "The receiver must take the content type of the subscription's format",
 	http.StatusTooManyRequests:       "It is asked less at once now; raise the receiver's limit if this lasts",
 	http.StatusBadGateway:            "A proxy did not reach the receiver: check that it runs",
 	http.StatusServiceUnavailable:    "The receiver is overloaded or in maintenance; it is asked less at once now",

@@ -120,6 +120,13 @@ func TestExplain(t *testing.T) {
 	if got := Explain(eventhose.ReasonNone, "x"); got != "" {
 		t.Errorf("nothing went wrong: %q", got)
 	}
+	// Tests, and what `listen` forwards, are answered 410 and 415 too, in any format.
+	if got := ExplainStatus(410); strings.Contains(got, "the subscription is disabled") {
+		t.Errorf("410: %q", got)
+	}
+	if got := ExplainStatus(415); strings.Contains(got, "take application/json") {
+		t.Errorf("415: %q", got)
+	}
 	for status, says := range map[int]string{401: "401 Unauthorized. Check that the receiver verifies", 404: "path", 410: "disabled", 500: "look into its log", 599: "answered 599.", 418: "teapot. Look", 999: "receiver"} {
 		if got := ExplainStatus(status); !strings.Contains(got, says) {
 			t.Errorf("%d: %q does not say %q", status, got, says)

@@ -144,6 +144,7 @@ var answers = map[string]string{
 	`{"failed":[{"id":"e3","error":null},{"id":"e1","error":{"code":7}}]}`:  `e1:{"code":7} e3:`,
 	`{"failed":[{"id":"e1"},{"id":"e1","error":"last"}]}`:                   "e1:last",
 	`{"failed":[{"id":"e1"},{"id":"e2"},{"id":"e3"}]}`:                      "e1: e2: e3:",
+	"\ufeff {\"failed\":[{\"id\":\"e2\"}]}":                                 "e2:", // as editors begin files, and PHP what comes of them
 	`{"failed":[{"id":"e1"}]`:                                               "",
 	`{"failed":[{"id":"e1"}]} x`:                                            "",
 	`{"failed":[{"id":"e1"`:                                                 "",
@@ -228,6 +229,42 @@ func TestPartialAnswers(t *testing.T) {
 	}
 }
 
+// Without Accept-Encoding a receiver may choose how it encodes its answer (RFC 9110, section 12.5.3). What failed counts all the same.
+func TestCompressedPartialAnswer(t *testing.T) {
+	var answer string
+	cut := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		io.WriteString(z, answer)
+		z.Close()
+		w.Header().Set("Content-Encoding", "GZIP")
+		w.Write(b.Bytes()[:b.Len()-cut])
+	}))
+	t.Cleanup(server.Close)
+	s := newSink(t, loopback())
+	sub := subscription(server.URL)
+	for _, c := range []struct {
+		answer string
+		cut    int
+		failed int
+	}{
+		{`{"failed":[{"id":"e2","error":"no room"}]}`, 0, 1},
+		{`{"failed":[]}`, 0, 0},
+		{"ok", 0, 0},
+		{`{"failed":[{"id":"e2"}],"log":"` + strings.Repeat("x", 10<<20) + `"}`, 0, 1},
+		{`{"failed":[{"id":"e2","error":"` + strings.Repeat("x", 10<<20) + `"}]}`, 0, 3},
+		{`{"failed":[{"id":"e2"}]}`, 8, 1}, // without what ends it
+		{"", 20, 0},
+	} {
+		answer, cut = c.answer, c.cut
+		if r := s.Send(t.Context(), batchOf(sub, 3)); len(r.Failed) != c.failed || (r.Reason == eventhose.ReasonPartly) != (c.failed > 0) || r.Status != 200 {
+			t.Errorf("%.60s cut by %d: %s %s, %d failed", c.answer, c.cut, r.Outcome, r.Reason, len(r.Failed))
+		}
+	}
+}
+
 func FuzzRefused(f *testing.F) {
 	for body := range answers {
 		if len(body) < 1000 { // long ones make fuzzing slow
@@ -239,7 +276,7 @@ func FuzzRefused(f *testing.F) {
 		if !ended {
 			t.Fatal("what is read whole ends")
 		}
-		if len(list) > 0 && !json.Valid(body) {
+		if len(list) > 0 && !json.Valid(bytes.TrimPrefix(body, []byte("\ufeff"))) {
 			t.Fatalf("%q is no JSON and refuses %v", body, list)
 		}
 		// Wherever it is cut, it refuses what it did, or does not end, or has not come to all of it.
@@ -248,7 +285,7 @@ func FuzzRefused(f *testing.F) {
 				continue
 			}
 			less, ended := refused(body[:at], true)
-			if ended && json.Valid(body) && (len(less) > len(list) || len(less) > 0 && !reflect.DeepEqual(less, list[:len(less)])) {
+			if ended && json.Valid(bytes.TrimPrefix(body, []byte("\ufeff"))) && (len(less) > len(list) || len(less) > 0 && !reflect.DeepEqual(less, list[:len(less)])) {
 				t.Fatalf("%q refuses %v, and %v when cut at %d", body, list, less, at)
 			}
 		}

@@ -57,6 +57,8 @@ func (t *target) diagnose(ctx context.Context, err error, a *egress.Answer) (eve
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET),
 		errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed), a.Stage == egress.StageSend, a.Stage == egress.StageWait:
 		return eventhose.ReasonReset, "the receiver broke the connection while " + string(a.Stage)
+	case a.Stage == egress.StageConnect:
+		return eventhose.ReasonRefused, sink.NoConnection + ": " + plain(system(err))
 	case a.Stage == egress.StageTLS:
 		return eventhose.ReasonTLS, "the TLS handshake failed: " + plain(err)
 	}
@@ -91,6 +93,15 @@ func (t *target) tlsFault(err error) string {
 		return "the receiver ended the TLS handshake: " + plain(alert.Err)
 	}
 	return ""
+}
+
+// system answers what the system has said, if that is what an error is about.
+func system(err error) error {
+	var said syscall.Errno
+	if errors.As(err, &said) {
+		return said
+	}
+	return err
 }
 
 // plain answers an error's text without the names of Go packages that it begins with, bounded.

@@ -14,8 +14,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -182,6 +184,20 @@ func TestFailures(t *testing.T) {
 				t.Errorf("tells the address %s", r.Address)
 			}
 		})
+	}
+}
+
+// That no connection could be made is not told as an answer that cannot be read, whatever the system says.
+func TestNoConnection(t *testing.T) {
+	for _, fault := range []syscall.Errno{syscall.EAFNOSUPPORT, syscall.EPERM, syscall.EMFILE} {
+		s := newSink(t, egress.New(egress.Options{Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+			Connect: func(context.Context, netip.AddrPort) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", fault)}
+			}}))
+		r := s.Send(t.Context(), batch(subscription("http://192.0.2.1/")))
+		if want := "no connection could be made: " + fault.Error() + ". If this lasts, have the operator"; r.Reason != eventhose.ReasonRefused || !strings.HasPrefix(r.Message, want) {
+			t.Errorf("%v: %s, %s", fault, r.Reason, r.Message)
+		}
 	}
 }
 

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/internal/egress"
@@ -34,7 +37,7 @@ func (r *refusal) text() string {
 // JSON or not, refuses nothing, but for what says in another form that something failed: that has a refusal without an id. longer
 // says that body is only the beginning of the answer; ended is false if what failed goes on beyond it.
 func refused(body []byte, longer bool) (list []refusal, ended bool) {
-	body = bytes.TrimLeft(body, " \t\r\n")
+	body = bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\ufeff")), " \t\r\n") // RFC 8259, section 8.1: a byte order mark may be passed over
 	if len(body) == 0 || body[0] != '{' || !longer && !json.Valid(body) {
 		return nil, true
 	}
@@ -95,17 +98,32 @@ func failures(d *json.Decoder) (list []refusal, ended bool) {
 	return list, err == nil
 }
 
+// unpacked answers the body of an answer, decompressed if it is gzip, which a receiver may choose though nobody asked for it. At most
+// egress.MaxBody comes of it; longer says that it is only the beginning.
+func unpacked(a *egress.Answer) (body []byte, longer bool) {
+	longer = len(a.Body) == egress.MaxBody
+	if !strings.EqualFold(a.Header.Get("Content-Encoding"), "gzip") {
+		return a.Body, longer
+	}
+	z, err := gzip.NewReader(bytes.NewReader(a.Body))
+	if err != nil {
+		return a.Body, longer
+	}
+	body, err = io.ReadAll(io.LimitReader(z, egress.MaxBody))
+	return body, err != nil || len(body) == egress.MaxBody
+}
+
 // maxRefusal bounds what is kept of what a receiver says about one event.
 const maxRefusal = 300
 
 // taken says what a 2xx with this body means. For a batch the receiver may tell in it what it did not take. What it says of
 // failed events counts for all events of the batch if it is longer than what is read of an answer, or does not name events of
 // this batch: nothing is lost by that.
-func (t *target) taken(b *sink.Batch, body []byte) sink.Result {
+func (t *target) taken(b *sink.Batch, a *egress.Answer) sink.Result {
 	if !b.Subscription.Batch.Batched() {
 		return sink.Result{Outcome: eventhose.OutcomeTaken}
 	}
-	list, ended := refused(body, len(body) == egress.MaxBody)
+	list, ended := refused(unpacked(a))
 	if len(list) == 0 && ended {
 		return sink.Result{Outcome: eventhose.OutcomeTaken}
 	}

@@ -1,7 +1,7 @@
 // Package webhook hands events over as signed HTTP requests (Standard Webhooks 1.0.0).
 //
 // The receiver is taken for hostile: it may answer never, slowly, endlessly, or with garbage, and it may echo what it was
-// sent. So a try ends by its deadline, reads at most 64 KiB of an answer's body, decompresses and follows nothing, and
+// sent. So a try ends by its deadline, reads at most 64 KiB of an answer's body, packed or unpacked, follows nothing, and
 // what it keeps of an answer is bounded, valid UTF-8, and without the secrets that were sent along.
 package webhook
 
@@ -156,7 +156,7 @@ func (t *target) judge(ctx context.Context, err error, b *sink.Batch, a *egress.
 	case outcome == eventhose.OutcomeTaken && err != nil:
 		result = t.failure(ctx, err, a)
 	case outcome == eventhose.OutcomeTaken:
-		result = t.taken(b, a.Body)
+		result = t.taken(b, a)
 	case reason == eventhose.ReasonRedirect:
 		result = failed(reason, t.redirected(a))
 		result.Message = t.redactor.Redact(result.Message)
