@@ -39,9 +39,10 @@ type conn struct {
 	request http.Request // what all requests of the connection have in common
 	out     response
 
-	mu      sync.Mutex
-	idle    bool // nothing of a next request has come
-	leaving bool // after the present request, if there is one
+	mu       sync.Mutex
+	idle     bool // nothing of a next request has come
+	draining bool // the present request is answered, and the rest of its body has not come
+	leaving  bool // after the present request, if there is one
 }
 
 // leave ends the connection when it has answered what it is about.
@@ -49,8 +50,11 @@ func (c *conn) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.leaving = true
-	if c.idle {
+	switch {
+	case c.idle:
 		_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // who waits comes back
+	case c.draining:
+		_ = c.Conn.SetReadDeadline(time.Now().Add(lingers))
 	}
 }
 
@@ -58,8 +62,22 @@ func (c *conn) leave() {
 func (c *conn) waits(idle bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.idle = idle
+	c.idle, c.draining = idle, false
 	return !c.leaving
+}
+
+// drains takes note that what is left of a body is read from here on. A connection that is leaving has no more time for that than to
+// linger.
+func (c *conn) drains() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+	limit := c.server.limit.body
+	if c.leaving {
+		limit = lingers
+	}
+	c.readUntil = time.Now().Add(limit)
+	_ = c.Conn.SetReadDeadline(c.readUntil)
 }
 
 // serve answers requests until the connection is done with, or something comes that is not plain, which it reports.
@@ -196,8 +214,7 @@ func (c *conn) answer(h *head) bool {
 		c.linger()
 		return false
 	}
-	c.readUntil = time.Now().Add(c.server.limit.body)
-	_ = c.Conn.SetReadDeadline(c.readUntil)
+	c.drains()
 	return c.drain(left)
 }
 

@@ -116,3 +116,32 @@ func TestAnswerNotTaken(t *testing.T) {
 		<-served
 	})
 }
+
+// A client that was answered and does not send the rest of its body holds up no shutdown.
+func TestShutdownDoesNotWaitForBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		s := ingress.New(limited(http.HandlerFunc(tell)), isPlain, slog.New(slog.DiscardHandler))
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(l) }()
+		conn := l.dial()
+		if _, err := io.WriteString(conn, strings.TrimSuffix(request("/in/none", "body"), "body")); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		synctest.Wait()
+		began := time.Now()
+		if err := s.Shutdown(t.Context()); err != nil || time.Since(began) > time.Second {
+			t.Errorf("Shutdown took %v: %v", time.Since(began), err)
+		}
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Errorf("the connection after that: %v", err)
+		}
+		<-served
+	})
+}
