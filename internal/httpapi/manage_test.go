@@ -425,3 +425,16 @@ func TestReplay(t *testing.T) {
 	}
 	w.attempts(2)
 }
+
+// A secret that has leaked is to sign nothing any more, and who says so is not taken for one who has said nothing.
+func TestRotateAtOnce(t *testing.T) {
+	w := newWorld(t, nil)
+	for body, live := range map[string]int{`{"overlap":"0s"}`: 1, `{"overlap":null}`: 2, `{}`: 2} {
+		path := subscriptions + "/" + w.subscribe("acme", "") + "/secret"
+		made := w.want(200, w.root("POST", path+"/rotate", body)).json(t)
+		got := w.want(200, w.root("GET", path, "")).json(t)
+		if all := got["secrets"].([]any); len(all) != live || got["secret"] != made["secret"] {
+			t.Errorf("%s: %d sign, want %d", body, len(all), live)
+		}
+	}
+}
