@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -437,4 +438,29 @@ func TestRotateAtOnce(t *testing.T) {
 			t.Errorf("%s: %d sign, want %d", body, len(all), live)
 		}
 	}
+}
+
+// Whatever a route may be refused with is in the document; refused looks there.
+func TestRefusalsDescribed(t *testing.T) {
+	var told error
+	w := newWorld(t, func(o *httpapi.Options) {
+		o.Admit = func(context.Context, eventhose.Principal, eventhose.TenantID) error { return told }
+	})
+	w.refused("cursor_gone", "", w.root("POST", subscriptions, `{"from":"zzzz_5"}`))
+	w.refused("cursor_gone", "", w.root("GET", "/v1/tenants/acme/inbox?after=zzzz_5", ""))
+	id, _ := w.source("acme")
+	inbox := w.want(200, w.root("GET", "/v1/tenants/acme/sources/"+id, "")).json(t)["subscription"].(string)
+	w.refused("conflict", "", w.root("DELETE", subscriptions+"/"+inbox, ""))
+	for code, routes := range map[eventhose.Code][]string{
+		eventhose.CodeTimeout:     {"GET /v1/tenants/acme/attempts", "GET /v1/tenants/acme/events", "POST /v1/keys", "DELETE /v1/tenants/acme/sources/" + id},
+		eventhose.CodeStorageFull: {"POST /v1/keys", "PUT /v1/tenants/acme", "PATCH /v1/tenants/acme/sources/" + id, "DELETE /v1/tenants/acme/sources/" + id},
+		eventhose.CodeVersion:     {"DELETE /v1/tenants/acme/sources/" + id},
+	} {
+		told = &eventhose.Error{Code: code, Message: "as it may be under way"}
+		for _, route := range routes {
+			method, path, _ := strings.Cut(route, " ")
+			w.refused(code, "", w.root(method, path, ""))
+		}
+	}
+	told = nil
 }

@@ -86,6 +86,7 @@ func (a *API) addSubscriptions() {
 	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "createSubscription", Method: http.MethodPost, Path: path, Tags: tags,
 		Summary: "Subscribe a destination, or workers, to the log", DefaultStatus: http.StatusCreated,
+		Responses: map[string]*huma.Response{"410": a.problemResponse(http.StatusGone)}, // for from
 	}, func(ctx context.Context, in *createSubscriptionInput) (*subscriptionOutput, error) {
 		b := in.Body
 		var d eventhose.Destination
