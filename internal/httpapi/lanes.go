@@ -27,7 +27,7 @@ const placeWanted = "must be a sequence, a cursor or an RFC 3339 time"
 func (Place) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{
 		Description: "A sequence, a cursor, or an RFC 3339 time",
-		AnyOf:       []*huma.Schema{{Type: huma.TypeInteger, Minimum: new(float64)}, {Type: huma.TypeString}},
+		AnyOf:       []*huma.Schema{{Type: huma.TypeInteger, Minimum: new(float64)}, {Type: huma.TypeString, MinLength: new(1)}},
 	}
 }
 
