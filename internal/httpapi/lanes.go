@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -119,11 +120,11 @@ func (a *API) addLanes() {
 		if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
 			return nil, err
 		}
-		if in.Event != "" {
-			return a.attemptsOf(ctx, in)
-		}
 		if in.After != "" && !attemptID.MatchString(in.After) {
 			return nil, eventhose.Invalid("after", "is not what this route gave out")
+		}
+		if in.Event != "" {
+			return a.attemptsOf(ctx, in)
 		}
 		list, err := a.delivery.Attempts(ctx, in.Tenant, in.ID, in.After, in.Limit+1)
 		if err != nil {
@@ -221,7 +222,10 @@ func (a *API) attemptsOf(ctx context.Context, in *attemptsInput) (*listOutput[ev
 	if len(list) == 0 && exchangeOf(ctx).principal.Limited() { // whether there is such an event is not told either
 		return nil, eventhose.NotFound("event")
 	}
-	return listed(list, len(list), nil), nil
+	if in.After != "" {
+		list = slices.DeleteFunc(list, func(t eventhose.Attempt) bool { return t.ID >= in.After })
+	}
+	return listed(list, in.Limit, func(t eventhose.Attempt) string { return t.ID }), nil
 }
 
 // maxEventAttempts is how many attempts at one event are listed.

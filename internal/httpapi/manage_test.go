@@ -464,3 +464,37 @@ func TestRefusalsDescribed(t *testing.T) {
 	}
 	told = nil
 }
+
+// The attempts of one event are a list as every other: as long as it is asked for, and it goes on.
+func TestAttemptsOfEventInPages(t *testing.T) {
+	w := newWorld(t, nil)
+	w.sink.answer(500)
+	path := subscriptions + "/" + w.subscribe("acme", `"retry":{"schedule":["0s","0s","0s"]},`) + "/attempts"
+	w.append("acme", `{"type":"a","id":"one","data":1}`)
+	w.attempts(3)
+	var all []any
+	eventually(t, "three attempts are stored", func() bool {
+		all = w.want(200, w.root("GET", path, "")).json(t)["data"].([]any)
+		return len(all) == 3
+	})
+	var got []string
+	for query := "?event=one&limit=2"; query != ""; {
+		page := w.want(200, w.root("GET", path+query, "")).json(t)
+		for _, item := range page["data"].([]any) {
+			got = append(got, item.(map[string]any)["id"].(string))
+		}
+		if len(page["data"].([]any)) > 2 {
+			t.Errorf("%s: %d attempts", query, len(page["data"].([]any)))
+		}
+		query = ""
+		if next, more := page["next"].(string); more {
+			query = "?event=one&limit=2&after=" + next
+		}
+	}
+	for i, item := range all {
+		if len(got) != len(all) || got[i] != item.(map[string]any)["id"] {
+			t.Fatalf("got %v of %v", got, all)
+		}
+	}
+	w.refused("invalid", "after", w.root("GET", path+"?event=one&after=x", ""))
+}
