@@ -100,6 +100,17 @@ func TestButtons(t *testing.T) {
 		b.until(`document.querySelector("main form .wrong")?.innerText.includes("timeout")`)
 		field(sub+a.billing, "retry.timeout", "12s")
 	})
+	t.Run("settings keep the filter", func(t *testing.T) {
+		filter := object{"types": []string{"order.*"}, "keys": []string{"Ann Lee", "a,b", " c"}, "expression": "key != '' // theirs\n && type != 'x'"}
+		id := a.subscribe("filtered", "/ok", object{"filter": filter})
+		page("/subscriptions/" + id + "?tab=settings")
+		b.fill("main form", "Name", "filtered still")
+		b.press("main form", "Save")
+		field(sub+id, "name", "filtered still")
+		field(sub+id, "filter.keys", filter["keys"])
+		field(sub+id, "filter.expression", filter["expression"])
+		a.call("DELETE", sub+id, nil)
+	})
 	t.Run("secret", func(t *testing.T) {
 		page("/subscriptions/" + a.billing + "?tab=secret")
 		before := a.call("GET", sub+a.billing+"/secret", nil)["secret"].(string)
