@@ -283,6 +283,32 @@ func TestButtons(t *testing.T) {
 		b.press("main header", "Delete")
 		b.until(`location.pathname.endsWith("/inspector")`)
 	})
+	t.Run("inspected bodies", func(t *testing.T) {
+		i := a.call("POST", "/v1/tenants/acme/inspectors", object{"name": "bodies"})
+		send := func(body string) {
+			t.Helper()
+			r, err := http.Post(i["url"].(string), "application/octet-stream", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Body.Close()
+		}
+		send("\x00\xff<")
+		page("/inspector/" + i["id"].(string))
+		b.shows("AP88") // its base64
+		send(strings.Repeat("x", 65<<10))
+		b.shows("The body was longer")
+		kept := func() (n float64) {
+			return a.call("GET", "/v1/tenants/acme/inspectors/"+i["id"].(string), nil)["requests"].(float64)
+		}
+		for kept() < 32 { // 20 a second are kept
+			send(strings.Repeat("\xff", 64<<10))
+		}
+		page("/inspector/" + i["id"].(string)) // more than one page of the API
+		b.until(fmt.Sprintf(`document.querySelectorAll("main tbody tr").length === %.0f`, kept()))
+		a.call("DELETE", "/v1/tenants/acme/inspectors/"+i["id"].(string), nil)
+		b.expect("404")
+	})
 	t.Run("keys", func(t *testing.T) {
 		page("/keys")
 		b.press("main header", "New key…")
