@@ -335,8 +335,14 @@ func TestButtons(t *testing.T) {
 		b.shows("It opens nothing any more")
 	})
 	t.Run("tenant", func(t *testing.T) {
+		b.expect("404") // it looks whether there is one
+		a.call("PUT", "/v1/tenants/kept", object{"retention": object{"age": "720h"}})
 		b.visit(a.url + "/ui/-/tenants")
 		b.press("main header", "New tenant…")
+		b.fill("dialog", "Id", "kept")
+		b.press("dialog", "Make it")
+		b.until(`document.querySelector("dialog .wrong")?.innerText.includes("already")`)
+		field("/v1/tenants/kept", "retention.age", "720h0m0s")
 		b.fill("dialog", "Id", "globex")
 		b.press("dialog", "Make it")
 		b.until(`location.pathname === "/ui/globex/start"`)
