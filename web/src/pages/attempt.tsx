@@ -95,7 +95,7 @@ export function Attempt({ at: [sub = "", id = ""] }: { at: string[] }) {
             )}
           </dl>
           <Timings t={t} />
-          {may("manage", "replay") && t.kind !== "test" && t.events.length === 1 && event && (
+          {may("manage", "replay") && !limited() && t.kind !== "test" && t.events.length === 1 && event && (
             <p class="more">
               <Act label="Send it again" does={() => resend(event, t.sequences?.[0] ?? 0, sub)} done="It is on its way again." />
             </p>
@@ -111,7 +111,7 @@ export function Attempt({ at: [sub = "", id = ""] }: { at: string[] }) {
 
 async function resend(event: string, sequence: number, sub: string): Promise<void> {
   const path = api(`/events/${encodeURIComponent(event)}/resend`)
-  const source = sequence && !limited() ? await sourceAt(event, sequence) : ""
+  const source = sequence ? await sourceAt(event, sequence) : ""
   await change("POST", path + params({ source }), { subscriptions: [sub] })
 }
 
