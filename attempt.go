@@ -124,6 +124,21 @@ func (a *Attempt) Took(seq Sequence) bool {
 	return a.Outcome == OutcomeTaken || a.Reason == ReasonPartly && !slices.Contains(a.Failed, seq)
 }
 
+// attemptSize is about what an attempt takes beside its texts and its events.
+const attemptSize = 512
+
+// Size is about how many bytes the attempt takes in memory and in an answer.
+func (a *Attempt) Size() int {
+	n := attemptSize + len(a.Message) + len(a.URL) + len(a.ResponseBody) + 8*(len(a.Sequences)+len(a.Failed)+len(a.Previous))
+	for _, id := range a.Events {
+		n += 16 + len(id)
+	}
+	for name, value := range a.ResponseHeaders {
+		n += len(name) + len(value)
+	}
+	return n
+}
+
 // How much of an answer's body an attempt keeps, in bytes.
 const (
 	MaxKeptBody  = 16 << 10
@@ -174,7 +189,8 @@ type Delivery struct {
 	Subscription SubscriptionID `json:"subscription"`
 	// State is "pending", "delivered", or a ParkedState.
 	State string `json:"state"`
-	// Attempts are those still on record, newest first, at most 100.
+	// Attempts are those still on record, newest first, at most 100. Where those of all subscriptions are very large the oldest are
+	// left out, and of the newest what was answered.
 	Attempts []Attempt `json:"attempts"`
 }
 

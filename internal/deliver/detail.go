@@ -123,7 +123,7 @@ func testEvent(tenant eventhose.TenantID, id string) (*eventhose.Event, bool) {
 }
 
 // SearchAttempts reads attempts newest first. It looks at no more than eventhose.MaxExamined and for about
-// eventhose.SearchTime, and answers what it has found by then with the place to go on from.
+// eventhose.SearchTime, and answers what it has found by then, or about eventhose.MaxPageBytes, with the place to go on from.
 func (e *Engine) SearchAttempts(ctx context.Context, tenant eventhose.TenantID, q eventhose.AttemptSearch) (page eventhose.AttemptPage, err error) {
 	before, until := q.Before, time.Now().Add(eventhose.SearchTime)
 	if !q.Until.IsZero() {
@@ -139,7 +139,7 @@ func (e *Engine) SearchAttempts(ctx context.Context, tenant eventhose.TenantID, 
 	if err != nil {
 		return page, err
 	}
-	for examined := 0; ; {
+	for examined, size := 0, 0; ; {
 		// The filter may want few of them, so more are read at once than are wanted; but not so many that the time is far over.
 		limit := min(max(q.Limit+1, 100), attemptChunk)
 		list, err := e.store.Attempts(ctx, tenant, store.AttemptQuery{Subscription: q.Subscription, Before: before, Limit: limit})
@@ -151,7 +151,7 @@ func (e *Engine) SearchAttempts(ctx context.Context, tenant eventhose.TenantID, 
 			if a.ID < since {
 				return page, nil
 			}
-			if len(page.Attempts) == q.Limit {
+			if len(page.Attempts) == q.Limit || size >= eventhose.MaxPageBytes {
 				page.Next = before
 				return page, nil
 			}
@@ -161,6 +161,7 @@ func (e *Engine) SearchAttempts(ctx context.Context, tenant eventhose.TenantID, 
 			}
 			if wanted(a, &q, head.First) {
 				page.Attempts = append(page.Attempts, *a)
+				size += a.Size()
 			}
 		}
 		if len(list) < limit {

@@ -152,14 +152,15 @@ func (e *Engine) Waiting(ctx context.Context, tenant eventhose.TenantID, sub eve
 	return list, 0, nil
 }
 
-// Deliveries tells what became of an event at each subscription that it concerns, at most 1,000.
+// Deliveries tells what became of an event at each subscription that it concerns, at most 1,000. Attempts are told as long as they have
+// about eventhose.MaxPageBytes together, and of each subscription the newest.
 func (e *Engine) Deliveries(ctx context.Context, event eventhose.Event) ([]eventhose.Delivery, error) {
 	subs, err := e.lanes.All(ctx, event.Tenant)
 	if err != nil {
 		return nil, err
 	}
 	t := newTenant(e, event.Tenant)
-	deliveries := []eventhose.Delivery{}
+	deliveries, room := []eventhose.Delivery{}, eventhose.MaxPageBytes
 	for _, s := range subs {
 		if due := t.matches(t.use(s).filter, []*eventhose.Event{&event}); !due[0] {
 			continue
@@ -169,6 +170,7 @@ func (e *Engine) Deliveries(ctx context.Context, event eventhose.Event) ([]event
 			return nil, err
 		}
 		if concerned {
+			d.Attempts, room = within(d.Attempts, room)
 			deliveries = append(deliveries, d)
 		}
 		if len(deliveries) == 1000 {
@@ -176,6 +178,24 @@ func (e *Engine) Deliveries(ctx context.Context, event eventhose.Event) ([]event
 		}
 	}
 	return deliveries, nil
+}
+
+// within answers those of some attempts, newest first, that there is room for, and how much is left. The newest is always among them, if
+// there is no room for it without what the receiver answered.
+func within(list []eventhose.Attempt, room int) (fit []eventhose.Attempt, left int) {
+	for i := range list {
+		size := list[i].Size()
+		if i > 0 && size > room {
+			return slices.Clone(list[:i]), room
+		}
+		if size > room {
+			newest := list[0]
+			newest.ResponseHeaders, newest.ResponseBody = nil, ""
+			return []eventhose.Attempt{newest}, room
+		}
+		room -= size
+	}
+	return list, room
 }
 
 func (e *Engine) delivery(ctx context.Context, event eventhose.Event, sub eventhose.SubscriptionID) (eventhose.Delivery, bool, error) {

@@ -109,7 +109,6 @@ func (a *API) addEvents() {
 		}},
 		Responses: map[string]*huma.Response{
 			"202": a.jsonResponse("On disk", &huma.Schema{OneOf: []*huma.Schema{schemaOf[eventhose.Placement](a), schemaOf[Placements](a)}}),
-			"507": a.problemResponse(http.StatusInsufficientStorage),
 		},
 	}, a.append)
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,7 +28,7 @@ const placeWanted = "must be a sequence, a cursor or an RFC 3339 time"
 func (Place) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{
 		Description: "A sequence, a cursor, or an RFC 3339 time",
-		AnyOf:       []*huma.Schema{{Type: huma.TypeInteger, Minimum: new(float64)}, {Type: huma.TypeString}},
+		AnyOf:       []*huma.Schema{{Type: huma.TypeInteger, Minimum: new(float64)}, {Type: huma.TypeString, MinLength: new(1)}},
 	}
 }
 
@@ -114,25 +115,29 @@ func (a *API) addLanes() {
 	tags := []string{"deliveries"}
 	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "listAttempts", Method: http.MethodGet, Path: path + "/attempts", Tags: tags,
-		Summary: "What was tried, newest first",
+		Summary:     "What was tried, newest first",
+		Description: "A page ends at about 4 MB too.",
 	}, func(ctx context.Context, in *attemptsInput) (*listOutput[eventhose.Attempt], error) {
 		if _, err := a.control.Subscription(ctx, in.Tenant, in.ID); err != nil {
 			return nil, err
 		}
-		if in.Event != "" {
-			return a.attemptsOf(ctx, in)
-		}
 		if in.After != "" && !attemptID.MatchString(in.After) {
 			return nil, eventhose.Invalid("after", "is not what this route gave out")
 		}
-		list, err := a.delivery.Attempts(ctx, in.Tenant, in.ID, in.After, in.Limit+1)
-		if err != nil {
-			return nil, err
+		if in.Event != "" {
+			return a.attemptsOf(ctx, in)
 		}
-		for i := range list {
-			list[i] = attemptShown(shownTo(exchangeOf(ctx).principal, list[i]))
+		page := attemptsPage{limit: in.Limit, principal: exchangeOf(ctx).principal}
+		for at := in.After; ; at = page.last() {
+			wanted := min(in.Limit+1-len(page.list), attemptsStep)
+			list, err := a.delivery.Attempts(ctx, in.Tenant, in.ID, at, wanted)
+			if err != nil {
+				return nil, err
+			}
+			if page.add(list) || len(list) < wanted {
+				return page.output(), nil
+			}
 		}
-		return listed(list, in.Limit, func(t eventhose.Attempt) string { return t.ID }), nil
 	})
 	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "listParked", Method: http.MethodGet, Path: path + "/parked", Tags: tags,
@@ -215,13 +220,51 @@ func (a *API) attemptsOf(ctx context.Context, in *attemptsInput) (*listOutput[ev
 	if err != nil {
 		return nil, err
 	}
-	for i := range list {
-		list[i] = shownTo(exchangeOf(ctx).principal, list[i])
-	}
 	if len(list) == 0 && exchangeOf(ctx).principal.Limited() { // whether there is such an event is not told either
 		return nil, eventhose.NotFound("event")
 	}
-	return listed(list, len(list), nil), nil
+	if in.After != "" {
+		list = slices.DeleteFunc(list, func(t eventhose.Attempt) bool { return t.ID >= in.After })
+	}
+	page := attemptsPage{limit: in.Limit, principal: exchangeOf(ctx).principal}
+	page.add(list)
+	return page.output(), nil
+}
+
+// attemptsStep is how many attempts are read at once for a list: each may have the ids of a thousand events, and an answer.
+const attemptsStep = 100
+
+// attemptsPage is a page of a list of attempts, which ends before its limit where they are large.
+type attemptsPage struct {
+	limit     int
+	principal eventhose.Principal
+	list      []eventhose.Attempt
+	size      int
+	more      bool
+}
+
+// add adds what there is room for, and reports whether something is left.
+func (p *attemptsPage) add(list []eventhose.Attempt) (full bool) {
+	for _, t := range list {
+		if p.more = len(p.list) == p.limit || p.size >= eventhose.MaxPageBytes; p.more {
+			break
+		}
+		p.size += t.Size()
+		p.list = append(p.list, attemptShown(shownTo(p.principal, t)))
+	}
+	return p.more
+}
+
+// last is the id of the last one that it holds.
+func (p *attemptsPage) last() string { return p.list[len(p.list)-1].ID }
+
+func (p *attemptsPage) output() *listOutput[eventhose.Attempt] {
+	out := &listOutput[eventhose.Attempt]{}
+	if out.Body.Data = notNil(p.list); p.more {
+		next := p.last()
+		out.Body.Next = &next
+	}
+	return out
 }
 
 // maxEventAttempts is how many attempts at one event are listed.

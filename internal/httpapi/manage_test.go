@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -132,6 +133,7 @@ func TestSubscriptions(t *testing.T) {
 		t.Errorf("before %v, rotated %v, after %v", shown, rotated["secret"], after)
 	}
 	w.want(200, w.root("POST", path+"/secret/rotate", ""))
+	w.refused("invalid", "overlap", w.root("POST", path+"/secret/rotate", `{"overlap":"169h"}`))
 	w.refused("invalid", "overlap", w.root("POST", path+"/secret/rotate", `{"overlap":"-1h"}`))
 	w.refused("invalid", "overlap", w.root("POST", path+"/secret/rotate", `{"overlap":"soon"}`))
 
@@ -424,4 +426,130 @@ func TestReplay(t *testing.T) {
 		t.Errorf("started %v", started)
 	}
 	w.attempts(2)
+}
+
+// A secret that has leaked is to sign nothing any more, and who says so is not taken for one who has said nothing.
+func TestRotateAtOnce(t *testing.T) {
+	w := newWorld(t, nil)
+	for body, live := range map[string]int{`{"overlap":"0s"}`: 1, `{"overlap":null}`: 2, `{}`: 2} {
+		path := subscriptions + "/" + w.subscribe("acme", "") + "/secret"
+		made := w.want(200, w.root("POST", path+"/rotate", body)).json(t)
+		got := w.want(200, w.root("GET", path, "")).json(t)
+		if all := got["secrets"].([]any); len(all) != live || got["secret"] != made["secret"] {
+			t.Errorf("%s: %d sign, want %d", body, len(all), live)
+		}
+	}
+}
+
+// The attempts of one event are a list as every other: as long as it is asked for, and it goes on.
+func TestAttemptsOfEventInPages(t *testing.T) {
+	w := newWorld(t, nil)
+	w.sink.answer(500)
+	path := subscriptions + "/" + w.subscribe("acme", `"retry":{"schedule":["0s","0s","0s"]},`) + "/attempts"
+	w.append("acme", `{"type":"a","id":"one","data":1}`)
+	w.attempts(3)
+	var all []any
+	eventually(t, "three attempts are stored", func() bool {
+		all = w.want(200, w.root("GET", path, "")).json(t)["data"].([]any)
+		return len(all) == 3
+	})
+	var got []string
+	for query := "?event=one&limit=2"; query != ""; {
+		page := w.want(200, w.root("GET", path+query, "")).json(t)
+		for _, item := range page["data"].([]any) {
+			got = append(got, item.(map[string]any)["id"].(string))
+		}
+		if len(page["data"].([]any)) > 2 {
+			t.Errorf("%s: %d attempts", query, len(page["data"].([]any)))
+		}
+		query = ""
+		if next, more := page["next"].(string); more {
+			query = "?event=one&limit=2&after=" + next
+		}
+	}
+	for i, item := range all {
+		if len(got) != len(all) || got[i] != item.(map[string]any)["id"] {
+			t.Fatalf("got %v of %v", got, all)
+		}
+	}
+	w.refused("invalid", "after", w.root("GET", path+"?event=one&after=x", ""))
+}
+
+// Whatever a route may be refused with is in the document; refused looks there.
+func TestRefusalsDescribed(t *testing.T) {
+	var told error
+	w := newWorld(t, func(o *httpapi.Options) {
+		o.Admit = func(context.Context, eventhose.Principal, eventhose.TenantID) error { return told }
+	})
+	w.refused("cursor_gone", "", w.root("POST", subscriptions, `{"from":"zzzz_5"}`))
+	w.refused("cursor_gone", "", w.root("GET", "/v1/tenants/acme/inbox?after=zzzz_5", ""))
+	id, _ := w.source("acme")
+	inbox := w.want(200, w.root("GET", "/v1/tenants/acme/sources/"+id, "")).json(t)["subscription"].(string)
+	w.refused("conflict", "", w.root("DELETE", subscriptions+"/"+inbox, ""))
+	for code, routes := range map[eventhose.Code][]string{
+		eventhose.CodeTimeout:     {"GET /v1/tenants/acme/attempts", "GET /v1/tenants/acme/events", "POST /v1/keys", "DELETE /v1/tenants/acme/sources/" + id},
+		eventhose.CodeStorageFull: {"POST /v1/keys", "PUT /v1/tenants/acme", "PATCH /v1/tenants/acme/sources/" + id, "DELETE /v1/tenants/acme/sources/" + id},
+		eventhose.CodeVersion:     {"DELETE /v1/tenants/acme/sources/" + id},
+	} {
+		told = &eventhose.Error{Code: code, Message: "as it may be under way"}
+		for _, route := range routes {
+			method, path, _ := strings.Cut(route, " ")
+			w.refused(code, "", w.root(method, path, ""))
+		}
+	}
+	told = nil
+}
+
+// What receivers answer is kept, and many of them that answer much make no answer of ours that is larger than a page of events.
+func TestLargeAttempts(t *testing.T) {
+	w := newWorld(t, nil)
+	w.sink.status, w.sink.body = 500, strings.Repeat("x", eventhose.MaxKeptBody)
+	const subs, tries = 30, 20
+	var paths []string
+	for range subs {
+		paths = append(paths, subscriptions+"/"+w.subscribe("acme", `"retry":{"schedule":["0s"`+strings.Repeat(`,"0s"`, tries-1)+`]},`))
+	}
+	w.append("acme", `{"type":"a","id":"one","data":1}`)
+	w.attempts(subs * tries)
+	for _, path := range paths {
+		w.told(path+"/parked?state=dead", `"event":"one"`, 1)
+	}
+	const most = eventhose.MaxPageBytes + 1<<20
+	r := w.want(200, w.root("GET", events+"/one", ""))
+	var status struct{ Deliveries []eventhose.Delivery }
+	if err := json.Unmarshal(r.body, &status); err != nil || len(r.body) > most || len(status.Deliveries) != subs {
+		t.Fatalf("%d deliveries in %d bytes, %v", len(status.Deliveries), len(r.body), err)
+	}
+	if first := status.Deliveries[0].Attempts; len(first) != tries || first[0].ResponseBody != w.sink.body {
+		t.Errorf("%d attempts at the first", len(first))
+	}
+	for _, d := range status.Deliveries {
+		if len(d.Attempts) == 0 || d.Attempts[0].Number != tries || d.Attempts[0].Status != 500 || d.State != "dead" {
+			t.Errorf("%s: %d attempts, %s", d.Subscription, len(d.Attempts), d.State)
+		}
+	}
+	// One by one they are all there.
+	for path, parameter := range map[string]string{"/v1/tenants/acme/attempts?limit=1000": "before", paths[0] + "/attempts?limit=1000": "after", paths[0] + "/attempts?event=one": "after"} {
+		seen, pages := map[string]bool{}, 0
+		for query := path; query != ""; pages++ {
+			r := w.want(200, w.root("GET", query, ""))
+			var page httpapi.List[eventhose.Attempt]
+			if err := json.Unmarshal(r.body, &page); err != nil || len(r.body) > most {
+				t.Fatalf("%s: %d bytes, %v", query, len(r.body), err)
+			}
+			for _, a := range page.Data {
+				seen[a.ID] = true
+			}
+			if query = ""; page.Next != nil {
+				query = path + "&" + parameter + "=" + *page.Next
+			}
+		}
+		want := tries
+		if parameter == "before" {
+			want *= subs
+		}
+		if len(seen) != want || parameter == "before" && pages < 3 {
+			t.Errorf("%s: %d attempts on %d pages", path, len(seen), pages)
+		}
+	}
 }

@@ -106,7 +106,7 @@ func (a *API) direct(ru rule, op huma.Operation, h http.HandlerFunc) {
 	if op.Responses == nil {
 		op.Responses = map[string]*huma.Response{}
 	}
-	for _, status := range errorsOf(ru, op.Path) {
+	for _, status := range errorsOf(ru, &op) {
 		op.Responses[statusText(status)] = a.problemResponse(status)
 	}
 	a.huma.OpenAPI().AddOperation(&op)
@@ -117,7 +117,7 @@ func (a *API) direct(ru rule, op huma.Operation, h http.HandlerFunc) {
 func manage[I, O any](a *API, ru rule, op huma.Operation, h func(ctx context.Context, in *I) (*O, error)) {
 	op.Metadata = map[string]any{ruleKey: ru}
 	op.MaxBodyBytes = -1 // bounded by body.go
-	op.Errors = errorsOf(ru, op.Path)
+	op.Errors = errorsOf(ru, &op)
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := h(ctx, in)
 		if err != nil {
@@ -128,18 +128,21 @@ func manage[I, O any](a *API, ru rule, op huma.Operation, h func(ctx context.Con
 }
 
 // errorsOf lists the statuses that any route under a rule may answer, for its description.
-func errorsOf(ru rule, path string) []int {
+func errorsOf(ru rule, op *huma.Operation) []int {
 	s := []int{http.StatusBadRequest} // for its query
 	if ru.guarded() {
 		s = append(s, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 	}
-	if strings.Contains(path, "{") {
+	if strings.Contains(op.Path, "{") {
 		s = append(s, http.StatusNotFound)
 	}
 	if ru.maxBody > 0 {
-		s = append(s, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+		s = append(s, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
-	return append(s, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	if op.Method != http.MethodGet {
+		s = append(s, http.StatusConflict, http.StatusInsufficientStorage)
+	}
+	return append(s, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusGatewayTimeout)
 }
 
 // unmatched answers what no route takes: 405 if another method would be, else 404.

@@ -134,7 +134,7 @@ func (a *API) addSearch() {
 	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "searchAttempts", Method: http.MethodGet, Path: path + "/attempts", Tags: tags,
 		Summary:     "What was tried at all subscriptions, newest first",
-		Description: "A page examines at most 10,000 attempts and takes about 50 ms, then answers what it has found, how far back it has come, and `next` to go on with.",
+		Description: "A page examines at most 10,000 attempts and takes about 50 ms, then answers what it has found, how far back it has come, and `next` to go on with. It ends at about 4 MB too.",
 	}, a.searchAttempts)
 	manage(a, reads(eventhose.ScopeRead).to(eventhose.CapabilityView), huma.Operation{
 		OperationID: "getAttempt", Method: http.MethodGet, Path: path + "/subscriptions/{id}/attempts/{attempt}", Tags: tags,

@@ -197,6 +197,7 @@ func (a *API) addSources(sources Sources) {
 		OperationID: "inbox", Method: http.MethodGet, Path: "/v1/tenants/{tenant}/inbox", Tags: tags,
 		Summary:     "What came in through sources, and what became of it, oldest first",
 		Description: "A page looks at about 10,000 places of the log, so it may hold fewer than asked for, or none, and still have a next one.",
+		Responses:   map[string]*huma.Response{"410": a.problemResponse(http.StatusGone)},
 	}, func(ctx context.Context, in *inboxInput) (*listOutput[eventhose.InboxItem], error) {
 		after, err := eventhose.ParseCursor(in.After)
 		if err != nil {

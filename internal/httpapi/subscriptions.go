@@ -48,7 +48,7 @@ type LiveSecret struct {
 
 // Rotation is the body of POST …/secret/rotate.
 type Rotation struct {
-	Overlap eventhose.Duration `json:"overlap,omitempty" doc:"How long the old secret goes on signing; 24h if left out"`
+	Overlap *eventhose.Duration `json:"overlap,omitempty" doc:"How long the old secret goes on signing, 0s to 168h; 24h if left out"`
 }
 
 type InSubscription struct {
@@ -86,6 +86,7 @@ func (a *API) addSubscriptions() {
 	manage(a, changes(eventhose.ScopeManage).to(eventhose.CapabilityManage), huma.Operation{
 		OperationID: "createSubscription", Method: http.MethodPost, Path: path, Tags: tags,
 		Summary: "Subscribe a destination, or workers, to the log", DefaultStatus: http.StatusCreated,
+		Responses: map[string]*huma.Response{"410": a.problemResponse(http.StatusGone)}, // for from
 	}, func(ctx context.Context, in *createSubscriptionInput) (*subscriptionOutput, error) {
 		b := in.Body
 		var d eventhose.Destination
@@ -218,11 +219,11 @@ func (a *API) addSubscriptions() {
 		Description: "At most three secrets sign at once: a rotation beyond that ends the oldest before its time.",
 	}, func(ctx context.Context, in *rotateInput) (*subscriptionOutput, error) {
 		var overlap time.Duration
-		if in.Body != nil {
-			overlap = time.Duration(in.Body.Overlap)
-		}
-		if overlap < 0 {
-			return nil, eventhose.Invalid("overlap", "must not be negative")
+		if in.Body != nil && in.Body.Overlap != nil {
+			if overlap = time.Duration(*in.Body.Overlap); overlap < 0 {
+				return nil, eventhose.Invalid("overlap", "must not be negative")
+			}
+			overlap = max(overlap, 1) // 0 would be what is meant if it is left out
 		}
 		return shown(a.control.RotateSecret(ctx, in.Tenant, in.ID, overlap))
 	})

@@ -24,6 +24,8 @@ func TestRefusalsSayWhatIsWanted(t *testing.T) {
 		{"GET", "/v1/tenants?limit=x", "", "must be an integer"},
 		{"GET", path + "/parked?state=x", "", "must be one of retrying, waiting, leased, dead"},
 		{"POST", path + "/replay", `{"from":true}`, "must be a sequence, a cursor or an RFC 3339 time"},
+		{"POST", path + "/replay", `{"from":""}`, "must be a sequence, a cursor or an RFC 3339 time"}, // not from the beginning
+		{"POST", path + "/replay", `{"from":1,"to":""}`, "must be a sequence, a cursor or an RFC 3339 time"},
 		{"POST", path + "/replay", `{"dry_run":1}`, "must be a boolean"},
 		{"POST", path + "/replay", `{"from":3,"to":2}`, "is before from"},
 	} {

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -90,6 +91,7 @@ type script struct {
 	mu     sync.Mutex
 	status int
 	refuse string // the id of an event that no batch's receiver takes
+	body   string // what receivers answer, saidBody if ""
 }
 
 // What receivers answer, which not everybody may see.
@@ -105,7 +107,7 @@ func (s *script) Send(_ context.Context, b *sink.Batch) sink.Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := sink.Result{Outcome: eventhose.OutcomeTaken, Status: s.status, Started: time.Now(), URL: b.Subscription.Destination.URL,
-		ResponseHeaders: map[string]string{"X-Said": saidHeader}, ResponseBody: saidBody}
+		ResponseHeaders: map[string]string{"X-Said": saidHeader}, ResponseBody: cmp.Or(s.body, saidBody)}
 	if s.status >= 300 {
 		r.Outcome, r.Reason, r.Message = eventhose.OutcomeFailed, eventhose.ReasonStatus, "the receiver refused it"
 	}

@@ -71,7 +71,9 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, path string, limit 
 		d.refuse(w, outcomeUnread, http.StatusBadRequest, "the body did not arrive")
 		return
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // or the connection would be given up while the answer is held
+	if int64(len(body)) <= limit { // of a longer one net/http reads what is left, and would wait for it for ever
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // or the connection would be given up while the answer is held
+	}
 	request := eventhose.InspectedRequest{Time: started.UTC().Truncate(time.Microsecond), Method: r.Method, Path: text("/" + rest),
 		Query: text(r.URL.RawQuery), Headers: headersOf(r)}
 	request.SetContent(body)

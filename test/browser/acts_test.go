@@ -100,6 +100,17 @@ func TestButtons(t *testing.T) {
 		b.until(`document.querySelector("main form .wrong")?.innerText.includes("timeout")`)
 		field(sub+a.billing, "retry.timeout", "12s")
 	})
+	t.Run("settings keep the filter", func(t *testing.T) {
+		filter := object{"types": []string{"order.*"}, "keys": []string{"Ann Lee", "a,b", " c"}, "expression": "key != '' // theirs\n && type != 'x'"}
+		id := a.subscribe("filtered", "/ok", object{"filter": filter})
+		page("/subscriptions/" + id + "?tab=settings")
+		b.fill("main form", "Name", "filtered still")
+		b.press("main form", "Save")
+		field(sub+id, "name", "filtered still")
+		field(sub+id, "filter.keys", filter["keys"])
+		field(sub+id, "filter.expression", filter["expression"])
+		a.call("DELETE", sub+id, nil)
+	})
 	t.Run("secret", func(t *testing.T) {
 		page("/subscriptions/" + a.billing + "?tab=secret")
 		before := a.call("GET", sub+a.billing+"/secret", nil)["secret"].(string)
@@ -272,6 +283,32 @@ func TestButtons(t *testing.T) {
 		b.press("main header", "Delete")
 		b.until(`location.pathname.endsWith("/inspector")`)
 	})
+	t.Run("inspected bodies", func(t *testing.T) {
+		i := a.call("POST", "/v1/tenants/acme/inspectors", object{"name": "bodies"})
+		send := func(body string) {
+			t.Helper()
+			r, err := http.Post(i["url"].(string), "application/octet-stream", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Body.Close()
+		}
+		send("\x00\xff<")
+		page("/inspector/" + i["id"].(string))
+		b.shows("AP88") // its base64
+		send(strings.Repeat("x", 65<<10))
+		b.shows("The body was longer")
+		kept := func() (n float64) {
+			return a.call("GET", "/v1/tenants/acme/inspectors/"+i["id"].(string), nil)["requests"].(float64)
+		}
+		for kept() < 32 { // 20 a second are kept
+			send(strings.Repeat("\xff", 64<<10))
+		}
+		page("/inspector/" + i["id"].(string)) // more than one page of the API
+		b.until(fmt.Sprintf(`document.querySelectorAll("main tbody tr").length === %.0f`, kept()))
+		a.call("DELETE", "/v1/tenants/acme/inspectors/"+i["id"].(string), nil)
+		b.expect("404")
+	})
 	t.Run("keys", func(t *testing.T) {
 		page("/keys")
 		b.press("main header", "New key…")
@@ -298,8 +335,14 @@ func TestButtons(t *testing.T) {
 		b.shows("It opens nothing any more")
 	})
 	t.Run("tenant", func(t *testing.T) {
+		b.expect("404") // it looks whether there is one
+		a.call("PUT", "/v1/tenants/kept", object{"retention": object{"age": "720h"}})
 		b.visit(a.url + "/ui/-/tenants")
 		b.press("main header", "New tenant…")
+		b.fill("dialog", "Id", "kept")
+		b.press("dialog", "Make it")
+		b.until(`document.querySelector("dialog .wrong")?.innerText.includes("already")`)
+		field("/v1/tenants/kept", "retention.age", "720h0m0s")
 		b.fill("dialog", "Id", "globex")
 		b.press("dialog", "Make it")
 		b.until(`location.pathname === "/ui/globex/start"`)

@@ -86,3 +86,22 @@ func TestOneIDOfSeveralSources(t *testing.T) {
 	is(dead, "dead", 0, 1)
 	is(later, "retrying", 0, 1, 2, 5)
 }
+
+// From one try to the next, also of an event that came from a source.
+func TestTriesOfASource(t *testing.T) {
+	s := start(t, "embedded")
+	s.call("PUT", "/v1/tenants/acme", object{})
+	sub := s.subscribe("twice", "/mended", object{"retry": object{"schedule": []string{"0s", "0s"}}})
+	s.cloudEvent("/shop/1", "1")
+	path := "/v1/tenants/acme/subscriptions/" + sub + "/attempts"
+	s.await(path, "two attempts", func(o object) bool {
+		list, _ := o["data"].([]any)
+		return len(list) == 2
+	})
+	last := s.call("GET", path, nil)["data"].([]any)[0].(object)["id"].(string)
+	b := open(t)
+	s.enter(b, "/ui/acme/subscriptions/"+sub+"/attempts/"+last)
+	b.press("main header", "Earlier try")
+	b.press("main header", "Later try")
+	b.until(fmt.Sprintf(`location.pathname.endsWith(%s)`, quoted(last)))
+}

@@ -65,6 +65,20 @@ func TestPortal(t *testing.T) {
 	b.press("main .why", "Redrive 2")
 	b.shows("tried again")
 
+	// A link that is limited to some subscriptions sends no event again, whatever else it may.
+	l := a.call("POST", "/v1/tenants/acme/portal-links", object{"capabilities": []string{"view", "data", "replay"}, "subscriptions": []string{a.ledger}})
+	b = open(t)
+	b.visit(strings.Replace(l["url"].(string), "/portal#", "/portal/events/"+a.dead+"#", 1))
+	b.shows("What became of it")
+	if value[bool](b, `[...document.querySelectorAll("main button")].some(e => e.innerText === "Send again…")`) {
+		t.Error("it offers what the link does not open")
+	}
+	b.visit(strings.Replace(l["url"].(string), "/portal#", "/portal/subscriptions/"+a.ledger+"/attempts/"+a.failed+"#", 1))
+	b.shows("try 1")
+	if value[bool](b, `[...document.querySelectorAll("main button")].some(e => e.innerText === "Send it again")`) {
+		t.Error("it offers what the link does not open")
+	}
+
 	b = open(t)
 	b.expect("401")
 	b.visit(a.url + "/portal#token=ehp_" + strings.Repeat("A", 40))

@@ -263,6 +263,7 @@ export interface Inspected {
   headers: Record<string, string[] | string>
   body?: string
   body_base64?: string
+  body_truncated?: boolean
   signature: string
   answered: number
   took: string

@@ -6,7 +6,7 @@ import { attemptLink, Mend, subscriptionLink } from "../parts/mend"
 import { Act } from "../parts/notices"
 import { Failed, State, Tabs, Time, Waiting, Why } from "../parts/small"
 import { count, exactly, millis, some, took, when } from "../parts/words"
-import { eventLink, sourceAt } from "../parts/scope"
+import { eventLink, sourceAt, useSource } from "../parts/scope"
 import { api, link, params, query, setQuery } from "../route"
 import { limited, may } from "../session"
 import type { Attempt as Seen, Subscription } from "../wire"
@@ -27,7 +27,9 @@ export function Attempt({ at: [sub = "", id = ""] }: { at: string[] }) {
   const owner = useGet<Subscription>(of, 4000)
   const t = got.data
   const event = t?.events[0]
-  const others = useGet<List<Seen>>(t && t.events.length === 1 && event && t.kind !== "test" ? `${of}/attempts?event=${encodeURIComponent(event)}` : null).data?.data ?? []
+  const alone = t && t.events.length === 1 && event && t.kind !== "test"
+  const source = useSource(event ?? "", "", alone ? (t.sequences?.[0] ?? 0) : 0)
+  const others = useGet<List<Seen>>(alone && source !== undefined ? `${of}/attempts` + params({ event, source }) : null).data?.data ?? []
   if (got.error) return <Failed error={got.error} again={got.reload} />
   if (!t) return <Waiting what="Looking for the attempt" />
   const s = owner.data
@@ -93,7 +95,7 @@ export function Attempt({ at: [sub = "", id = ""] }: { at: string[] }) {
             )}
           </dl>
           <Timings t={t} />
-          {may("manage", "replay") && t.kind !== "test" && t.events.length === 1 && event && (
+          {may("manage", "replay") && !limited() && t.kind !== "test" && t.events.length === 1 && event && (
             <p class="more">
               <Act label="Send it again" does={() => resend(event, t.sequences?.[0] ?? 0, sub)} done="It is on its way again." />
             </p>
@@ -109,7 +111,7 @@ export function Attempt({ at: [sub = "", id = ""] }: { at: string[] }) {
 
 async function resend(event: string, sequence: number, sub: string): Promise<void> {
   const path = api(`/events/${encodeURIComponent(event)}/resend`)
-  const source = sequence && !limited() ? await sourceAt(event, sequence) : ""
+  const source = sequence ? await sourceAt(event, sequence) : ""
   await change("POST", path + params({ source }), { subscriptions: [sub] })
 }
 

@@ -78,7 +78,7 @@ export function Event({ at: [id = ""] }: { at: string[] }) {
         <span class="id soft break">{e.id}</span>
         <span class="end row">
           <Copy label="Copy as curl" text={() => curl(e, raw)} />
-          {may("manage", "replay") && e.deliveries.length > 0 && (
+          {may("manage", "replay") && !limited() && e.deliveries.length > 0 && (
             <button type="button" class="do" data-act="r" onClick={() => send(true)}>
               Send again…
             </button>

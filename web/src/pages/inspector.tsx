@@ -5,7 +5,7 @@ import { Ask } from "../parts/dialog"
 import { Act, say } from "../parts/notices"
 import { Empty, Failed, State, Time, Waiting } from "../parts/small"
 import { count, span, when } from "../parts/words"
-import { api, go, link, query, setQuery, tenant } from "../route"
+import { api, go, link, params, query, setQuery, tenant } from "../route"
 import { may } from "../session"
 import type { Inspected, Inspector as Box } from "../wire"
 
@@ -77,9 +77,13 @@ export function Inspector({ at: [id = ""] }: { at: string[] }) {
       let all: Inspected[] = []
       for (let pause = 0; !stop.signal.aborted; ) {
         try {
-          const list = await get<List<Inspected>>(of + "/requests?limit=100" + (all.length ? `&after=${encodeURIComponent(all[0]!.id)}&wait=20s` : ""), stop.signal)
-          const known = new Set(all.map((r) => r.id))
-          const more = list.data.filter((r) => !known.has(r.id))
+          const after = all[0]?.id
+          let list = await get<List<Inspected>>(of + "/requests" + params({ limit: 100, after, wait: after && "20s" }), stop.signal)
+          const more = list.data
+          while (list.next && more.length < 100) { // of large ones a page has fewer
+            list = await get<List<Inspected>>(of + "/requests" + params({ limit: 100, after, before: list.next }), stop.signal)
+            more.push(...list.data)
+          }
           all = [...more, ...all].slice(0, 100)
           if (more.length) set(all)
           pause = all.length && more.length ? 0 : 700
@@ -183,7 +187,7 @@ export function Inspector({ at: [id = ""] }: { at: string[] }) {
 }
 
 function One({ r }: { r: Inspected }) {
-  const text = r.body ?? r.body_base64 ?? ""
+  const text = r.body || r.body_base64 || ""
   return (
     <section>
       <h2 style={{ marginTop: 0 }}>
@@ -199,7 +203,9 @@ function One({ r }: { r: Inspected }) {
           </>
         ))}
       </dl>
+      {!r.body && r.body_base64 && <p class="soft">The body is no text; this is its base64.</p>}
       {/^\s*[[{]/.test(text) ? <Tree text={text} /> : text ? <Code text={text} /> : <p class="faint">No body.</p>}
+      {r.body_truncated && <p class="soft">The body was longer; this is its beginning.</p>}
     </section>
   )
 }

@@ -1,11 +1,21 @@
 import { useState } from "preact/hooks"
-import { change, useGet } from "../api"
+import { change, get, Problem, useGet } from "../api"
 import { Ask } from "../parts/dialog"
 import { More, usePages } from "../parts/more"
 import { Empty, Failed, Figure, State, Time, Waiting } from "../parts/small"
 import { bytes, count, span } from "../parts/words"
 import { go, link } from "../route"
 import type { Health as Seen, Overview, Tenant } from "../wire"
+
+/** Whether there is a tenant; one is changed by what makes one. Rejects with Problem. */
+const there = (path: string) =>
+  get(path).then(
+    () => true,
+    (e: Problem) => {
+      if (e.status === 404) return false
+      throw e
+    },
+  )
 
 /** Every tenant's log. */
 export function Tenants() {
@@ -53,7 +63,9 @@ export function Tenants() {
           button="Make it"
           close={() => ask(false)}
           does={async () => {
-            await change("PUT", "/v1/tenants/" + encodeURIComponent(id), { parent: parent || undefined, retention: age ? { age } : undefined })
+            const path = "/v1/tenants/" + encodeURIComponent(id)
+            if (await there(path)) throw new Problem(409, "conflict", "there is a tenant with this id already", "id")
+            await change("PUT", path, { parent: parent || undefined, retention: age ? { age } : undefined })
             go(link("/start", id))
           }}
         >

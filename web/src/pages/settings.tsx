@@ -24,6 +24,7 @@ export function Settings({ sub: s, done, gone }: { sub: Subscription; done: () =
     const f = new FormData(e.currentTarget as HTMLFormElement)
     const said = (n: string) => String(f.get(n) ?? "").trim()
     const list = (n: string) => said(n).split(/[\s,]+/).filter(Boolean)
+    const lines = (n: string) => String(f.get(n) ?? "").split(/\r?\n/).filter(Boolean)
     const headers = Object.fromEntries(
       said("headers")
         .split("\n")
@@ -36,7 +37,7 @@ export function Settings({ sub: s, done, gone }: { sub: Subscription; done: () =
     try {
       await change("PATCH", of, {
         name: said("name"),
-        filter: s.source ? undefined : { ...s.filter, types: list("types"), keys: list("keys"), expression: said("expression") || undefined },
+        filter: s.source ? undefined : { ...s.filter, types: list("types"), keys: lines("keys"), expression: said("expression").replaceAll("\r\n", "\n") || undefined },
         ordering: said("ordering"),
         on_exhausted: said("on_exhausted"),
         max_rate: Number(said("max_rate") || 0),
@@ -76,11 +77,12 @@ export function Settings({ sub: s, done, gone }: { sub: Subscription; done: () =
       </label>
       <label>
         <span>Keys</span>
-        <input name="keys" class="mono" defaultValue={s.filter?.keys?.join(", ")} placeholder="any" disabled={!filters} />
+        <textarea name="keys" class="mono" rows={2} defaultValue={s.filter?.keys?.join("\n")} placeholder="any" disabled={!filters} />
+        <span class="hint">One a line; a key may hold spaces and commas.</span>
       </label>
       <label>
         <span>Only if</span>
-        <input name="expression" class="mono" defaultValue={s.filter?.expression} placeholder="data.amount > 100" disabled={!filters} />
+        <textarea name="expression" class="mono" rows={2} defaultValue={s.filter?.expression} placeholder="data.amount > 100" disabled={!filters} />
         <span class="hint">CEL over type, key, attributes and data. Its cost is limited and charged to this tenant.</span>
       </label>
       <fieldset disabled={!manage}>
