@@ -142,6 +142,25 @@ func TestServeMakesTheFirstKeyOnce(t *testing.T) {
 	}
 }
 
+// A start that fails shows no key, so the one after it makes one: nobody could get in otherwise.
+func TestFirstKeyAfterAStartThatFailed(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	p := start(t, nil, "serve", "--listen", "127.0.0.1:0", "--data", data, "--portal-origins", "nonsense")
+	p.line(t, "error: --portal-origins: ")
+	if code := p.end(t); code != exitUsage {
+		t.Errorf("exit code %d", code)
+	}
+	p = start(t, nil, "serve", "--listen", "127.0.0.1:0", "--data", data)
+	key, _, _ := strings.Cut(p.line(t, "admin key: "), " ")
+	if _, err := dial(t, p.line(t, "ready "), key).Tenants(t.Context(), client.ListOptions{}); err != nil {
+		t.Error(err)
+	}
+	p.signal(t, syscall.SIGTERM)
+	if code := p.end(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // A data directory that cannot be used: what is wrong, and what to do.
 func TestServeRefusals(t *testing.T) {
 	dir := t.TempDir()

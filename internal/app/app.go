@@ -222,8 +222,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.firstStart(ctx, ctl); err != nil {
-		return err
+	if err := ctl.EnsureTenant(ctx, defaultTenant); err != nil {
+		return fmt.Errorf("make the default tenant: %w", err)
 	}
 
 	ready := a.ready(st)
@@ -302,6 +302,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 	pages, err := dashboard.New(dashboard.Options{PortalOrigins: a.opts.PortalOrigins})
 	if err != nil {
 		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--portal-origins", Message: err.Error()}
+	}
+	if err := a.makeFirstKey(ctx, ctl); err != nil {
+		return err
 	}
 	a.serve(api, door, graph, in, inspect, pages)
 	return nil
@@ -430,11 +433,9 @@ func forget(ctl *control.Control, tenant eventhose.TenantID, do ...func(...event
 	}
 }
 
-// firstStart makes the default tenant, and an admin key if nobody could get in otherwise.
-func (a *App) firstStart(ctx context.Context, ctl *control.Control) error {
-	if err := ctl.EnsureTenant(ctx, defaultTenant); err != nil {
-		return fmt.Errorf("make the default tenant: %w", err)
-	}
+// makeFirstKey makes an admin key if nobody could get in otherwise. It is the last that may fail of a start: of one that fails nobody is
+// shown the key, and the next makes no other.
+func (a *App) makeFirstKey(ctx context.Context, ctl *control.Control) error {
 	if a.opts.AdminKey != "" {
 		return nil
 	}
