@@ -131,6 +131,15 @@ func TestSubscriptions(t *testing.T) {
 	if shown["secret"] != secret || rotated["secret"] == secret || after["secret"] != rotated["secret"] || len(after["secrets"].([]any)) != 2 {
 		t.Errorf("before %v, rotated %v, after %v", shown, rotated["secret"], after)
 	}
+	// Who wants the old one to stop at once, since it has leaked, says so. Left out it is a day.
+	w.want(200, w.root("POST", path+"/secret/rotate", `{"overlap":"0s"}`))
+	if got := w.want(200, w.root("GET", path+"/secret", "")).json(t)["secrets"].([]any); len(got) != 2 { // the first has its hour
+		t.Errorf("with no overlap %d sign", len(got))
+	}
+	w.want(200, w.root("POST", path+"/secret/rotate", `{"overlap":null}`))
+	if got := w.want(200, w.root("GET", path+"/secret", "")).json(t)["secrets"].([]any); len(got) != 3 {
+		t.Errorf("with the default overlap %d sign", len(got))
+	}
 	w.want(200, w.root("POST", path+"/secret/rotate", ""))
 	w.refused("invalid", "overlap", w.root("POST", path+"/secret/rotate", `{"overlap":"-1h"}`))
 	w.refused("invalid", "overlap", w.root("POST", path+"/secret/rotate", `{"overlap":"soon"}`))
