@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -280,6 +281,26 @@ func TestInterruptedFollowersEndWith130(t *testing.T) {
 			if code := p.end(t); code != exitInterrupted || args[0] == "tail" && !strings.HasPrefix(last, "cursor ") || args[0] != "tail" && last != "" {
 				t.Errorf("%v ended by %v with %d, after %q", args, s, code, last)
 			}
+		}
+	}
+}
+
+// A database that does not answer, as behind a firewall, is one that cannot be reached.
+func TestSilentDatabase(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	url := "postgres://" + silent.Addr().String() + "/x?sslmode=disable&connect_timeout=1"
+	for _, args := range [][]string{{"migrate"}, {"serve", "--listen", "127.0.0.1:0", "--secret-key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}} {
+		p := start(t, nil, append(args, "--database-url", url)...)
+		p.line(t, "error: --database-url: the database cannot be reached now: ")
+		if fix := p.line(t, "fix: "); strings.Contains(fix, "--timeout") {
+			t.Errorf("fix: %s", fix)
+		}
+		if code := p.end(t); code != exitNetwork {
+			t.Errorf("%s ends with %d, want %d", args[0], code, exitNetwork)
 		}
 	}
 }
