@@ -162,6 +162,24 @@ func TestFirstKeyAfterAStartThatFailed(t *testing.T) {
 	}
 }
 
+// An admin key that no request could show is refused.
+func TestLongestAdminKey(t *testing.T) {
+	key := strings.Repeat("k", 512)
+	p := start(t, []string{"EVENTHOSE_ADMIN_KEY=" + key}, "serve", "--listen", "127.0.0.1:0", "--data", t.TempDir())
+	if _, err := dial(t, p.line(t, "ready "), key).Tenants(t.Context(), client.ListOptions{}); err != nil {
+		t.Error(err)
+	}
+	p.signal(t, syscall.SIGTERM)
+	if code := p.end(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	p = start(t, []string{"EVENTHOSE_ADMIN_KEY=" + key + "k"}, "serve", "--listen", "127.0.0.1:0", "--data", t.TempDir())
+	p.line(t, "error: --admin-key: must be at most 512 bytes")
+	if code := p.end(t); code != exitUsage {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // A data directory that cannot be used: what is wrong, and what to do.
 func TestServeRefusals(t *testing.T) {
 	dir := t.TempDir()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/access"
 	"github.com/eventhose/eventhose/internal/control"
 	"github.com/eventhose/eventhose/internal/dashboard"
 	"github.com/eventhose/eventhose/internal/deliver"
@@ -126,6 +127,9 @@ func New(o Options) (*App, error) {
 	}
 	if o.Data == "" && o.DatabaseURL == "" && !o.Memory {
 		return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--data", Message: "is required", Fix: "name a directory for the data, such as --data ./eventhose-data, or a database with --database-url"}
+	}
+	if len(o.AdminKey) > access.MaxKeyLength {
+		return nil, eventhose.Invalid("--admin-key", "must be at most %d bytes", access.MaxKeyLength)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
