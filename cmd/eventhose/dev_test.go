@@ -15,6 +15,7 @@ import (
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/client"
+	"github.com/eventhose/eventhose/internal/app"
 )
 
 // dev in this process: it takes a free port when nobody named one, goes on with a kept directory, and a receiver with a
@@ -47,6 +48,43 @@ func TestDevGoesOnWithItsData(t *testing.T) {
 	}
 	if _, err := os.Stat(data); err != nil {
 		t.Error(err)
+	}
+}
+
+// A receiver that was told to fail, and a subscription that was disabled by that, do not keep dev from starting again.
+func TestDevMendsItsReceiver(t *testing.T) {
+	data := t.TempDir()
+	flags := func() *serverFlags {
+		return &serverFlags{listen: "127.0.0.1:0", data: data, adminKey: testKey, logLevel: "warn", drain: time.Minute, metricsRetention: eventhose.DefaultMetricsRetention}
+	}
+	devUntilReady(t, flags())
+	tried := make(chan eventhose.Attempt, 1)
+	a, err := app.New(app.Options{Listen: "127.0.0.1:0", Data: data, AdminKey: testKey, Observe: func(at eventhose.Attempt) { tried <- at }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log := dial(t, "http://"+a.Addr(), testKey).Tenant("default")
+	receivers, err := log.Inspectors(t.Context(), client.ListOptions{})
+	if err != nil || len(receivers.Data) != 1 {
+		t.Fatal(receivers, err)
+	}
+	if _, err := log.UpdateInspector(t.Context(), receivers.Data[0].ID, eventhose.InspectorPatch{Status: new(http.StatusGone)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Append(t.Context(), eventhose.Event{Type: "a", Data: []byte("1")}); err != nil {
+		t.Fatal(err)
+	}
+	if at := <-tried; at.Outcome != eventhose.OutcomeGone {
+		t.Errorf("%+v", at)
+	}
+	if err := a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if out, _, _ := devUntilReady(t, flags()); !strings.Contains(out, "<-- 200") || !strings.Contains(out, "signature verified") {
+		t.Errorf("stdout %s", out)
 	}
 }
 
