@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,7 +98,7 @@ func (p *program) dev(ctx context.Context, s *serverFlags, addressNamed bool) (f
 		return fmt.Errorf("give the receiver the signing secret: %w", err)
 	}
 
-	p.devBanner(devInfo{URL: "http://" + a.Addr(), Dashboard: "http://" + a.Addr() + "/ui/#key=" + s.adminKey, Docs: "http://" + a.Addr() + "/docs", Key: s.adminKey, Receiver: inspector.URL, Secret: string(secret), Data: s.data}, kept)
+	p.devBanner(devInfo{URL: "http://" + a.Addr(), Dashboard: "http://" + a.Addr() + "/ui/#key=" + url.QueryEscape(s.adminKey), Docs: "http://" + a.Addr() + "/docs", Key: s.adminKey, Receiver: inspector.URL, Secret: string(secret), Data: s.data}, kept)
 	from, err := log.Head(ctx)
 	if err != nil {
 		return err
@@ -202,5 +203,5 @@ Append an event:
 
   curl %s/v1/tenants/default/events -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"type": "order.paid", "data": {"amount": 4200}}'
 
-`, p.version, d.Dashboard, d.URL, d.Key, d.Docs, d.Receiver, d.Secret, d.Data, note, d.URL, d.Key)
+`, p.version, d.Dashboard, d.URL, d.Key, d.Docs, d.Receiver, d.Secret, d.Data, note, d.URL, strings.ReplaceAll(d.Key, "'", `'\''`))
 }

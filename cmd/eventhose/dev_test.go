@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -85,6 +87,20 @@ func TestDevMendsItsReceiver(t *testing.T) {
 	}
 	if out, _, _ := devUntilReady(t, flags()); !strings.Contains(out, "<-- 200") || !strings.Contains(out, "signature verified") {
 		t.Errorf("stdout %s", out)
+	}
+}
+
+// The key that the dashboard's address holds is the one that was given, whatever is in it.
+func TestDevShowsItsKey(t *testing.T) {
+	const key = "a+key/with%41&others=#and'quotes"
+	out, _, _ := devUntilReady(t, &serverFlags{listen: "127.0.0.1:0", adminKey: key, logLevel: "warn", drain: time.Minute, metricsRetention: eventhose.DefaultMetricsRetention})
+	_, fragment, _ := strings.Cut(regexp.MustCompile(`Dashboard +(\S+)`).FindStringSubmatch(out)[1], "#")
+	if given, err := url.ParseQuery(fragment); err != nil || given.Get("key") != key { // as the page reads it
+		t.Errorf("%q holds %v, %v", fragment, given, err)
+	}
+	line := regexp.MustCompile(`  (curl .*)`).FindStringSubmatch(out)[1]
+	if words, err := exec.Command("sh", "-c", strings.Replace(line, "curl", `printf '%s\n'`, 1)).Output(); err != nil || !strings.Contains(string(words), "\nAuthorization: Bearer "+key+"\n") {
+		t.Errorf("a shell reads %q of %s, %v", words, line, err)
 	}
 }
 
