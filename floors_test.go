@@ -63,7 +63,7 @@ var floors = map[string][]string{
 	"internal/imap":      {""},
 	"internal/dashboard": {""},
 
-	"internal/app": {"", "sign", "client", "internal/filter", "internal/store", "internal/sink", "internal/egress", "internal/ingress", "internal/follow", "internal/overload",
+	"internal/app": {"", "sign", "client", "internal/filter", "internal/store", "internal/sink", "internal/egress", "internal/ingress", "internal/access", "internal/follow", "internal/overload",
 		"internal/embedded", "internal/postgres", "internal/webhook", "internal/mail", "internal/broker",
 		"internal/eventlog", "internal/deliver", "internal/control", "internal/rollup",
 		"internal/httpapi", "internal/gateway", "internal/oidc", "internal/inbound", "internal/inspector", "internal/rpc", "internal/graphql", "internal/imap", "internal/dashboard"},

@@ -137,7 +137,8 @@ const (
 	MaxBatchWait        = Duration(time.Minute)
 	MaxSubscriptions    = 20_000 // of one tenant
 	MaxLiveSecrets      = 3
-	MaxOverlap          = Duration(7 * 24 * time.Hour) // that a replaced secret goes on signing
+	DefaultOverlap      = Duration(24 * time.Hour)     // that a replaced secret goes on signing
+	MaxOverlap          = Duration(7 * 24 * time.Hour) // of it
 )
 
 // Retry says when a failed event is tried again.

@@ -29,14 +29,21 @@ func (p *program) attemptsCommand() *cobra.Command {
 	m.flags(list)
 	f.StringVar((*string)(&s.Outcome), "outcome", "", "only taken, failed or gone")
 	f.StringVar((*string)(&s.Reason), "reason", "", "only those that failed for this reason, such as timeout or tls")
-	f.StringVar(&event, "event", "", "only those of this event, at one subscription")
+	f.StringVar(&event, "event", "", "only those of this event, all of them, at one subscription")
 	sourceFlag(list, &source)
+	narrowing := []string{"since", "until", "outcome", "reason", "limit", "after"}
 	p.inTenant(list, func(ctx context.Context, t *client.Tenant, args []string) error {
 		if len(args) > 0 {
 			s.Subscription = eventhose.SubscriptionID(args[0])
 		}
 		if event != "" && len(args) == 0 {
 			return &usageError{what: "--event needs a subscription", fix: "eventhose events get " + event}
+		}
+		if event == "" && source != "" {
+			return &usageError{what: "--source goes with --event, whose source it is"}
+		}
+		if i := slices.IndexFunc(narrowing, f.Changed); event != "" && i >= 0 {
+			return &usageError{what: "--event and --" + narrowing[i] + " exclude each other: what was tried for one event is listed whole"}
 		}
 		var l client.List[eventhose.Attempt]
 		var err error

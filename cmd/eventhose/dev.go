@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,7 +98,7 @@ func (p *program) dev(ctx context.Context, s *serverFlags, addressNamed bool) (f
 		return fmt.Errorf("give the receiver the signing secret: %w", err)
 	}
 
-	p.devBanner(devInfo{URL: "http://" + a.Addr(), Dashboard: "http://" + a.Addr() + "/ui/#key=" + s.adminKey, Docs: "http://" + a.Addr() + "/docs", Key: s.adminKey, Receiver: inspector.URL, Secret: string(secret), Data: s.data}, kept)
+	p.devBanner(devInfo{URL: "http://" + a.Addr(), Dashboard: "http://" + a.Addr() + "/ui/#key=" + url.QueryEscape(s.adminKey), Docs: "http://" + a.Addr() + "/docs", Key: s.adminKey, Receiver: inspector.URL, Secret: string(secret), Data: s.data}, kept)
 	from, err := log.Head(ctx)
 	if err != nil {
 		return err
@@ -119,7 +120,8 @@ func taken(address string) bool {
 	return false
 }
 
-// devInspector answers the inspector that dev delivers to: the one that is there in a kept data directory, or a new one.
+// devInspector answers the inspector that dev delivers to: the one that is there in a kept data directory, which takes what comes though it
+// was told to fail, or a new one.
 func devInspector(ctx context.Context, log *client.Tenant) (client.Inspector, error) {
 	for o := (client.ListOptions{}); ; {
 		page, err := log.Inspectors(ctx, o)
@@ -127,7 +129,7 @@ func devInspector(ctx context.Context, log *client.Tenant) (client.Inspector, er
 			return client.Inspector{}, err
 		}
 		if i := slices.IndexFunc(page.Data, func(i client.Inspector) bool { return i.Name == devReceiverName }); i >= 0 {
-			return page.Data[i], nil
+			return log.UpdateInspector(ctx, page.Data[i].ID, eventhose.InspectorPatch{Status: new(200), Delay: new(eventhose.Duration), FailRate: new(float64)})
 		}
 		if o.After = page.Next; o.After == "" {
 			return log.CreateInspector(ctx, eventhose.Inspector{Name: devReceiverName})
@@ -135,7 +137,7 @@ func devInspector(ctx context.Context, log *client.Tenant) (client.Inspector, er
 	}
 }
 
-// subscribe makes the receiver's subscription, or in a kept data directory points the one that is there to it. It
+// subscribe makes the receiver's subscription, or in a kept data directory points the one that is there to it and has it go on. It
 // answers the signing secret.
 func subscribe(ctx context.Context, log *client.Tenant, url string) (eventhose.Secret, error) {
 	d := eventhose.Destination{Type: eventhose.DestinationWebhook, URL: url}
@@ -149,6 +151,9 @@ func subscribe(ctx context.Context, log *client.Tenant, url string) (eventhose.S
 				continue
 			}
 			if _, err := log.UpdateSubscription(ctx, s.ID, eventhose.SubscriptionPatch{Destination: &d}); err != nil {
+				return "", err
+			}
+			if _, err := log.Resume(ctx, s.ID); err != nil {
 				return "", err
 			}
 			secrets, err := log.Secrets(ctx, s.ID)
@@ -198,5 +203,5 @@ Append an event:
 
   curl %s/v1/tenants/default/events -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"type": "order.paid", "data": {"amount": 4200}}'
 
-`, p.version, d.Dashboard, d.URL, d.Key, d.Docs, d.Receiver, d.Secret, d.Data, note, d.URL, d.Key)
+`, p.version, d.Dashboard, d.URL, d.Key, d.Docs, d.Receiver, d.Secret, d.Data, note, d.URL, strings.ReplaceAll(d.Key, "'", `'\''`))
 }

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/eventhose/eventhose"
 	"github.com/eventhose/eventhose/client"
+	"github.com/eventhose/eventhose/internal/app"
 )
 
 // dev in this process: it takes a free port when nobody named one, goes on with a kept directory, and a receiver with a
@@ -47,6 +50,57 @@ func TestDevGoesOnWithItsData(t *testing.T) {
 	}
 	if _, err := os.Stat(data); err != nil {
 		t.Error(err)
+	}
+}
+
+// A receiver that was told to fail, and a subscription that was disabled by that, do not keep dev from starting again.
+func TestDevMendsItsReceiver(t *testing.T) {
+	data := t.TempDir()
+	flags := func() *serverFlags {
+		return &serverFlags{listen: "127.0.0.1:0", data: data, adminKey: testKey, logLevel: "warn", drain: time.Minute, metricsRetention: eventhose.DefaultMetricsRetention}
+	}
+	devUntilReady(t, flags())
+	tried := make(chan eventhose.Attempt, 1)
+	a, err := app.New(app.Options{Listen: "127.0.0.1:0", Data: data, AdminKey: testKey, Observe: func(at eventhose.Attempt) { tried <- at }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log := dial(t, "http://"+a.Addr(), testKey).Tenant("default")
+	receivers, err := log.Inspectors(t.Context(), client.ListOptions{})
+	if err != nil || len(receivers.Data) != 1 {
+		t.Fatal(receivers, err)
+	}
+	if _, err := log.UpdateInspector(t.Context(), receivers.Data[0].ID, eventhose.InspectorPatch{Status: new(http.StatusGone)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Append(t.Context(), eventhose.Event{Type: "a", Data: []byte("1")}); err != nil {
+		t.Fatal(err)
+	}
+	if at := <-tried; at.Outcome != eventhose.OutcomeGone {
+		t.Errorf("%+v", at)
+	}
+	if err := a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if out, _, _ := devUntilReady(t, flags()); !strings.Contains(out, "<-- 200") || !strings.Contains(out, "signature verified") {
+		t.Errorf("stdout %s", out)
+	}
+}
+
+// The key that the dashboard's address holds is the one that was given, whatever is in it.
+func TestDevShowsItsKey(t *testing.T) {
+	const key = "a+key/with%41&others=#and'quotes"
+	out, _, _ := devUntilReady(t, &serverFlags{listen: "127.0.0.1:0", adminKey: key, logLevel: "warn", drain: time.Minute, metricsRetention: eventhose.DefaultMetricsRetention})
+	_, fragment, _ := strings.Cut(regexp.MustCompile(`Dashboard +(\S+)`).FindStringSubmatch(out)[1], "#")
+	if given, err := url.ParseQuery(fragment); err != nil || given.Get("key") != key { // as the page reads it
+		t.Errorf("%q holds %v, %v", fragment, given, err)
+	}
+	line := regexp.MustCompile(`  (curl .*)`).FindStringSubmatch(out)[1]
+	if words, err := exec.Command("sh", "-c", strings.Replace(line, "curl", `printf '%s\n'`, 1)).Output(); err != nil || !strings.Contains(string(words), "\nAuthorization: Bearer "+key+"\n") {
+		t.Errorf("a shell reads %q of %s, %v", words, line, err)
 	}
 }
 

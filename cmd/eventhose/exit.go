@@ -99,9 +99,7 @@ func describe(err error) diagnosis {
 		return diagnosis{exit: exitUsage, Code: "usage", Message: usage.what, Fix: usage.fix}
 	case errors.As(err, &failed):
 		return diagnosis{exit: failed.exit, Code: failed.code, Message: failed.what, Fix: failed.fix}
-	case errors.Is(err, context.DeadlineExceeded):
-		return diagnosis{exit: exitTimeout, Code: string(eventhose.CodeTimeout), Message: "no answer within --timeout", Fix: "give it longer with --timeout 5m"}
-	case errors.As(err, &ours):
+	case errors.As(err, &ours): // a time that was over may be behind it, and not that of --timeout
 		d := diagnosis{exit: exitOf(ours.Code), Code: string(ours.Code), Message: ours.Error(), Field: ours.Field, Fix: ours.Fix, First: uint64(ours.First)}
 		if errors.As(err, &refused) {
 			d.RequestID = refused.RequestID
@@ -110,6 +108,8 @@ func describe(err error) diagnosis {
 			d.Fix = fixOf(ours.Code)
 		}
 		return d
+	case errors.Is(err, context.DeadlineExceeded):
+		return diagnosis{exit: exitTimeout, Code: string(eventhose.CodeTimeout), Message: "no answer within --timeout", Fix: "give it longer with --timeout 5m"}
 	case errors.As(err, &network):
 		return diagnosis{exit: exitNetwork, Code: "network", Message: fmt.Sprintf("no answer from the server: %v", network.Err),
 			Fix: "start one with eventhose dev or eventhose serve, or name it with --url"}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -142,20 +144,27 @@ func (l *listenFlags) routes() ([]listen.Route, error) {
 	return []listen.Route{r}, r.Validate()
 }
 
-// ownGroup names the cursor of this machine and URL, without what may be secret in the URL.
+// ownGroup names the cursor of this machine and URL, without what may be secret in the URL. Where the name does not tell all of the URL,
+// a digest tells it from others.
 func ownGroup(forwardTo string) string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "localhost"
 	}
-	_, to, ok := strings.Cut(forwardTo, "://")
+	scheme, to, ok := strings.Cut(forwardTo, "://")
 	if !ok {
-		to = forwardTo
+		scheme, to = "http", forwardTo
 	}
-	to, _, _ = strings.Cut(to, "?")
-	to = to[strings.LastIndexByte(to, '@')+1:]
-	name := oneLine(host + " " + to)
-	return strings.ToValidUTF8(name[:min(len(name), listen.MaxGroup)], "")
+	told, _, _ := strings.Cut(to, "?")
+	server, _, _ := strings.Cut(told, "/")
+	told = told[strings.LastIndexByte(server, '@')+1:]
+	name := oneLine(host + " " + told)
+	if scheme == "http" && told == to && len(name) <= listen.MaxGroup {
+		return strings.ToValidUTF8(name, "")
+	}
+	sum := sha256.Sum256([]byte(scheme + "://" + to))
+	digest := " " + hex.EncodeToString(sum[:6])
+	return strings.ToValidUTF8(name[:min(len(name), listen.MaxGroup-len(digest))], "") + digest
 }
 
 func (p *program) listen(ctx context.Context, l *listenFlags, routes []listen.Route) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -53,7 +54,8 @@ func (p *program) eventsSearch() *cobra.Command {
 		Use:   "search",
 		Short: "Search the log backwards, newest first",
 		Long: `Search the log backwards, newest first, and tell what became of each event. The server looks at a bounded number of events for
-each answer; the search goes on until --limit are found, or the log or --since is reached, and stops at an interrupt.`,
+each answer; the search goes on until --limit are found, or the log or --since is reached. When it is interrupted or out of time it tells what it has
+found, and how to go on.`,
 		Example: `  eventhose events search --status failed --since 24h
   eventhose events search --types 'order.*' --event-key order-4711
   eventhose events search --expression 'data.amount > 1000' --limit 5`,
@@ -82,16 +84,18 @@ each answer; the search goes on until --limit are found, or the log or --since i
 		var page client.SearchPage
 		for {
 			o.Limit = min(left, maxPage)
-			if page, err = t.Search(ctx, o); err != nil {
+			next, err := t.Search(ctx, o)
+			if err != nil && page.Next == "" { // nothing was searched
 				return err
+			} else if err != nil {
+				return errors.Join(p.printFound(all, page), err)
 			}
-			all = append(all, page.Found...)
+			page, all = next, append(all, next.Found...)
 			left -= len(page.Found)
 			if o.Before = page.Next; page.Next == "" || left <= 0 {
-				break
+				return p.printFound(all, page)
 			}
 		}
-		return p.printFound(all, page)
 	})
 }
 

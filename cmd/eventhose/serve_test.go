@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -142,6 +143,43 @@ func TestServeMakesTheFirstKeyOnce(t *testing.T) {
 	}
 }
 
+// A start that fails shows no key, so the one after it makes one: nobody could get in otherwise.
+func TestFirstKeyAfterAStartThatFailed(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	p := start(t, nil, "serve", "--listen", "127.0.0.1:0", "--data", data, "--portal-origins", "nonsense")
+	p.line(t, "error: --portal-origins: ")
+	if code := p.end(t); code != exitUsage {
+		t.Errorf("exit code %d", code)
+	}
+	p = start(t, nil, "serve", "--listen", "127.0.0.1:0", "--data", data)
+	key, _, _ := strings.Cut(p.line(t, "admin key: "), " ")
+	if _, err := dial(t, p.line(t, "ready "), key).Tenants(t.Context(), client.ListOptions{}); err != nil {
+		t.Error(err)
+	}
+	p.signal(t, syscall.SIGTERM)
+	if code := p.end(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// An admin key that no request could show is refused.
+func TestLongestAdminKey(t *testing.T) {
+	key := strings.Repeat("k", 512)
+	p := start(t, []string{"EVENTHOSE_ADMIN_KEY=" + key}, "serve", "--listen", "127.0.0.1:0", "--data", t.TempDir())
+	if _, err := dial(t, p.line(t, "ready "), key).Tenants(t.Context(), client.ListOptions{}); err != nil {
+		t.Error(err)
+	}
+	p.signal(t, syscall.SIGTERM)
+	if code := p.end(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	p = start(t, []string{"EVENTHOSE_ADMIN_KEY=" + key + "k"}, "serve", "--listen", "127.0.0.1:0", "--data", t.TempDir())
+	p.line(t, "error: --admin-key: must be at most 512 bytes")
+	if code := p.end(t); code != exitUsage {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // A data directory that cannot be used: what is wrong, and what to do.
 func TestServeRefusals(t *testing.T) {
 	dir := t.TempDir()
@@ -261,6 +299,26 @@ func TestInterruptedFollowersEndWith130(t *testing.T) {
 			if code := p.end(t); code != exitInterrupted || args[0] == "tail" && !strings.HasPrefix(last, "cursor ") || args[0] != "tail" && last != "" {
 				t.Errorf("%v ended by %v with %d, after %q", args, s, code, last)
 			}
+		}
+	}
+}
+
+// A database that does not answer, as behind a firewall, is one that cannot be reached.
+func TestSilentDatabase(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	url := "postgres://" + silent.Addr().String() + "/x?sslmode=disable&connect_timeout=1"
+	for _, args := range [][]string{{"migrate"}, {"serve", "--listen", "127.0.0.1:0", "--secret-key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}} {
+		p := start(t, nil, append(args, "--database-url", url)...)
+		p.line(t, "error: --database-url: the database cannot be reached now: ")
+		if fix := p.line(t, "fix: "); strings.Contains(fix, "--timeout") {
+			t.Errorf("fix: %s", fix)
+		}
+		if code := p.end(t); code != exitNetwork {
+			t.Errorf("%s ends with %d, want %d", args[0], code, exitNetwork)
 		}
 	}
 }

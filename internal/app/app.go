@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/access"
 	"github.com/eventhose/eventhose/internal/control"
 	"github.com/eventhose/eventhose/internal/dashboard"
 	"github.com/eventhose/eventhose/internal/deliver"
@@ -127,6 +128,9 @@ func New(o Options) (*App, error) {
 	if o.Data == "" && o.DatabaseURL == "" && !o.Memory {
 		return nil, &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--data", Message: "is required", Fix: "name a directory for the data, such as --data ./eventhose-data, or a database with --database-url"}
 	}
+	if len(o.AdminKey) > access.MaxKeyLength {
+		return nil, eventhose.Invalid("--admin-key", "must be at most %d bytes", access.MaxKeyLength)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -222,8 +226,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.firstStart(ctx, ctl); err != nil {
-		return err
+	if err := ctl.EnsureTenant(ctx, defaultTenant); err != nil {
+		return fmt.Errorf("make the default tenant: %w", err)
 	}
 
 	ready := a.ready(st)
@@ -302,6 +306,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 	pages, err := dashboard.New(dashboard.Options{PortalOrigins: a.opts.PortalOrigins})
 	if err != nil {
 		return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "--portal-origins", Message: err.Error()}
+	}
+	if err := a.makeFirstKey(ctx, ctl); err != nil {
+		return err
 	}
 	a.serve(api, door, graph, in, inspect, pages)
 	return nil
@@ -430,11 +437,9 @@ func forget(ctl *control.Control, tenant eventhose.TenantID, do ...func(...event
 	}
 }
 
-// firstStart makes the default tenant, and an admin key if nobody could get in otherwise.
-func (a *App) firstStart(ctx context.Context, ctl *control.Control) error {
-	if err := ctl.EnsureTenant(ctx, defaultTenant); err != nil {
-		return fmt.Errorf("make the default tenant: %w", err)
-	}
+// makeFirstKey makes an admin key if nobody could get in otherwise. It is the last that may fail of a start: of one that fails nobody is
+// shown the key, and the next makes no other.
+func (a *App) makeFirstKey(ctx context.Context, ctl *control.Control) error {
 	if a.opts.AdminKey != "" {
 		return nil
 	}

@@ -16,8 +16,9 @@ import (
 const (
 	// MaxIdempotencyKey is the longest Idempotency-Key, in bytes.
 	MaxIdempotencyKey = 255
-	// MaxAnswer is the largest body that is kept, in bytes.
-	MaxAnswer = 4 << 20
+	// MaxAnswer is the largest body that is kept, in bytes: what a pull answers of MaxPageBytes of data, in base64 and with all that is
+	// beside it, has room in it.
+	MaxAnswer = 3 * eventhose.MaxPageBytes
 
 	answerKept = 24 * time.Hour
 	// answerReserved is how long a request may be under way. A crash blocks its key no longer.

@@ -209,6 +209,28 @@ func TestSessionIsNotWrittenTooOften(t *testing.T) {
 	})
 }
 
+// A session is told to end when its key does, also once its use was noted.
+func TestSessionIsToldToEndWithItsKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		ends := now().Add(time.Hour)
+		_, key, err := h.CreateKey(t.Context(), eventhose.APIKey{Scopes: []eventhose.Scope{eventhose.ScopeRead}, Expires: ends})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, token, err := h.SignIn(t.Context(), key, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if p, err := h.Session(t.Context(), token); err != nil || !p.Expires.Equal(ends) {
+				t.Errorf("it is told to end at %v, and its key ends at %v: %v", p.Expires, ends, err)
+			}
+			pass(sessionGrain)
+		}
+	})
+}
+
 // Of many at once one is the first.
 func TestOnce(t *testing.T) {
 	h := newHouse(t)

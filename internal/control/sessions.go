@@ -120,7 +120,10 @@ func (c *Control) Session(ctx context.Context, token eventhose.Secret) (eventhos
 		return eventhose.Principal{}, err
 	}
 	if now().Sub(r.Session.Used) >= sessionGrain {
-		p.Expires = c.used(ctx, id, p.Expires)
+		c.used(ctx, id)
+		if _, extended, err := c.liveSession(ctx, id); err == nil { // its key may end before it
+			p.Expires = extended.Expires
+		}
 	}
 	return p, nil
 }
@@ -173,16 +176,16 @@ func (c *Control) sessionHolder(ctx context.Context, r sessionRecord) (eventhose
 }
 
 // used extends a session, which may be under way for others too: one of them is enough, and nobody waits or fails for it.
-func (c *Control) used(ctx context.Context, id string, expires time.Time) time.Time {
+func (c *Control) used(ctx context.Context, id string) {
 	if _, busy := c.extending.LoadOrStore(id, true); busy {
-		return expires
+		return
 	}
 	defer c.extending.Delete(id)
 	var s sessionRecord
 	r, err := c.load(ctx, "", kindSession, id, &s)
 	at := now()
 	if err != nil || at.Sub(s.Session.Used) < sessionGrain {
-		return expires
+		return
 	}
 	s.Session.Used = at
 	s.Session.Expires = at.Add(eventhose.SessionIdle)
@@ -194,11 +197,9 @@ func (c *Control) used(ctx context.Context, id string, expires time.Time) time.T
 	if err == nil {
 		err = c.save(ctx, "note that a session was used", []store.RecordChange{change})
 	}
-	if err != nil {
-		return expires
+	if err == nil {
+		c.sessions.forget(id)
 	}
-	c.sessions.forget(id)
-	return s.Session.Expires
 }
 
 // Sessions lists by id those after one that are not over, at most limit and at most 1,000.

@@ -12,11 +12,8 @@ import (
 	"github.com/eventhose/eventhose/internal/store"
 )
 
-const (
-	// DefaultOverlap and MaxOverlap are how long a replaced signing secret goes on signing.
-	DefaultOverlap = 24 * time.Hour
-	MaxOverlap     = time.Duration(eventhose.MaxOverlap)
-)
+// MaxOverlap is how long a replaced signing secret goes on signing at most.
+const MaxOverlap = time.Duration(eventhose.MaxOverlap)
 
 // subscriptionRecord is a subscription as it is stored. In Subscription the values of headers read "***" and the
 // signing secrets are left out; both are beside it, sealed.
@@ -419,12 +416,9 @@ func (c *Control) Disable(ctx context.Context, tenant eventhose.TenantID, id eve
 	return err
 }
 
-// RotateSecret makes a new signing secret; the one it replaces goes on signing beside it for overlap (0: 24 h; at most
+// RotateSecret makes a new signing secret; the one it replaces goes on signing beside it for overlap (0: no more; at most
 // 7 days). Beyond MaxLiveSecrets the oldest stop at once. CodeInvalid (field "overlap"), CodeNotFound.
 func (c *Control) RotateSecret(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, overlap time.Duration) (eventhose.Subscription, error) {
-	if overlap == 0 {
-		overlap = DefaultOverlap
-	}
 	if overlap < 0 || overlap > MaxOverlap {
 		return eventhose.Subscription{}, eventhose.Invalid("overlap", "must be between 0s and %s", eventhose.Duration(MaxOverlap))
 	}

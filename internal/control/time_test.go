@@ -51,9 +51,10 @@ func TestRotation(t *testing.T) {
 			}
 		}
 		a := first.Secrets[0].Secret
-		b := rotate(0)
+		const day = time.Duration(eventhose.DefaultOverlap)
+		b := rotate(day)
 		same("rotated", live(), []eventhose.Secret{b, a})
-		pass(DefaultOverlap - time.Microsecond)
+		pass(day - time.Microsecond)
 		same("before the overlap ends", live(), []eventhose.Secret{b, a})
 		pass(time.Microsecond)
 		same("after it", live(), []eventhose.Secret{b})

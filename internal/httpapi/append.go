@@ -77,7 +77,7 @@ func keepable(events []eventhose.Event) error {
 	for i := range events {
 		size += 96 + 2*len(events[i].ID)
 	}
-	if size <= maxKeyedAnswer {
+	if size <= maxKeyedAppend {
 		return nil
 	}
 	return &eventhose.Error{Code: eventhose.CodeInvalid, Field: "Idempotency-Key", Message: "does not work for so many events with ids of their own",

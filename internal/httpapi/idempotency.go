@@ -23,8 +23,8 @@ import (
 // maxIdempotencyKey is in bytes.
 const maxIdempotencyKey = 255
 
-// maxKeyedAnswer bounds the answers that are stored, in bytes. Only an append of thousands of events with long ids comes near.
-const maxKeyedAnswer = 4 << 20
+// maxKeyedAppend bounds the answers of appends with a key, in bytes. Only one of thousands of events with long ids comes near.
+const maxKeyedAppend = 4 << 20
 
 // How long a request with a key may take, within Control's reservation of a minute, and the storing of its answer; and how long it may wait
 // for events in that time.

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -138,6 +139,33 @@ func TestIdempotencyKeyOfACompressedAnswer(t *testing.T) {
 	}
 	if string(again.body) != string(first.body) {
 		t.Errorf("first %.60q, again %.60q", first.body, again.body)
+	}
+}
+
+// As much as a pull answers at once is kept for its key, whatever it takes in JSON.
+func TestIdempotencyKeyOfALargePull(t *testing.T) {
+	for what, event := range map[string]string{
+		"text":   `{"type":"job","data":"` + strings.Repeat("x", eventhose.MaxData-2) + `"}`,
+		"binary": `{"type":"job","content_type":"image/png","data_base64":"` + base64.StdEncoding.EncodeToString(make([]byte, eventhose.MaxData)) + `"}`,
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t, nil)
+			sub := w.want(201, w.root("POST", subscriptions, `{}`)).json(t)["id"].(string)
+			const most = eventhose.MaxPageBytes / eventhose.MaxData
+			for range most + 1 {
+				w.append("acme", event)
+			}
+			pull := func() reply {
+				return w.want(200, w.root("POST", subscriptions+"/"+sub+"/pull", `{"wait":"20s","lease":"10m"}`, "Idempotency-Key", "k"))
+			}
+			first := pull()
+			if n := len(first.json(t)["data"].([]any)); n != most {
+				t.Errorf("%d events", n)
+			}
+			if again := pull(); again.Header.Get("Idempotency-Replayed") != "true" || string(again.body) != string(first.body) {
+				t.Errorf("again %d bytes after %d, %v", len(again.body), len(first.body), again.Header)
+			}
+		})
 	}
 }
 

@@ -66,7 +66,7 @@ type Control interface {
 	DeleteSubscription(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID) error
 	// SetState pauses (StatePaused) or resumes (StateActive) a subscription.
 	SetState(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, state eventhose.SubscriptionState) (eventhose.Subscription, error)
-	// RotateSecret makes a new signing secret; the old one goes on signing beside it for overlap (0: 24 h).
+	// RotateSecret makes a new signing secret; the old one goes on signing beside it for overlap.
 	RotateSecret(ctx context.Context, tenant eventhose.TenantID, id eventhose.SubscriptionID, overlap time.Duration) (eventhose.Subscription, error)
 
 	// ReserveAnswer claims an Idempotency-Key for a request. If the key was used before it answers the stored answer, or

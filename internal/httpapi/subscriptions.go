@@ -48,7 +48,7 @@ type LiveSecret struct {
 
 // Rotation is the body of POST …/secret/rotate.
 type Rotation struct {
-	Overlap *eventhose.Duration `json:"overlap,omitempty" doc:"How long the old secret goes on signing, 0s to 168h; 24h if left out"`
+	Overlap *eventhose.Duration `json:"overlap,omitempty" doc:"How long the old secret goes on signing, at most 168h; 24h if left out, and with 0s no more"`
 }
 
 type InSubscription struct {
@@ -218,14 +218,11 @@ func (a *API) addSubscriptions() {
 		Summary:     "Make a new signing secret; the old one goes on signing beside it for a while",
 		Description: "At most three secrets sign at once: a rotation beyond that ends the oldest before its time.",
 	}, func(ctx context.Context, in *rotateInput) (*subscriptionOutput, error) {
-		var overlap time.Duration
+		overlap := eventhose.DefaultOverlap
 		if in.Body != nil && in.Body.Overlap != nil {
-			if overlap = time.Duration(*in.Body.Overlap); overlap < 0 {
-				return nil, eventhose.Invalid("overlap", "must not be negative")
-			}
-			overlap = max(overlap, 1) // 0 would be what is meant if it is left out
+			overlap = *in.Body.Overlap
 		}
-		return shown(a.control.RotateSecret(ctx, in.Tenant, in.ID, overlap))
+		return shown(a.control.RotateSecret(ctx, in.Tenant, in.ID, time.Duration(overlap)))
 	})
 }
 

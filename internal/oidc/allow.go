@@ -1,7 +1,8 @@
 package oidc
 
 import (
-	"fmt"
+	"math"
+	"strconv"
 	"strings"
 
 	"github.com/eventhose/eventhose"
@@ -79,8 +80,10 @@ func holds(claim any, value string) bool {
 	switch c := claim.(type) {
 	case string:
 		return c == value
-	case bool, float64:
-		return fmt.Sprint(c) == value
+	case bool:
+		return strconv.FormatBool(c) == value
+	case float64: // beyond that one number stands for several
+		return math.Abs(c) < 1<<53 && strconv.FormatFloat(c, 'f', -1, 64) == value
 	case []any:
 		for _, one := range c {
 			if s, ok := one.(string); ok && s == value {

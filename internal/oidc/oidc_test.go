@@ -51,6 +51,10 @@ func TestAdmits(t *testing.T) {
 		{"tid=a=b", claims{"tid": "a=b"}, true},
 		{"admin=true", claims{"admin": true}, true},
 		{"admin=true", claims{"admin": false}, false},
+		{"org=42", claims{"org": 42.0}, true},
+		{"org=12345678", claims{"org": 12345678.0}, true},
+		{"org=1.2345678e+07", claims{"org": 12345678.0}, false},
+		{"org=9007199254740993", claims{"org": 9007199254740993.0}, false}, // more digits than the number holds
 	} {
 		rules, err := parseRules([]string{"@other.example", c.allow})
 		if err != nil {
