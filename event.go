@@ -1,9 +1,11 @@
 package eventhose
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
+	"fmt"
 	"regexp"
 	"strings"
 	"time"
@@ -24,6 +26,8 @@ const (
 	MaxAppend = 10_000
 	// MaxAppendBytes bounds the data of one append.
 	MaxAppendBytes = 8 << 20
+	// MaxNesting is how deep JSON in Data may be nested: an answer that holds it stays within the 10,000 levels that encoding/json reads.
+	MaxNesting = 9_900
 )
 
 // SystemPrefix begins the types of events that Eventhose itself appends. Clients may not append them, and "*" does
@@ -154,6 +158,8 @@ func (e *Event) Validate() error {
 		return Invalid("time", "must be between the years 1 and 9999 in UTC")
 	case len(e.Data) > MaxData:
 		return &Error{Code: CodeTooLarge, Field: "data", Message: "is larger than 1 MiB", Fix: "store large payloads elsewhere and send a link"}
+	case e.JSON() && TooDeep(e.Data):
+		return &Error{Code: CodeMalformed, Field: "data", Message: fmt.Sprintf("is nested deeper than %d", MaxNesting)}
 	}
 	for name, value := range e.Attributes {
 		if !attributeName(name) {
@@ -186,6 +192,30 @@ func (e *Event) JSON() bool {
 	media, _, _ := strings.Cut(e.ContentType, ";")
 	media = strings.ToLower(strings.TrimSpace(media))
 	return media == "application/json" || strings.HasSuffix(media, "+json")
+}
+
+// TooDeep reports whether JSON is nested deeper than MaxNesting.
+func TooDeep(data []byte) bool {
+	if len(data) <= MaxNesting || bytes.Count(data, []byte{'['})+bytes.Count(data, []byte{'{'}) <= MaxNesting {
+		return false
+	}
+	depth, text := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case text && c == '\\':
+			i++
+		case c == '"':
+			text = !text
+		case text:
+		case c == '[', c == '{':
+			if depth++; depth > MaxNesting {
+				return true
+			}
+		case c == ']', c == '}':
+			depth--
+		}
+	}
+	return false
 }
 
 // WebhookID is what every delivery of this event carries as webhook-id: the same for each repeat, unique in its tenant,

@@ -281,9 +281,9 @@ func topicOf(topics []string) string {
 	return topic
 }
 
-// contentTypeOf is the one that came, if the body is what it says and it is well formed.
+// contentTypeOf is the one that came, if the body is what it says, it is well formed, and an event may have it.
 func contentTypeOf(r *Request, isJSON bool) string {
-	if isJSON {
+	if isJSON && !eventhose.TooDeep(r.Body) {
 		return "application/json"
 	}
 	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))

@@ -82,6 +82,12 @@ func TestInspect(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
+	// JSON that is deeper than an event's may be is taken as bytes.
+	for n, want := range map[int]string{eventhose.MaxNesting: "application/json", eventhose.MaxNesting + 1: "application/octet-stream"} {
+		if e := takes(t, "deep", v, post([]byte(strings.Repeat("[", n)+strings.Repeat("]", n)))); e.ContentType != want {
+			t.Errorf("%d levels are %s", n, e.ContentType)
+		}
+	}
 	many := post(nil)
 	for i := range 100 {
 		many.Header.Set(fmt.Sprint("X-", i), strings.Repeat("é", 2000))

@@ -122,10 +122,9 @@ func (d *Door) prepare(q request, streamsOnly bool) (*document, faults) {
 	for name, v := range variables {
 		variables[name] = listed(v)
 	}
-	if len(doc.Operations) > 1 {
-		// The engine validates again, for a stream with each of its pages, and only this operation was priced.
-		q.Query, q.OperationName = alone(op), op.Name
-	}
+	// The engine reads and validates again, for a stream with each of its pages. Only this operation was priced, and of literals the engine
+	// knows but one way to write them.
+	q.Query, q.OperationName = alone(op), op.Name
 	out := &document{query: q.Query, name: q.OperationName, variables: variables, stream: op.Operation == ast.Subscription}
 	if streamsOnly && !out.stream {
 		return nil, faultsOf(&eventhose.Error{Code: eventhose.CodeForbidden, Message: "a ticket opens streams only", Fix: "use an API key for queries"})
@@ -166,7 +165,7 @@ func alone(op *ast.OperationDefinition) string {
 	}
 	add(op.SelectionSet)
 	var text strings.Builder
-	formatter.NewFormatter(&text).FormatQueryDocument(doc)
+	formatter.NewFormatter(&text, formatter.WithoutDescription()).FormatQueryDocument(doc)
 	return text.String()
 }
 

@@ -155,7 +155,8 @@ func New(o Options) (*Door, error) {
 	}
 	if d.engine, err = engine.ParseSchema(SDL, root{},
 		engine.UseStringDescriptions(), engine.DisableFieldSelections(),
-		engine.MaxQueryLength(maxQuery), engine.MaxSelections(maxSelections), engine.OverlapValidationLimit(maxOverlaps), engine.MaxParallelism(4),
+		engine.MaxQueryLength(4*maxQuery), // of what alone writes
+		engine.MaxSelections(maxSelections), engine.OverlapValidationLimit(maxOverlaps), engine.MaxParallelism(4),
 		engine.SubscribeResolverTimeout(queryTime), // of one item of a stream
 		engine.PanicHandler(panicked{}), engine.Logger(engineLog.LoggerFunc(d.panicked))); err != nil {
 		return nil, fmt.Errorf("graphql: the resolvers: %w", err)

@@ -467,3 +467,25 @@ func TestInternalErrors(t *testing.T) {
 		}
 	}
 }
+
+// A literal is read as GraphQL has it, whatever of it the engine knows.
+func TestLiterals(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, c := range map[string]struct{ key, literal string }{
+		"a slash that is escaped": {"a/b", `"a\/b"`},
+		"a pair of surrogates":    {"😀", `"\ud83d\ude00"`},
+		"braces":                  {"é", `"\u{e9}"`},
+		"quotes in a block":       {`a"""b`, `"""a\"""b"""`},
+		"a backslash in a block":  {`a\b`, `"""a\b"""`},
+	} {
+		w.append(fmt.Sprintf(`{"type":"a","key":%q,"data":1}`, c.key))
+		for _, document := range []string{`{ events(keys: [` + c.literal + `]) { events { key } } }`, `query($k: [String!] = [` + c.literal + `]) { events(keys: $k) { events { key } } }`} {
+			var p page
+			if a := w.ask(document); len(a.Errors) > 0 {
+				t.Errorf("%s: %s: %+v", name, document, a.Errors)
+			} else if err := json.Unmarshal(a.Data, &p); err != nil || len(p.Events.Events) != 1 || p.Events.Events[0].Key != c.key {
+				t.Errorf("%s: %s: %s", name, document, a.Data)
+			}
+		}
+	}
+}

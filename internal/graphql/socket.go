@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -73,6 +74,9 @@ type socket struct {
 	release func()
 	known   bool
 	late    *time.Timer
+	// busy says that what the client has said last is being done, and nothing is read meanwhile; heard counts what was done.
+	busy  atomic.Bool
+	heard atomic.Int64
 
 	operations sync.WaitGroup
 	mu         sync.Mutex
@@ -190,7 +194,7 @@ func (s *socket) send(b []byte) error {
 		return context.Cause(s.ctx)
 	}
 	// The context is not the socket's, since coder/websocket closes the connection when one ends: there may be a goodbye to say.
-	if err := s.conn.Write(context.WithoutCancel(s.ctx), websocket.MessageText, b); err != nil {
+	if err := stall.Send(context.WithoutCancel(s.ctx), s.conn, b); err != nil {
 		return stall.ErrLeft
 	}
 	return nil
@@ -217,8 +221,10 @@ func (s *socket) eachBeat(do func() error) {
 func (s *socket) ping() error {
 	waiting, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.d.o.Stall) // as in send
 	defer cancel()
-	// A ping that fails early could not be written, behind what the client does not take: that has its own deadline.
-	if err := s.conn.Ping(waiting); err != nil && waiting.Err() != nil {
+	heard := s.heard.Load()
+	// A ping that fails early could not be written, behind what the client does not take: that has its own deadline. So has an answer
+	// that waits behind it, before which the pong is not read. Who says something else is there too.
+	if err := s.conn.Ping(waiting); err != nil && waiting.Err() != nil && !s.busy.Load() && s.heard.Load() == heard {
 		return stall.ErrSlow
 	}
 	return nil
@@ -239,6 +245,9 @@ func (s *socket) checked() error {
 func (s *socket) receive() {
 	for {
 		typ, b, err := s.conn.Read(context.WithoutCancel(s.ctx))
+		if errors.Is(err, context.DeadlineExceeded) {
+			continue // a pong found no room in time behind what the client takes slowly: that has its own deadline
+		}
 		if err != nil {
 			s.end(stall.ErrLeft)
 			return
@@ -246,11 +255,14 @@ func (s *socket) receive() {
 		if s.ctx.Err() != nil {
 			continue // until the client has taken its leave too
 		}
+		s.busy.Store(true)
 		if typ != websocket.MessageText {
 			err = malformed("messages must be text")
 		} else {
 			err = s.obey(b)
 		}
+		s.heard.Add(1)
+		s.busy.Store(false)
 		if err != nil {
 			s.end(err)
 		}

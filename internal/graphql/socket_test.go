@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -382,5 +385,50 @@ func TestSocketOperations(t *testing.T) {
 	}
 	if len(got) != 49 || got["7"] {
 		t.Errorf("%d operations have got it: %v", len(got), got)
+	}
+}
+
+// sipping is a client's connection that takes little at a time, but goes on taking.
+type sipping struct {
+	net.Conn
+	taken *atomic.Int64
+}
+
+func (s sipping) Read(b []byte) (int, error) {
+	<-time.After(10 * time.Millisecond)
+	n, err := s.Conn.Read(b[:min(len(b), 8<<10)])
+	s.taken.Add(int64(n))
+	return n, err
+}
+
+// A client that takes a large item slowly is answered a ping meanwhile: behind all of the item it came too late, which cut the client off.
+func TestSocketSlowClientPings(t *testing.T) {
+	w := newWorld(t, nil)
+	w.append(`{"type":"a","data":"` + strings.Repeat("x", 1<<20-2) + `"}`)
+	var taken atomic.Int64
+	w.server.Client().Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return sipping{c, &taken}, c.(*net.TCPConn).SetReadBuffer(64 << 10)
+	}}
+	s := w.connect(rootKey)
+	s.subscribe("1", following)
+	ponged := make(chan error, 1)
+	go func() {
+		for taken.Load() < 100<<10 { // so that the item is on its way
+			<-time.After(time.Millisecond)
+		}
+		ponged <- s.conn.Ping(s.ctx)
+	}()
+	s.item("1")
+	select {
+	case err := <-ponged:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(100 * time.Millisecond): // nothing is read meanwhile
+		t.Error("the ping was not answered before the item was there")
 	}
 }

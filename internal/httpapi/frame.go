@@ -140,15 +140,19 @@ func cursorFrame(typ string, c eventhose.Cursor) []byte {
 	return []byte(`{"type":"` + typ + `","cursor":"` + c.String() + `"}`)
 }
 
-// closeTooSlow ends a client that answers no ping; what it is sent besides goes by the error's code.
-const closeTooSlow websocket.StatusCode = 4408
+// closeTooSlow ends a client that answers no ping; what it is sent besides goes by the error's code. closeRefused is for frames that
+// cannot be accepted.
+const (
+	closeTooSlow websocket.StatusCode = 4408
+	closeRefused websocket.StatusCode = 4400
+)
 
 // closeCodes is the one mapping from codes to WebSocket's close codes; those that are not here are 1011.
 var closeCodes = map[eventhose.Code]websocket.StatusCode{
-	eventhose.CodeMalformed:       4400,
-	eventhose.CodeInvalid:         4400,
-	eventhose.CodeTooLarge:        4400,
-	eventhose.CodeUnsupported:     4400,
+	eventhose.CodeMalformed:       closeRefused,
+	eventhose.CodeInvalid:         closeRefused,
+	eventhose.CodeTooLarge:        closeRefused,
+	eventhose.CodeUnsupported:     closeRefused,
 	eventhose.CodeUnauthenticated: 4401,
 	eventhose.CodeForbidden:       4403,
 	eventhose.CodeNotFound:        4404,

@@ -2,10 +2,12 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/stall"
 )
 
 // A socket that works on a pull subscription: what the client has granted is leased for it, and what it has not answered
@@ -167,12 +169,14 @@ func (s *socket) answer(f *frame) error {
 }
 
 // giveBack has others work on what the client has not answered. If it left, it may have died of an event that it was sent, so the
-// delivery counts; of others, and if the server stops, it does not. No goroutine of the socket is left.
+// delivery counts; of others, and if it is the server that has ended the connection, it does not. No goroutine of the socket is left.
 func (s *socket) giveBack() {
 	s.forgetEnded()
+	why := context.Cause(s.ctx)
+	theirs := s.a.draining.Err() == nil && (errors.Is(why, stall.ErrLeft) || errors.Is(why, stall.ErrSlow) || closeCode(why) == closeRefused)
 	var died, released []string
 	for lease, held := range s.work.held {
-		if held.sent && s.a.draining.Err() == nil {
+		if held.sent && theirs {
 			died = append(died, lease)
 		} else {
 			released = append(released, lease)

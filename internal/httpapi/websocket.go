@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -37,6 +38,9 @@ type socket struct {
 	granted chan struct{}
 	// work is set for one that works on a subscription.
 	work *work
+	// busy says that what the client has said last is being done, and nothing is read meanwhile; heard counts what was done.
+	busy  atomic.Bool
+	heard atomic.Int64
 }
 
 // websocket answers GET …/events/ws.
@@ -162,7 +166,7 @@ func (s *socket) send(b []byte) error {
 		return err
 	}
 	// The context is not the socket's, since coder/websocket closes the connection when one ends: there may be a goodbye to say.
-	if err := s.conn.Write(context.WithoutCancel(s.ctx), websocket.MessageText, b); err != nil {
+	if err := stall.Send(context.WithoutCancel(s.ctx), s.conn, b); err != nil {
 		return stall.ErrLeft
 	}
 	return nil
@@ -252,6 +256,9 @@ func (s *socket) grant(events int) error {
 func (s *socket) receive() {
 	for {
 		typ, b, err := s.conn.Read(context.WithoutCancel(s.ctx))
+		if errors.Is(err, context.DeadlineExceeded) {
+			continue // a pong found no room in time behind what the client takes slowly: that has its own deadline
+		}
 		if err != nil {
 			s.fail(stall.ErrLeft)
 			return
@@ -259,11 +266,14 @@ func (s *socket) receive() {
 		if s.ctx.Err() != nil {
 			continue // until the client has taken its leave too
 		}
+		s.busy.Store(true)
 		if typ != websocket.MessageText {
 			err = &eventhose.Error{Code: eventhose.CodeMalformed, Message: "frames must be text"}
 		} else {
 			err = s.obey(b)
 		}
+		s.heard.Add(1)
+		s.busy.Store(false)
 		if err != nil {
 			s.fail(err)
 			return
@@ -293,12 +303,14 @@ func (s *socket) ping() {
 		case <-s.ctx.Done():
 			return
 		}
+		heard := s.heard.Load()
 		waiting, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.a.streams.stall) // as in send
 		err := s.conn.Ping(waiting)
 		late := waiting.Err() != nil
 		cancel()
-		// A ping that fails early could not be written, behind an event that the client does not take: that has its own deadline.
-		if err != nil && late {
+		// A ping that fails early could not be written, behind an event that the client does not take: that has its own deadline. So has
+		// an answer that waits behind one, before which the pong is not read. Who says something else is there too.
+		if err != nil && late && !s.busy.Load() && s.heard.Load() == heard {
 			s.fail(stall.ErrSlow)
 			return
 		}

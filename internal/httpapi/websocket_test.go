@@ -410,6 +410,26 @@ func TestSocketWorkUnsent(t *testing.T) {
 	}
 }
 
+// A worker whose connection ends by a fault of the server's is not charged for what it has in its hands.
+func TestSocketWorkThatFailsChargesNothing(t *testing.T) {
+	log := &headless{}
+	w := newWorld(t, func(o *httpapi.Options) { log.Log, o.Log = o.Log, log })
+	sub := w.want(201, w.root("POST", subscriptions, `{}`)).json(t)["id"].(string)
+	w.append("acme", `{"type":"job","data":1}`)
+	s := w.dial(rootKey, "lease=10m&subscription="+sub)
+	s.read("ready")
+	s.send(`{"type":"grant","events":1}`)
+	s.read("event")
+	log.away.Store(true)
+	s.send(`{"type":"grant","events":1}`)
+	s.closed(websocket.StatusInternalError, eventhose.CodeInternal)
+	log.away.Store(false)
+	list, err := w.engine.Pull(t.Context(), "acme", eventhose.SubscriptionID(sub), eventhose.Pull{Max: 1, Lease: time.Minute, Wait: streamTime})
+	if err != nil || len(list) != 1 || list[0].Deliveries != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
 // A server that stops gives back what workers have in their hands before it is gone.
 func TestSocketWorkDrains(t *testing.T) {
 	w := newWorld(t, nil)

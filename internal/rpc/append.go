@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/eventhose/eventhose"
+	"github.com/eventhose/eventhose/internal/follow"
 	v1 "github.com/eventhose/eventhose/proto/eventhose/v1"
 )
 
@@ -115,11 +116,12 @@ func (s service) appendAll(ctx context.Context, c *call, stream *connect.BidiStr
 // nextBatch reads what comes next, or answers io.EOF if nothing does.
 func (s service) nextBatch(stream *connect.BidiStream[v1.AppendStreamRequest, v1.AppendStreamResponse], c *call) (*v1.AppendStreamRequest, error) {
 	if s.draining.Err() != nil {
-		return nil, errLeft // leave tells why
+		return nil, follow.Stopping()
 	}
 	c.out.expect(s.stall)
 	c.out.renew(s.stall)
 	m, err := stream.Receive()
+	c.out.expect(0) // the time that the log takes is not the client's
 	if err == nil {
 		err = c.in.atLeast(proto.Size(m))
 	}

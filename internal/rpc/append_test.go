@@ -337,3 +337,40 @@ func TestAppendStreamEnds(t *testing.T) {
 	w.door.Drain()
 	w.refused(answered(s), codes.Unavailable, eventhose.CodeUnavailable, "")
 }
+
+// What the log takes to append a batch is no silence of the client: the stream goes on, however long that was.
+func TestAppendStreamWaitsForTheLog(t *testing.T) {
+	const stall = time.Second
+	log := &heldLog{began: make(chan struct{}), release: make(chan struct{})}
+	w := newWorld(t, func(o *rpc.Options) { log.Log, o.Log, o.Stall = o.Log, log, stall })
+	log.hold.Store(true)
+	s := w.dial().appends(w, rootKey)
+	if err := s.Send(batch("acme", 1)); err != nil {
+		t.Fatal(err)
+	}
+	<-log.began
+	<-time.After(stall * 3 / 2) // longer than a client may be silent
+	close(log.release)
+	for i := range uint64(2) {
+		m, err := s.Recv()
+		if err != nil || len(m.GetPlacements()) != 1 || m.GetPlacements()[0].GetSequence() != i+1 {
+			t.Fatalf("answer %d: %v %v", i, m, err)
+		}
+		if err := s.Send(batch("", 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Who begins a stream while the server stops is told to come again.
+func TestAppendStreamWhileDraining(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.dial()
+	w.door.Drain()
+	s := c.appends(w, rootKey)
+	if err := s.Send(batch("acme", 1)); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	_, err := s.Recv()
+	w.refused(err, codes.Unavailable, eventhose.CodeUnavailable, "")
+}

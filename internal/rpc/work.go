@@ -242,10 +242,19 @@ func (w *worker) sends(list []*v1.Lease) {
 	}
 }
 
+// broken is why nothing more can be read of what a client sends: it has left, or has sent what is no message.
+type broken struct{ error }
+
+func (b broken) Unwrap() error { return b.error }
+
 // receive does what the client says. It ends with an error: io.EOF when the client has nothing more to say.
 func (w *worker) receive(stream *workStream) error {
 	for {
 		m, err := stream.Receive()
+		var ours *eventhose.Error
+		if err != nil && !errors.As(err, &ours) {
+			return broken{received(err)}
+		}
 		if err == nil {
 			err = w.c.in.atLeast(proto.Size(m))
 		}
@@ -257,6 +266,17 @@ func (w *worker) receive(stream *workStream) error {
 		}
 		w.c.in.release()
 	}
+}
+
+// theirs reports whether it was the client that has ended the stream, by what it did or said.
+func (w *worker) theirs() bool {
+	why := context.Cause(w.ctx)
+	var b broken
+	switch eventhose.CodeOf(why) {
+	case eventhose.CodeMalformed, eventhose.CodeInvalid, eventhose.CodeTooLarge, eventhose.CodeUnsupported:
+		return true
+	}
+	return errors.As(why, &b) || errors.Is(why, errLeft) || errors.Is(why, context.Canceled) || errors.Is(why, context.DeadlineExceeded)
 }
 
 func (w *worker) obey(m *v1.WorkRequest) error {
@@ -344,13 +364,14 @@ func (w *worker) answer(a eventhose.Answer, at string) error {
 }
 
 // giveBack has others work on what the client has not answered. If it left, it may have died of an event that it was sent, so the
-// delivery counts; of others, and if the server stops, it does not. No other goroutine of the worker is left.
+// delivery counts; of others, and if it is the server that has ended the stream, it does not. No other goroutine of the worker is left.
 func (w *worker) giveBack() {
+	theirs := w.draining.Err() == nil && w.theirs()
 	w.mu.Lock()
 	w.forgetEnded()
 	var died, released []string
 	for lease, held := range w.held {
-		if held.sent && w.draining.Err() == nil {
+		if held.sent && theirs {
 			died = append(died, lease)
 		} else {
 			released = append(released, lease)

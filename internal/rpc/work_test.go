@@ -239,6 +239,23 @@ func TestWorkThatFailsTakesNothing(t *testing.T) {
 	}
 }
 
+// A worker whose stream ends by a fault of the server's is not charged for what it has in its hands.
+func TestWorkThatFailsChargesNothing(t *testing.T) {
+	log := &headless{}
+	w := newWorld(t, func(o *rpc.Options) { log.Log, o.Log = o.Log, log })
+	sub := w.pullSubscription()
+	w.append("acme", 1)
+	h := w.work(w.dial(), sub)
+	h.grant(1)
+	h.leases(1)
+	log.away.Store(true)
+	h.grant(1)
+	w.refused(h.end(), codes.Internal, eventhose.CodeInternal, "")
+	if list := w.next(sub); len(list) != 1 || list[0].Deliveries != 1 {
+		t.Errorf("%+v", list)
+	}
+}
+
 // A server that stops gives back what workers have in their hands before it is gone, and charges them nothing.
 func TestWorkDrains(t *testing.T) {
 	w := newWorld(t, nil)

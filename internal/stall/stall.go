@@ -4,12 +4,15 @@ package stall
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // GoodbyeTime is how long a stream has for its last words once the server stops.
@@ -98,6 +101,26 @@ func (w *Hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.Conn = &Conn{Conn: conn, limit: w.Limit}
 	rw.Writer.Reset(w.Conn)
 	return w.Conn, rw, nil
+}
+
+// Send writes a text message of a WebSocket over a Conn, a large one in parts: behind all of it pings and pongs would wait too long.
+func Send(ctx context.Context, conn *websocket.Conn, b []byte) error {
+	if len(b) <= maxWrite {
+		return conn.Write(ctx, websocket.MessageText, b)
+	}
+	w, err := conn.Writer(ctx, websocket.MessageText)
+	for err == nil && len(b) > 0 {
+		part := b[:min(len(b), maxWrite)]
+		b = b[len(part):]
+		_, err = w.Write(part)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		_ = conn.CloseNow() // nothing can be said any more behind half of a message
+	}
+	return err
 }
 
 // Writer writes an answer that goes on. Write is used by one goroutine at a time, Hurry by any.

@@ -60,7 +60,7 @@ type LogServiceClient interface {
 	// that it has handled. UNAVAILABLE means that the server stops or cannot be reached now: come again.
 	Subscribe(context.Context, *connect.Request[v1.SubscribeRequest]) (*connect.ServerStreamForClient[v1.SubscribeResponse], error)
 	// Work takes events from a pull subscription, as many as the client grants, and answers leases. When the stream ends, what the
-	// client has not answered is given back at once, and what it was sent counts as a delivery unless it was the server that stopped.
+	// client has not answered is given back at once, and what it was sent counts as a delivery unless it was the server that ended it.
 	Work(context.Context) *connect.BidiStreamForClient[v1.WorkRequest, v1.WorkResponse]
 }
 
@@ -157,7 +157,7 @@ type LogServiceHandler interface {
 	// that it has handled. UNAVAILABLE means that the server stops or cannot be reached now: come again.
 	Subscribe(context.Context, *connect.Request[v1.SubscribeRequest], *connect.ServerStream[v1.SubscribeResponse]) error
 	// Work takes events from a pull subscription, as many as the client grants, and answers leases. When the stream ends, what the
-	// client has not answered is given back at once, and what it was sent counts as a delivery unless it was the server that stopped.
+	// client has not answered is given back at once, and what it was sent counts as a delivery unless it was the server that ended it.
 	Work(context.Context, *connect.BidiStream[v1.WorkRequest, v1.WorkResponse]) error
 }
 
