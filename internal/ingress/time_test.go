@@ -39,6 +39,18 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { close(p.closed); return nil }
 func (p *pipes) Addr() net.Addr { return &net.IPAddr{} }
 
+// piped serves one connection that is in memory. close ends the server.
+func piped() (s *ingress.Server, conn net.Conn, close func()) {
+	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	s = ingress.New(limited(http.HandlerFunc(tell)), isPlain, slog.New(slog.DiscardHandler))
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	return s, l.dial(), func() {
+		s.Close()
+		<-served
+	}
+}
+
 // What a client may take its time for, and what for how long.
 func TestLimits(t *testing.T) {
 	whole := request("/in/x", "body")
@@ -60,11 +72,9 @@ func TestLimits(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-				s := ingress.New(limited(http.HandlerFunc(tell)), isPlain, slog.New(slog.DiscardHandler))
-				served := make(chan error, 1)
-				go func() { served <- s.Serve(l) }()
-				began, conn := time.Now(), l.dial()
+				_, conn, end := piped()
+				defer end()
+				began := time.Now()
 				var sending sync.WaitGroup
 				sending.Go(func() {
 					for i, text := range c.sends {
@@ -90,8 +100,6 @@ func TestLimits(t *testing.T) {
 				}
 				conn.Close()
 				sending.Wait()
-				s.Close()
-				<-served
 			})
 		})
 	}
@@ -100,11 +108,8 @@ func TestLimits(t *testing.T) {
 // A client that takes no answer is waited for as long as an answer may take.
 func TestAnswerNotTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-		s := ingress.New(limited(http.HandlerFunc(tell)), isPlain, slog.New(slog.DiscardHandler))
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(l) }()
-		conn := l.dial()
+		_, conn, end := piped()
+		defer end()
 		if _, err := io.WriteString(conn, request("/in/x", "body")); err != nil {
 			t.Fatal(err)
 		}
@@ -112,19 +117,14 @@ func TestAnswerNotTaken(t *testing.T) {
 		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
 			t.Errorf("the connection after that: %v", err)
 		}
-		s.Close()
-		<-served
 	})
 }
 
 // A client that was answered and does not send the rest of its body holds up no shutdown.
 func TestShutdownDoesNotWaitForBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-		s := ingress.New(limited(http.HandlerFunc(tell)), isPlain, slog.New(slog.DiscardHandler))
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(l) }()
-		conn := l.dial()
+		s, conn, end := piped()
+		defer end()
 		if _, err := io.WriteString(conn, strings.TrimSuffix(request("/in/none", "body"), "body")); err != nil {
 			t.Fatal(err)
 		}
@@ -142,6 +142,5 @@ func TestShutdownDoesNotWaitForBodies(t *testing.T) {
 		if _, err := r.ReadByte(); err != io.EOF {
 			t.Errorf("the connection after that: %v", err)
 		}
-		<-served
 	})
 }
