@@ -96,7 +96,8 @@ func TestParkedWhileItIsTrimmed(t *testing.T) {
 	writing, goOn := make(chan struct{}), make(chan struct{})
 	// The disk is so small that what is kept fills Pebble's memory, and a new log is begun before it is written.
 	fs := errorfs.Wrap(newQuota(64<<20), errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".log") && waits.CompareAndSwap(true, false) {
+		begun := op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite
+		if begun && strings.HasSuffix(op.Path, ".log") && waits.CompareAndSwap(true, false) {
 			close(writing)
 			<-goOn
 		}
@@ -136,7 +137,11 @@ func TestParkedWhileItIsTrimmed(t *testing.T) {
 			}
 		}
 	}
-	<-writing
+	select {
+	case <-writing:
+	case err := <-trimmed:
+		t.Fatalf("it was trimmed without a new log: %v", err)
+	}
 	check("while it is trimmed")
 	close(goOn)
 	if err := <-trimmed; err != nil {
