@@ -64,15 +64,16 @@ func (g *guard) doneWith(name string) error {
 		s.free = append(s.free, name)
 	}
 	s.mu.Unlock()
-	var err error
 	if !keep {
-		err = g.Remove(name)
+		if err := g.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err // it stays in use, so that nothing that it holds counts as gone
+		}
 	}
 	s.mu.Lock()
 	delete(s.used, name)
 	s.moved.Broadcast()
 	s.mu.Unlock()
-	return err
+	return nil
 }
 
 // forget has nothing written over that is in a file now: files that are free are removed, those in use when they are done with.
