@@ -18,6 +18,7 @@ import (
 type powerDisk struct {
 	*vfs.MemFS
 	twice  sync.RWMutex
+	small  bool         // so that a log file is done with after a megabyte
 	reused atomic.Int64 // files that were written over
 }
 
@@ -40,10 +41,12 @@ func (d *powerDisk) ReuseForWrite(oldname, newname string, category vfs.DiskWrit
 	return d.MemFS.ReuseForWrite(oldname, newname, category)
 }
 
-// GetDiskUsage says that the disk is small, so that a log file is done with after a megabyte.
-func (d *powerDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
+func (d *powerDisk) GetDiskUsage(path string) (vfs.DiskUsage, error) {
 	const size = 64 << 20
-	return vfs.DiskUsage{AvailBytes: size, TotalBytes: size}, nil
+	if d.small {
+		return vfs.DiskUsage{AvailBytes: size, TotalBytes: size}, nil
+	}
+	return d.MemFS.GetDiskUsage(path)
 }
 
 // clone answers what a power cut could leave, with a chance for each unsynced block and name to be there.

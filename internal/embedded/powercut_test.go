@@ -162,7 +162,7 @@ type line struct {
 
 // live opens a disk, checks that it holds what is claimed, works on, and opens every copy that was cut off meanwhile.
 func (p powerCuts) live(rng *rand.Rand, mem *vfs.MemFS, claims []claim, log shared, ops, cuts, depth int) (held settled, err error) {
-	c := &cutter{disk: &powerDisk{MemFS: mem}, rng: rand.New(rand.NewPCG(rng.Uint64(), 1)), left: cuts, percent: 100, opening: true}
+	c := &cutter{disk: &powerDisk{MemFS: mem, small: p.padding > 0}, rng: rand.New(rand.NewPCG(rng.Uint64(), 1)), left: cuts, percent: 100, opening: true}
 	switch {
 	case depth > 0:
 		c.percent = 4
