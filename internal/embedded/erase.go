@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/eventhose/eventhose/internal/store"
 )
 
@@ -124,13 +122,9 @@ func (e *erasing) kept(tenant tenantID, seq sequence) error {
 	return e.copyOf(r)
 }
 
+// left erases what is left of an event in its batch, if that is still stored.
 func (e *erasing) left(tenant tenantID, seq sequence) error {
-	it, err := e.s.db.NewIter(&pebble.IterOptions{LowerBound: batchKey(tenant, seq), UpperBound: end(prefix(spaceBatch, tenant, 0))})
-	if err != nil {
-		return e.s.readError(err)
-	}
-	defer func() { _ = it.Close() }() // what it has met it has told when it was read
-	b, err := e.s.readBatch(it, tenant, seq)
+	b, err := e.s.storedBatch(tenant, seq)
 	switch {
 	case errors.Is(err, errMissing):
 		return nil

@@ -220,12 +220,21 @@ func (s *Store) batchOf(tenant tenantID, seq sequence) (*batch, error) {
 	if b != nil {
 		return b, nil
 	}
+	b, err := s.storedBatch(tenant, seq)
+	if err == nil {
+		s.cache.put(b, epoch)
+	}
+	return b, err
+}
+
+// storedBatch is batchOf without the cache, which may still have what retention has removed.
+func (s *Store) storedBatch(tenant tenantID, seq sequence) (*batch, error) {
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: batchKey(tenant, seq), UpperBound: end(prefix(spaceBatch, tenant, 0))})
 	if err != nil {
 		return nil, s.readError(err)
 	}
 	defer func() { _ = it.Close() }() // what it has met it has told when it was read
-	return s.batchAt(it, tenant, seq, epoch)
+	return s.readBatch(it, tenant, seq)
 }
 
 // keptAt answers the copy of a parked event that the log no longer holds.
